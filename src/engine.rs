@@ -1,0 +1,4 @@
+//! The guarantee.
+
+pub mod record;
+pub mod event;

@@ -1,0 +1,3 @@
+//! Keeps the history of bookings from Kafka in `PostgreSQL`, exactly once.
+
+pub mod engine;
