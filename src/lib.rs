@@ -1,3 +1,5 @@
 //! Keeps the history of bookings from Kafka in `PostgreSQL`, exactly once.
 
 pub mod engine;
+pub mod commands;
+pub mod servers;
