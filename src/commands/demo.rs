@@ -23,7 +23,7 @@ use crate::servers::{Postgres, ServerError};
 const TOPIC: &str = "booking-events";
 const PARTITIONS: i32 = 3;
 /// Slow enough that the kill comes while records are being produced.
-const RECORDS_A_TICK: usize = 8;
+const RECORDS_A_TICK: usize = 5;
 const TICK: Duration = Duration::from_millis(10);
 /// Generous: it takes a few seconds.
 const PATIENCE: Duration = Duration::from_mins(1);
@@ -79,8 +79,9 @@ pub async fn run(arguments: &Arguments) -> Result<bool, DemoError> {
         ("KAFKA_BOOTSTRAP_SERVERS", &broker.bootstrap_servers()),
         ("KAFKA_TOPIC", TOPIC),
         ("HTTP_ADDR", ""),
-        // So that the broker notices the kill in seconds.
-        ("KAFKA_PROPERTIES", "session.timeout.ms=2000,heartbeat.interval.ms=300"),
+        // So that the broker notices the kill in seconds; it makes a new group wait for 3 s, and forgets a member
+        // whose session is shorter than that.
+        ("KAFKA_PROPERTIES", "session.timeout.ms=4000,heartbeat.interval.ms=500"),
     ])?;
     service.migrate()?;
     service.start()?;
