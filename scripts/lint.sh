@@ -1,0 +1,6 @@
+#!/usr/bin/env bash
+# Lints every shell script of the repository.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+shellcheck scripts/*.sh .ci/run
+shellcheck --shell=sh src/servers/guardian.sh

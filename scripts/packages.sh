@@ -1,0 +1,65 @@
+#!/usr/bin/env bash
+# Installs the Debian packages that are missing for what is asked for: build, database, kafka, lint.
+set -euo pipefail
+
+missing=()
+# need PACKAGE COMMAND...: the package, unless the command succeeds.
+need() {
+  local package=$1
+  shift
+  "$@" >/dev/null 2>&1 || missing+=("$package")
+}
+has() { command -v "$1"; }
+java_17() { [ "$(java -version 2>&1 | sed -n 's/.* version "\([0-9]*\).*/\1/p')" -ge 17 ]; }
+postgres() { has postgres || ls /usr/lib/postgresql/*/bin/postgres /usr/pgsql-*/bin/postgres; }
+compose() { docker compose version || has docker-compose; }
+
+for what in "$@"; do
+  case $what in
+  build)
+    if ! has cargo >/dev/null; then
+      echo "Rust is missing: see https://rustup.rs (the version is chosen by rust-toolchain.toml)" >&2
+      exit 1
+    fi
+    need gcc has gcc
+    need g++ has g++
+    need pkg-config has pkg-config
+    need libssl-dev pkg-config --exists openssl
+    ;;
+  database)
+    need postgresql postgres
+    need postgresql-client has psql
+    ;;
+  kafka)
+    need default-jre-headless java_17
+    need maven has mvn
+    ;;
+  lint)
+    need shellcheck has shellcheck
+    need docker-compose compose
+    need python3-pip python3 -m pip --version
+    ;;
+  *)
+    echo "packages.sh: what is $what?" >&2
+    exit 2
+    ;;
+  esac
+done
+[ ${#missing[@]} -gt 0 ] || exit 0
+
+if ! has apt-get >/dev/null; then
+  echo "Missing: ${missing[*]} (Debian's names). There is no apt-get here: install them by your system's own means." >&2
+  exit 1
+fi
+as_root=()
+if [ "$(id -u)" -ne 0 ]; then
+  if ! has sudo >/dev/null; then
+    echo "Missing: ${missing[*]}. Install them as root: apt-get install ${missing[*]}" >&2
+    exit 1
+  fi
+  as_root=(sudo)
+fi
+echo "Installing what is missing: ${missing[*]}"
+"${as_root[@]}" apt-get update -qq
+"${as_root[@]}" env DEBIAN_FRONTEND=noninteractive apt-get install -qq --yes --no-install-recommends "${missing[@]}" \
+  </dev/null
