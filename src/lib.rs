@@ -2,3 +2,5 @@
 
 pub mod engine;
 pub mod telemetry;
+pub mod commands;
+pub mod servers;

@@ -20,6 +20,8 @@ use super::record::{Epoch, Partition, Position};
 const LOOK_INTERVAL: Duration = Duration::from_secs(1);
 /// The wait before a partition that was fenced, or could not be claimed, is claimed again; doubled each time.
 const CLAIM_AGAIN: Duration = Duration::from_secs(1);
+/// The wait before a partition is read again whose delivery can't be trusted: the trouble may last.
+const RESTART_AFTER: Duration = Duration::from_secs(1);
 /// So many batches are written with care after one that needed it.
 const CAREFUL_BATCHES: u32 = 8;
 
@@ -169,12 +171,17 @@ impl<E> Assignment<E> {
         self.work.notify_one();
     }
 
-    /// Delivered records can't be trusted: all partitions that are being read start again where the ledger says.
-    pub fn restart_all(&self) {
+    /// What was delivered of these partitions can't be trusted: they start again where the ledger says, after a moment.
+    pub fn restart(&self, partitions: impl IntoIterator<Item = Partition>) {
         let mut inner = self.lock();
-        for slot in inner.slots.values_mut().filter(|slot| !slot.protocol.commit_in_flight()) {
-            slot.give_up();
+        for partition in partitions {
+            let slot = inner.slot(partition, self.limits);
+            if !slot.protocol.commit_in_flight() {
+                slot.give_up();
+                slot.not_before = Instant::now() + RESTART_AFTER;
+            }
         }
+        drop(inner);
         self.work.notify_one();
     }
 

@@ -145,7 +145,7 @@ impl<E: Event> Source<E> {
             Ok(()) => tracing::info!(topic = self.options.topic, partition = partition.0, position = at.0, "partition_started"),
             Err(error) => {
                 tracing::warn!(partition = partition.0, %error, "partition_start_failed");
-                self.assignment().restart_all();
+                self.assignment().restart([partition]);
             }
         }
         true
@@ -156,7 +156,7 @@ impl<E: Event> Source<E> {
         let buffered = self.assignment().buffered_bytes();
         let pause = buffered > if self.paused { self.options.buffer_max_bytes / 2 } else { self.options.buffer_max_bytes };
         if pause != self.paused {
-            let list = self.consumer.context().list(self.consumer.context().readers().keys().copied());
+            let list = self.consumer.context().list(self.reading());
             let done = if pause { self.consumer.pause(&list) } else { self.consumer.resume(&list) };
             match done {
                 Ok(()) => self.paused = pause,
@@ -265,9 +265,18 @@ impl<E: Event> Source<E> {
                     return Err(SourceError::Fatal(text));
                 }
             }
-            Fault::OutOfRange | Fault::Distrust => {
+            Fault::OutOfRange => {
+                // The error does not say whose position it is; that partition has none from here on. One that has just
+                // started has none either, and loses nothing by starting again.
+                self.complain("position_out_of_range: the log no longer has it, or not yet; trying again", &text);
+                let list = self.consumer.context().list(self.reading());
+                raw::positions(&self.consumer, &list);
+                let lost = list.elements().into_iter().filter(|element| element.offset() == KafkaOffset::Invalid);
+                self.assignment().restart(lost.map(|element| Partition(element.partition())));
+            }
+            Fault::Distrust => {
                 self.complain("kafka_distrusted: reading starts again where the ledger says", &text);
-                self.assignment().restart_all();
+                self.assignment().restart(self.reading());
             }
             Fault::Fatal => {
                 let reason = self.consumer.client().fatal_error().map_or(text, |(_, reason)| reason);
@@ -286,6 +295,10 @@ impl<E: Event> Source<E> {
             tracing::warn!(topic = self.options.topic, error, times = *times, "{what}");
             *last = now;
         }
+    }
+
+    fn reading(&self) -> Vec<Partition> {
+        self.consumer.context().readers().keys().copied().collect()
     }
 
     fn assignment(&self) -> &Assignment<E> {
