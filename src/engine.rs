@@ -2,3 +2,5 @@
 
 pub mod record;
 pub mod event;
+pub mod verdict;
+pub mod backoff;
