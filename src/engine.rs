@@ -10,7 +10,7 @@ pub mod ledger;
 pub mod dead_letter;
 pub mod verdict;
 pub mod backoff;
-pub(crate) mod claim;
+pub mod claim;
 pub(crate) mod transaction;
 pub(crate) mod writer;
 pub mod mirror;

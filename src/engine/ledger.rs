@@ -83,7 +83,7 @@ pub struct Firsts {
 /// # Errors
 /// Whatever the server or the network answered.
 pub async fn connect(options: &PgConnectOptions, limit: Duration) -> sqlx::Result<PgConnection> {
-    let options = options.clone().application_name("booking-history").disable_statement_logging();
+    let options = options.clone().disable_statement_logging();
     let mut connection = within(limit, options.connect()).await?;
     let millis = limit.as_millis().to_string();
     within(

@@ -157,7 +157,7 @@ fn writers<E: Event>(
         database: options.database.clone(),
         limit: options.database_timeout,
         startup_timeout: options.startup_timeout,
-        lines: Mutex::new(LineBudget::new(options.log_records_per_second, Instant::now())),
+        lines: Mutex::new(LineBudget::new(options.log_records_per_second)),
     });
     let backoff = || Backoff::new(options.retry_initial, options.retry_max);
     Ok((0..options.writers).map(|_| Writer::new(Arc::clone(&shared), backoff()).run()).collect())
