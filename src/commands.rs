@@ -1,3 +1,93 @@
-//! What a person can ask for, one file each.
+//! What the program can be asked to do: one file for each command.
 
-pub mod demo;
+mod failure;
+mod migrate;
+mod run;
+mod demo;
+
+use std::{fs, path::Path};
+
+use clap::{CommandFactory as _, FromArgMatches as _, Parser, Subcommand};
+
+pub use failure::CommandError;
+pub use migrate::{MIGRATOR, SchemaState, schema_state};
+
+use crate::{
+    config::{self, RawSettings, Settings},
+    telemetry,
+};
+
+/// The arguments, and the environment where it stands in for them.
+#[derive(Parser)]
+#[command(
+    name = "booking-history",
+    version,
+    about = "Keeps the history of bookings from Kafka in PostgreSQL, exactly once",
+    long_about = None,
+    arg_required_else_help = true
+)]
+pub struct CommandLine {
+    #[command(flatten)]
+    settings: RawSettings,
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Keeps the history until it is told to stop
+    #[command(after_help = run::EXAMPLES)]
+    Run,
+    /// Brings the database's schema up to date, takes it back, or shows where it is
+    #[command(after_help = migrate::EXAMPLES, arg_required_else_help = true)]
+    Migrate(migrate::MigrateArgs),
+    /// Shows the main job with an embedded broker and a database of its own, killed hard in the middle
+    #[command(after_help = demo::EXAMPLES)]
+    Demo(demo::DemoArgs),
+}
+
+impl CommandLine {
+    /// Reads the arguments and the environment. Ends the process itself with 0 after `--help`, with 2 after a mistake.
+    #[must_use]
+    pub fn parse_or_exit() -> Self {
+        let matches = Self::described().get_matches();
+        Self::from_arg_matches(&matches).unwrap_or_else(|error| error.exit())
+    }
+
+    /// The arguments as clap is told about them.
+    fn described() -> clap::Command {
+        // A setting may stand before or after the command, and its value in the environment may be a secret.
+        Self::command().mut_args(|arg| arg.global(true).hide_env_values(true))
+    }
+
+    /// Does what was asked for.
+    ///
+    /// # Errors
+    /// It can't be done; the error knows the exit code.
+    pub fn run(self) -> Result<(), CommandError> {
+        let settings = Settings::from_raw(&self.settings, |file: &Path| fs::read_to_string(file))?;
+        telemetry::init(&settings.log_level, settings.log_format);
+        let runtime = tokio::runtime::Builder::new_multi_thread()
+            .enable_all()
+            .build()
+            .map_err(|error| CommandError::Internal(format!("no threads for the work: {error}")))?;
+        runtime.block_on(async {
+            match self.command {
+                Command::Run => run::run(&settings).await,
+                Command::Migrate(args) => migrate::run(&args, &settings).await,
+                Command::Demo(args) => demo::run(&args).await,
+            }
+        })
+    }
+}
+
+/// Adds the `.env` file of the working directory to the environment. Call it first, while there is one thread.
+///
+/// # Errors
+/// There is one that can't be understood.
+pub fn load_dotenv() -> Result<(), CommandError> {
+    Ok(config::load_dotenv(Path::new(".env"))?)
+}
+
+#[cfg(test)]
+mod tests;

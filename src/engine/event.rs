@@ -24,12 +24,64 @@ pub enum Parsed<E> {
 /// Why a record can't become a row; it goes whole into `dead_letters`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Refusal {
-    /// One of the fixed words of `dead_letters.reason`.
-    pub reason: &'static str,
+    /// What kind of fault it is.
+    pub reason: Reason,
     /// The path of the field at fault, such as `data.price`.
     pub field: Option<&'static str>,
     /// One sentence for a person; never contains any of the record's content.
     pub detail: String,
+}
+
+/// The kinds of fault; [`Reason::as_str`] gives the words that `dead_letters.reason` holds and people query by.
+///
+/// An event refuses its record for one of the first nine; the last three are the engine's own findings.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Reason {
+    /// The record has a null value.
+    Tombstone,
+    /// Its bytes are no JSON text, or hold a string that is no text.
+    NotJson,
+    /// JSON, but of another kind than an object.
+    NotAnObject,
+    /// A field that must be there is not.
+    MissingField,
+    /// A field holds JSON of another kind than it must.
+    WrongType,
+    /// A field that has a meaning is there more than once.
+    DuplicateField,
+    /// The right kind of value, but none that is accepted.
+    InvalidValue,
+    /// More bytes than the column takes.
+    TooLong,
+    /// A string holds the character that Postgres can't.
+    NulCharacter,
+    /// A row with the same key and other content is there already.
+    ConflictingDuplicate,
+    /// Postgres refused this very record.
+    DatabaseRejected,
+    /// Postgres refused this very record for a cause that nobody has classified.
+    Unclassified,
+}
+
+impl Reason {
+    /// The word for it, as `dead_letters.reason` holds it.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Tombstone => "tombstone",
+            Self::NotJson => "not_json",
+            Self::NotAnObject => "not_an_object",
+            Self::MissingField => "missing_field",
+            Self::WrongType => "wrong_type",
+            Self::DuplicateField => "duplicate_field",
+            Self::InvalidValue => "invalid_value",
+            Self::TooLong => "too_long",
+            Self::NulCharacter => "nul_character",
+            Self::ConflictingDuplicate => "conflicting_duplicate",
+            Self::DatabaseRejected => "database_rejected",
+            Self::Unclassified => "unclassified",
+        }
+    }
 }
 
 /// What became of one event that was written with care.

@@ -1,0 +1,180 @@
+//! The two objects of a message, taken apart without judging anything: each known key is missing, there once or there
+//! again, and its value is kept as text. Unknown keys are skipped.
+
+use std::fmt;
+use std::marker::PhantomData;
+
+use serde::de::{Deserialize, Deserializer, IgnoredAny, MapAccess, SeqAccess, Visitor};
+use serde_json::value::RawValue;
+
+/// What an object holds under one key.
+#[derive(Debug)]
+pub(super) enum Slot<T> {
+    Missing,
+    Once(T),
+    Again,
+}
+
+impl<'de, T: Deserialize<'de>> Slot<T> {
+    fn fill<A: MapAccess<'de>>(&mut self, map: &mut A) -> Result<(), A::Error> {
+        *self = match self {
+            Self::Missing => Self::Once(map.next_value()?),
+            Self::Once(_) | Self::Again => {
+                map.next_value::<IgnoredAny>()?;
+                Self::Again
+            }
+        };
+        Ok(())
+    }
+}
+
+/// The outer object; `D` is how much of `data` is looked at.
+#[derive(Debug)]
+pub(super) struct Envelope<'a, D> {
+    pub(super) event_type: Slot<&'a RawValue>,
+    pub(super) data: Slot<D>,
+}
+
+/// What stands under `data`.
+#[derive(Debug)]
+pub(super) enum Data<'a> {
+    Object(Fields<'a>),
+    NotAnObject,
+}
+
+/// The fields of a booking, as text.
+#[derive(Debug)]
+pub(super) struct Fields<'a> {
+    pub(super) id: Slot<&'a RawValue>,
+    pub(super) user_id: Slot<&'a RawValue>,
+    pub(super) hotel_id: Slot<&'a RawValue>,
+    pub(super) price: Slot<&'a RawValue>,
+    pub(super) promo_code: Slot<&'a RawValue>,
+    pub(super) discount_percent: Slot<&'a RawValue>,
+    pub(super) created_at: Slot<&'a RawValue>,
+}
+
+#[derive(serde::Deserialize)]
+#[serde(field_identifier, rename_all = "snake_case")]
+enum EnvelopeKey {
+    EventType,
+    Data,
+    #[serde(other)]
+    Unknown,
+}
+
+#[derive(serde::Deserialize)]
+#[serde(field_identifier, rename_all = "snake_case")]
+enum DataKey {
+    Id,
+    UserId,
+    HotelId,
+    Price,
+    PromoCode,
+    DiscountPercent,
+    CreatedAt,
+    #[serde(other)]
+    Unknown,
+}
+
+impl<'de, D: Deserialize<'de>> Deserialize<'de> for Envelope<'de, D> {
+    fn deserialize<R: Deserializer<'de>>(deserializer: R) -> Result<Self, R::Error> {
+        struct Outer<D>(PhantomData<D>);
+
+        impl<'de, D: Deserialize<'de>> Visitor<'de> for Outer<D> {
+            type Value = Envelope<'de, D>;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("an object")
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
+                let mut envelope = Envelope { event_type: Slot::Missing, data: Slot::Missing };
+                while let Some(key) = map.next_key()? {
+                    match key {
+                        EnvelopeKey::EventType => envelope.event_type.fill(&mut map)?,
+                        EnvelopeKey::Data => envelope.data.fill(&mut map)?,
+                        EnvelopeKey::Unknown => skip(&mut map)?,
+                    }
+                }
+                Ok(envelope)
+            }
+        }
+        deserializer.deserialize_map(Outer(PhantomData))
+    }
+}
+
+impl<'de> Deserialize<'de> for Data<'de> {
+    fn deserialize<R: Deserializer<'de>>(deserializer: R) -> Result<Self, R::Error> {
+        deserializer.deserialize_any(Inner)
+    }
+}
+
+struct Inner;
+
+impl<'de> Visitor<'de> for Inner {
+    type Value = Data<'de>;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("anything")
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
+        let mut fields = Fields {
+            id: Slot::Missing,
+            user_id: Slot::Missing,
+            hotel_id: Slot::Missing,
+            price: Slot::Missing,
+            promo_code: Slot::Missing,
+            discount_percent: Slot::Missing,
+            created_at: Slot::Missing,
+        };
+        while let Some(key) = map.next_key()? {
+            match key {
+                DataKey::Id => fields.id.fill(&mut map)?,
+                DataKey::UserId => fields.user_id.fill(&mut map)?,
+                DataKey::HotelId => fields.hotel_id.fill(&mut map)?,
+                DataKey::Price => fields.price.fill(&mut map)?,
+                DataKey::PromoCode => fields.promo_code.fill(&mut map)?,
+                DataKey::DiscountPercent => fields.discount_percent.fill(&mut map)?,
+                DataKey::CreatedAt => fields.created_at.fill(&mut map)?,
+                DataKey::Unknown => skip(&mut map)?,
+            }
+        }
+        Ok(Data::Object(fields))
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut list: A) -> Result<Self::Value, A::Error> {
+        while list.next_element::<IgnoredAny>()?.is_some() {}
+        Ok(Data::NotAnObject)
+    }
+
+    fn visit_bool<E>(self, _: bool) -> Result<Self::Value, E> {
+        Ok(Data::NotAnObject)
+    }
+
+    fn visit_i64<E>(self, _: i64) -> Result<Self::Value, E> {
+        Ok(Data::NotAnObject)
+    }
+
+    fn visit_u64<E>(self, _: u64) -> Result<Self::Value, E> {
+        Ok(Data::NotAnObject)
+    }
+
+    fn visit_f64<E>(self, _: f64) -> Result<Self::Value, E> {
+        Ok(Data::NotAnObject)
+    }
+
+    fn visit_str<E>(self, _: &str) -> Result<Self::Value, E> {
+        Ok(Data::NotAnObject)
+    }
+
+    fn visit_unit<E>(self) -> Result<Self::Value, E> {
+        Ok(Data::NotAnObject)
+    }
+}
+
+/// Without recursion, and without asking more of the value than JSON's grammar.
+fn skip<'de, A: MapAccess<'de>>(map: &mut A) -> Result<(), A::Error> {
+    map.next_value::<IgnoredAny>().map(|_| ())
+}

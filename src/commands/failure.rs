@@ -1,0 +1,66 @@
+//! Why a command could not do its work, in words that say what to do, and the exit code that says who has to do it.
+
+use crate::{
+    config::{ConfigFaults, Database},
+    engine::verdict::{SqlState, Verdict, verdict},
+};
+
+/// There is one variant for each exit code.
+#[derive(Debug, thiserror::Error)]
+pub enum CommandError {
+    /// 78: the settings can't be used.
+    #[error(transparent)]
+    Config(#[from] ConfigFaults),
+    /// 69: a server can't be used as it is.
+    #[error("{0}")]
+    Unavailable(String),
+    /// 70: a fault of ours, or corrupt data.
+    #[error("{0}")]
+    Internal(String),
+}
+
+impl CommandError {
+    /// The process's exit code (the names are those of sysexits.h).
+    #[must_use]
+    pub fn exit_code(&self) -> u8 {
+        match self {
+            Self::Config(_) => 78,      // EX_CONFIG
+            Self::Unavailable(_) => 69, // EX_UNAVAILABLE
+            Self::Internal(_) => 70,    // EX_SOFTWARE
+        }
+    }
+
+    /// What an error of the database means to whoever runs the command, where no record can be at fault.
+    #[must_use]
+    pub fn database(error: &sqlx::Error, database: &Database) -> Self {
+        let state = SqlState::of(error);
+        let cause = match error.as_database_error() {
+            Some(refusal) => refusal.message().to_owned(),
+            None => error.to_string(),
+        };
+        let code = state.map(|state| format!(" ({state})")).unwrap_or_default();
+        let advice = match (verdict(error).without_a_record(), state.as_ref().map(SqlState::as_str)) {
+            (Verdict::Corrupt, _) => {
+                return Self::Internal(format!("PostgreSQL at {database} found corrupt data{code}: {cause}"));
+            }
+            (_, Some("28P01" | "28000")) => "check user and password in DATABASE_URL, and pg_hba.conf",
+            (_, Some("3D000")) => "create the database, or check its name in DATABASE_URL",
+            (_, Some("42501")) => "grant the privilege, or connect as the owner of the tables",
+            (_, Some("25006")) => "DATABASE_URL must name the primary, this server takes no writes",
+            (Verdict::Operator, None) => "check DATABASE_URL and the server's TLS settings",
+            (Verdict::Operator, Some(_)) => "check the database's schema, settings and privileges",
+            (_, None) => "check that it runs and that DATABASE_URL names it",
+            (_, Some(_)) => "try again",
+        };
+        Self::Unavailable(format!("can't use PostgreSQL at {database}{code}: {cause}; {advice}"))
+    }
+
+    /// Nothing came back within `DATABASE_TIMEOUT`.
+    #[must_use]
+    pub fn database_silent(database: &Database) -> Self {
+        Self::Unavailable(format!(
+            "can't use PostgreSQL at {database}: no answer within DATABASE_TIMEOUT; check that it runs and that \
+             DATABASE_URL names it"
+        ))
+    }
+}

@@ -1,0 +1,79 @@
+use chrono::TimeZone as _;
+use sqlx::{
+    SqlSafeStr as _,
+    migrate::MigrationType::{ReversibleDown, ReversibleUp},
+};
+
+use super::*;
+
+fn migrator(versions: &[i64]) -> Migrator {
+    let pair = |version: &i64| {
+        let name = format!("step {version}").into();
+        let up = Migration::new(*version, name, ReversibleUp, "create table t ()".into_sql_str(), false);
+        let down = Migration::new(*version, "step".into(), ReversibleDown, "drop table t".into_sql_str(), false);
+        [up, down]
+    };
+    Migrator::with_migrations(versions.iter().flat_map(pair).collect())
+}
+
+fn applied_versions(versions: &[i64]) -> Vec<Applied> {
+    let all = migrator(versions);
+    let applied = ups(&all).map(|up| Applied {
+        version: up.version,
+        description: up.description.to_string(),
+        installed_on: chrono::Utc.with_ymd_and_hms(2026, 2, 15, 14, 37, 35).unwrap(),
+        checksum: up.checksum.to_vec(),
+    });
+    applied.collect()
+}
+
+fn check(known: &[i64], applied: &[i64], expected: &SchemaState) {
+    assert_eq!(compare(&migrator(known), &applied_versions(applied)), *expected, "{applied:?} of {known:?}");
+}
+
+#[test]
+fn the_schema_is_compared_with_what_the_program_knows() {
+    check(&[1, 2], &[1, 2], &SchemaState::Current);
+    check(&[1, 2], &[], &SchemaState::Missing);
+    check(&[1, 2, 3], &[1], &SchemaState::Older { pending: vec![2, 3] });
+    check(&[1, 2, 3], &[1, 3], &SchemaState::Older { pending: vec![2] });
+    check(&[1], &[1, 2], &SchemaState::Newer { unknown: vec![2] });
+    check(&[1, 3], &[1, 2], &SchemaState::Newer { unknown: vec![2] });
+}
+
+#[test]
+fn another_text_under_a_known_version_is_noticed() {
+    let mut applied = applied_versions(&[1, 2]);
+    applied[1].checksum = vec![0];
+    assert_eq!(compare(&migrator(&[1, 2, 3]), &applied), SchemaState::Altered { version: 2 });
+}
+
+#[test]
+fn status_has_a_line_for_each_migration() {
+    let mut applied = applied_versions(&[1, 2, 9]);
+    applied[1].checksum = vec![0];
+    assert_eq!(
+        status_lines(&migrator(&[1, 2, 3]), &applied),
+        [
+            "0001 step 1                      applied 2026-02-15T14:37:35Z",
+            "0002 step 2                      applied 2026-02-15T14:37:35Z, but altered since",
+            "0003 step 3                      pending",
+            "0009 step 9                      applied 2026-02-15T14:37:35Z, unknown to this program",
+        ]
+    );
+}
+
+#[test]
+fn every_state_but_the_current_one_says_what_to_do() {
+    assert!(SchemaState::Missing.to_string().contains("booking-history migrate up"));
+    assert!(SchemaState::Older { pending: vec![2, 3] }.to_string().contains("lacks 0002, 0003: stop the service"));
+    assert!(SchemaState::Newer { unknown: vec![9] }.to_string().contains("newer than this program"));
+}
+
+#[test]
+fn each_migration_can_be_taken_back() {
+    for up in ups(&MIGRATOR) {
+        let down = MIGRATOR.iter().any(|m| m.version == up.version && m.migration_type.is_down_migration());
+        assert!(down, "{:04} has no way back", up.version);
+    }
+}

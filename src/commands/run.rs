@@ -1,0 +1,104 @@
+//! `run`: the main job, until a signal says to stop.
+
+use std::time::Instant;
+
+use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::sync::oneshot;
+
+use super::{CommandError, SchemaState, schema_state};
+use crate::booking::Booking;
+use crate::config::{Settings, consumer_properties};
+use crate::engine::backoff::Backoff;
+use crate::engine::ledger::{connect, within};
+use crate::engine::run::{EngineError, Options};
+use crate::engine::verdict::{Verdict, verdict};
+
+pub(super) const EXAMPLES: &str = "\
+Examples:
+  booking-history run                                      with the settings of the environment and of .env
+  booking-history run --kafka-topic bookings --writers 4   flags win over both
+
+A first SIGINT or SIGTERM stops in order: no more reading, what is in flight is finished, the group is left, exit 0.
+A second one ends at once, which is safe.";
+
+pub(super) async fn run(settings: &Settings) -> Result<(), CommandError> {
+    let mut stop = stop_signal().map_err(|error| CommandError::Internal(format!("can't listen to signals: {error}")))?;
+    tokio::select! {
+        ready = schema_is_ready(settings) => ready?,
+        _ = &mut stop => return Ok(()),
+    }
+    let stopped = async { drop(stop.await) };
+    crate::engine::run::run::<Booking>(options(settings), stopped).await.map_err(|error| match error {
+        EngineError::Database(error) => CommandError::database(&error, &settings.database),
+        EngineError::Kafka(_) => CommandError::Unavailable(error.to_string()),
+        EngineError::Corrupt(_) | EngineError::Ended(_) => CommandError::Internal(error.to_string()),
+    })
+}
+
+/// Waits for the database, for ever; and for the schema, for as long as a migration may take.
+async fn schema_is_ready(settings: &Settings) -> Result<(), CommandError> {
+    let began = Instant::now();
+    let mut backoff = Backoff::new(settings.retry_initial, settings.retry_max);
+    loop {
+        let state = async {
+            let mut connection = connect(settings.database.options(), settings.database_timeout).await?;
+            within(settings.database_timeout, schema_state(&mut connection)).await
+        };
+        let over = began.elapsed() >= settings.startup_timeout;
+        let wait = backoff.wait();
+        match state.await {
+            Ok(SchemaState::Current) => return Ok(()),
+            Ok(state @ (SchemaState::Newer { .. } | SchemaState::Altered { .. })) => {
+                return Err(CommandError::Unavailable(state.to_string()));
+            }
+            Ok(state) if over => return Err(CommandError::Unavailable(state.to_string())),
+            Ok(state) => tracing::warn!("schema_not_ready: {state}"),
+            Err(error) => match verdict(&error).without_a_record() {
+                Verdict::Corrupt => return Err(CommandError::database(&error, &settings.database)),
+                Verdict::Operator if over => return Err(CommandError::database(&error, &settings.database)),
+                _ => tracing::warn!(%error, retry_in = %humantime::format_duration(wait), "database_unavailable"),
+            },
+        }
+        tokio::time::sleep(wait).await;
+    }
+}
+
+fn options(settings: &Settings) -> Options {
+    Options {
+        database: settings.database.options().clone(),
+        properties: consumer_properties(settings).into_iter().collect(),
+        topic: settings.kafka_topic.clone(),
+        group_id: settings.kafka_group_id.clone(),
+        start: settings.kafka_start,
+        writers: settings.writers.get(),
+        batch_max_records: settings.batch_max_records.get(),
+        batch_max_bytes: settings.batch_max_bytes.get(),
+        buffer_max_bytes: settings.buffer_max_bytes.get(),
+        database_timeout: settings.database_timeout,
+        retry_initial: settings.retry_initial,
+        retry_max: settings.retry_max,
+        startup_timeout: settings.startup_timeout,
+        shutdown_timeout: settings.shutdown_timeout,
+        log_records_per_second: settings.log_records_per_second,
+    }
+}
+
+/// Resolves at the first SIGINT or SIGTERM; at the second the process ends, with 128 and the signal's number.
+fn stop_signal() -> std::io::Result<oneshot::Receiver<()>> {
+    let (mut interrupt, mut terminate) = (signal(SignalKind::interrupt())?, signal(SignalKind::terminate())?);
+    let (stop, stopped) = oneshot::channel();
+    tokio::spawn(async move {
+        let first = either(&mut interrupt, &mut terminate).await;
+        tracing::debug!(signal = first, told = stop.send(()).is_ok(), "signal_received");
+        let second = either(&mut interrupt, &mut terminate).await;
+        std::process::exit(128 + second);
+    });
+    Ok(stopped)
+}
+
+async fn either(interrupt: &mut Signal, terminate: &mut Signal) -> i32 {
+    tokio::select! {
+        _ = interrupt.recv() => SignalKind::interrupt().as_raw_value(),
+        _ = terminate.recv() => SignalKind::terminate().as_raw_value(),
+    }
+}

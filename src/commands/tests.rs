@@ -1,0 +1,72 @@
+use super::*;
+
+const ENV_EXAMPLE: &str = include_str!("../../.env.example");
+
+/// The settings as clap knows them: name in the environment, default.
+fn settings() -> Vec<(String, String)> {
+    let command = CommandLine::described();
+    let settings = command.get_arguments().filter_map(|arg| {
+        let name = arg.get_env()?.to_str()?.to_owned();
+        let default = arg.get_default_values().first().and_then(|value| value.to_str()).unwrap_or_default();
+        Some((name, default.to_owned()))
+    });
+    settings.collect()
+}
+
+#[test]
+fn clap_finds_no_fault_with_the_arguments() {
+    CommandLine::described().debug_assert();
+}
+
+#[test]
+fn env_example_has_exactly_the_settings_with_their_defaults() {
+    let lines = ENV_EXAMPLE.lines().filter_map(|line| line.strip_prefix('#')).filter(|line| !line.starts_with(' '));
+    let example: Vec<(String, String)> = lines
+        .filter_map(|line| line.split_once('='))
+        .map(|(name, default)| (name.to_owned(), default.to_owned()))
+        .collect();
+    assert_eq!(example, settings());
+}
+
+#[test]
+fn every_flag_is_its_variable_in_kebab_case() {
+    for arg in CommandLine::described().get_arguments() {
+        let Some(name) = arg.get_env().and_then(|name| name.to_str()) else { continue };
+        assert_eq!(arg.get_long(), Some(name.to_lowercase().replace('_', "-").as_str()));
+        assert!(arg.is_hide_env_values_set(), "help must not show the value of {name}");
+    }
+}
+
+#[test]
+fn a_flag_may_stand_before_or_after_the_command() {
+    let topic = |arguments: &[&str]| {
+        let command = CommandLine::described().mut_args(|arg| arg.env(None::<&str>));
+        let matches = command.try_get_matches_from(arguments).unwrap();
+        CommandLine::from_arg_matches(&matches).unwrap().settings.kafka_topic
+    };
+    assert_eq!(topic(&["booking-history", "--kafka-topic", "a", "migrate", "status"]), "a");
+    assert_eq!(topic(&["booking-history", "migrate", "--kafka-topic", "b", "up"]), "b");
+    assert_eq!(topic(&["booking-history", "migrate", "up", "--kafka-topic=c"]), "c");
+    assert_eq!(topic(&["booking-history", "migrate", "down", "2"]), "booking-events");
+}
+
+fn check_code(error: &CommandError, expected: u8) {
+    assert_eq!(error.exit_code(), expected, "{error}");
+}
+
+#[test]
+fn each_kind_of_failure_has_its_exit_code() {
+    check_code(&CommandError::Config(config::ConfigFaults::default()), 78);
+    check_code(&CommandError::Unavailable(String::new()), 69);
+    check_code(&CommandError::Internal(String::new()), 70);
+}
+
+#[test]
+fn a_failure_of_the_database_says_where_and_what_to_do_and_shows_no_password() {
+    let options = sqlx::postgres::PgConnectOptions::new_without_pgpass();
+    let database = options.host("db").port(5434).username("me").password("s3cret").database("b").into();
+    let refused = sqlx::Error::Io(std::io::ErrorKind::ConnectionRefused.into());
+    let text = CommandError::database(&refused, &database).to_string();
+    assert!(text.contains("PostgreSQL at db:5434/b as me"), "{text}");
+    assert!(text.contains("check that it runs") && !text.contains("s3cret"), "{text}");
+}

@@ -1,0 +1,140 @@
+//! Environment and flags -> proven settings, or everything that is wrong with them at once.
+//!
+//! Flags win over the environment, the environment over a `.env` file in the working directory. clap collects plain
+//! text and judges nothing, so that one pure function, [`Settings::from_raw`], sees all of it and reports all of it.
+//! No fault and no `Debug` ever shows a password.
+
+mod database;
+mod faults;
+mod properties;
+mod raw;
+mod values;
+
+use std::{io, num::NonZeroUsize, path::Path, time::Duration};
+
+pub use database::Database;
+pub use faults::{ConfigFaults, Fault};
+pub use properties::{Properties, consumer_properties};
+pub use raw::RawSettings;
+pub use values::{LogFilter, LogFormat};
+
+/// All settings, each proven to be usable. The names are those of the environment.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    /// `DATABASE_URL`, or what `DATABASE_URL_FILE` holds.
+    pub database: Database,
+    /// `KAFKA_BOOTSTRAP_SERVERS`.
+    pub kafka_bootstrap_servers: String,
+    /// `KAFKA_TOPIC`: a legal name, never a pattern.
+    pub kafka_topic: String,
+    /// `KAFKA_GROUP_ID`.
+    pub kafka_group_id: String,
+    /// `LOG_LEVEL`.
+    pub log_level: LogFilter,
+    /// `LOG_FORMAT`.
+    pub log_format: LogFormat,
+    /// `LOG_RECORDS_PER_SECOND`; 0 is none.
+    pub log_records_per_second: u32,
+    /// `KAFKA_START`.
+    pub kafka_start: StartPolicy,
+    /// `KAFKA_PROPERTIES` and `KAFKA_PROPERTIES_FILE`: none of them breaks the guarantee.
+    pub kafka_properties: Properties,
+    /// `WRITERS`.
+    pub writers: NonZeroUsize,
+    /// `BATCH_MAX_RECORDS`.
+    pub batch_max_records: NonZeroUsize,
+    /// `BATCH_MAX_BYTES`.
+    pub batch_max_bytes: NonZeroUsize,
+    /// `BUFFER_MAX_BYTES`.
+    pub buffer_max_bytes: NonZeroUsize,
+    /// `DATABASE_TIMEOUT`: whole milliseconds and never 0, which Postgres would read as "no limit".
+    pub database_timeout: Duration,
+    /// `RETRY_INITIAL`: at most `retry_max`.
+    pub retry_initial: Duration,
+    /// `RETRY_MAX`.
+    pub retry_max: Duration,
+    /// `STARTUP_TIMEOUT`; 0 is one try.
+    pub startup_timeout: Duration,
+    /// `SHUTDOWN_TIMEOUT`; 0 waits for nothing.
+    pub shutdown_timeout: Duration,
+}
+
+impl Settings {
+    /// Proves the settings. `read_file` reads the files that some of them name.
+    ///
+    /// # Errors
+    /// Every setting that can't be used, not only the first.
+    pub fn from_raw(raw: &RawSettings, read_file: impl Fn(&Path) -> io::Result<String>) -> Result<Self, ConfigFaults> {
+        let mut faults = ConfigFaults::default();
+
+        let database = database::choose(&mut faults, raw, &read_file);
+        let servers = faults.check("KAFKA_BOOTSTRAP_SERVERS", &raw.kafka_bootstrap_servers, values::servers);
+        let topic = faults.check("KAFKA_TOPIC", &raw.kafka_topic, values::topic);
+        let group_id = faults.check("KAFKA_GROUP_ID", &raw.kafka_group_id, values::name);
+        let log_level = faults.check("LOG_LEVEL", &raw.log_level, values::log_filter);
+        let log_format = faults.check("LOG_FORMAT", &raw.log_format, values::log_format);
+        let lines =
+            faults.check("LOG_RECORDS_PER_SECOND", &raw.log_records_per_second, values::number(0..=1_000_000_u32));
+        let start = faults.check("KAFKA_START", &raw.kafka_start, values::start);
+        let properties = properties::choose(&mut faults, raw, &read_file);
+        let writers = faults.check("WRITERS", &raw.writers, values::count(100));
+        let records = faults.check("BATCH_MAX_RECORDS", &raw.batch_max_records, values::count(1_000_000));
+        // One message to Postgres is below 1 GiB, and a batch's last record comes on top of the bound.
+        let bytes = faults.check("BATCH_MAX_BYTES", &raw.batch_max_bytes, values::bytes(256 << 20));
+        let buffer = faults.check("BUFFER_MAX_BYTES", &raw.buffer_max_bytes, values::bytes(64 << 30));
+        let database_timeout = faults.check("DATABASE_TIMEOUT", &raw.database_timeout, values::some_time);
+        let retry_max = faults.check("RETRY_MAX", &raw.retry_max, values::some_time);
+        let retry_initial = faults.check("RETRY_INITIAL", &raw.retry_initial, values::time_up_to(retry_max));
+        let startup_timeout = faults.check("STARTUP_TIMEOUT", &raw.startup_timeout, values::time);
+        let shutdown_timeout = faults.check("SHUTDOWN_TIMEOUT", &raw.shutdown_timeout, values::time);
+
+        let settings = || {
+            Some(Self {
+                database: database?,
+                kafka_bootstrap_servers: servers?,
+                kafka_topic: topic?,
+                kafka_group_id: group_id?,
+                log_level: log_level?,
+                log_format: log_format?,
+                log_records_per_second: lines?,
+                kafka_start: start?,
+                kafka_properties: properties?,
+                writers: writers?,
+                batch_max_records: records?,
+                batch_max_bytes: bytes?,
+                buffer_max_bytes: buffer?,
+                database_timeout: database_timeout?,
+                retry_initial: retry_initial?,
+                retry_max: retry_max?,
+                startup_timeout: startup_timeout?,
+                shutdown_timeout: shutdown_timeout?,
+            })
+        };
+        settings().ok_or(faults)
+    }
+}
+
+/// Adds a `.env` file of the working directory to the environment; what is set already wins. No file is no fault.
+///
+/// Call it before any thread is started: it changes the process's environment.
+///
+/// # Errors
+/// There is a file that can't be read or understood.
+pub fn load_dotenv(path: &Path) -> Result<(), ConfigFaults> {
+    let accepted = match dotenvy::from_path(path) {
+        Ok(()) => return Ok(()),
+        Err(error) if error.not_found() => return Ok(()),
+        // The error holds the whole line, which may hold a password.
+        Err(dotenvy::Error::LineParse(line, _)) => match line.split_once('=') {
+            Some((name, _)) if values::is_variable_name(name) => {
+                format!("NAME=value lines; the one of {name} can't be read (put its value in single quotes)")
+            }
+            _ => "NAME=value lines and comments; another line is there".to_owned(),
+        },
+        Err(error) => format!("a file that can be read, or none: {error}"),
+    };
+    Err(ConfigFaults::one(Fault { setting: ".env", given: None, accepted }))
+}
+
+#[cfg(test)]
+mod tests;

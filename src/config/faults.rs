@@ -1,0 +1,64 @@
+//! Everything that is wrong with the settings, in words for whoever set them.
+
+use std::fmt;
+
+/// One setting that can't be used.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Fault {
+    /// Its name in the environment.
+    pub setting: &'static str,
+    /// What was given; `None` where it may hold a secret.
+    pub given: Option<String>,
+    /// What is accepted instead.
+    pub accepted: String,
+}
+
+/// All settings that can't be used; never empty when it is an error.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct ConfigFaults(Vec<Fault>);
+
+impl ConfigFaults {
+    /// A single fault.
+    #[must_use]
+    pub fn one(fault: Fault) -> Self {
+        Self(vec![fault])
+    }
+
+    /// The faults in the order in which the settings are documented.
+    pub fn iter(&self) -> impl Iterator<Item = &Fault> {
+        self.0.iter()
+    }
+
+    /// Notes a fault.
+    pub(super) fn add(&mut self, fault: Fault) {
+        self.0.push(fault);
+    }
+
+    /// Notes a fault unless `parse` accepts the text; its error says what it accepts.
+    pub(super) fn check<T>(
+        &mut self,
+        setting: &'static str,
+        given: &str,
+        parse: impl FnOnce(&str) -> Result<T, String>,
+    ) -> Option<T> {
+        parse(given).map_err(|accepted| self.add(Fault { setting, given: Some(given.to_owned()), accepted })).ok()
+    }
+}
+
+impl fmt::Display for ConfigFaults {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("the configuration can't be used")?;
+        self.0.iter().try_for_each(|fault| write!(f, "\n  {fault}"))
+    }
+}
+
+impl fmt::Display for Fault {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.given {
+            Some(given) => write!(f, "{}: given {given:?}, accepted: {}", self.setting, self.accepted),
+            None => write!(f, "{}: given something that is not shown, accepted: {}", self.setting, self.accepted),
+        }
+    }
+}
+
+impl std::error::Error for ConfigFaults {}

@@ -1,0 +1,204 @@
+//! librdkafka's properties: ours, the user's, and the ones that nobody may change.
+//!
+//! A property that would break the guarantee is refused by name. Any other passes through unread, so whether it exists
+//! shows when the client is made.
+
+use std::{collections::BTreeMap, fmt, io, path::Path};
+
+use super::{
+    Settings,
+    faults::{ConfigFaults, Fault},
+    raw::RawSettings,
+};
+
+/// What the guarantee rests on: name, value, and what another value would do.
+const FIXED: [(&str, &str, &str); 8] = [
+    ("enable.auto.commit", "false", "Kafka would be told before the database has the records"),
+    ("auto.commit.enable", "false", "Kafka would be told before the database has the records"),
+    ("enable.auto.offset.store", "false", "Kafka would be told before the database has the records"),
+    ("auto.offset.reset", "error", "records that are gone would be passed over without a word; see KAFKA_START"),
+    ("isolation.level", "read_committed", "records of aborted transactions would become rows"),
+    ("partition.assignment.strategy", "cooperative-sticky", "partitions would start before their position is known"),
+    ("check.crcs", "true", "a corrupt record would become a row"),
+    ("enable.partition.eof", "false", "the end of a partition would be taken for an error"),
+];
+
+/// What has no value of ours and still can't be given.
+const REFUSED: [(&str, &str); 7] = [
+    ("bootstrap.servers", "it is KAFKA_BOOTSTRAP_SERVERS"),
+    ("metadata.broker.list", "it is KAFKA_BOOTSTRAP_SERVERS"),
+    ("group.id", "it is KAFKA_GROUP_ID"),
+    ("topic.blacklist", "it could hide the topic"),
+    ("plugin.library.paths", "a plug-in could commit, change or drop records"),
+    ("enabled_events", "rebalances and errors would not reach the service"),
+    ("test.mock.num.brokers", "records would come from a made-up broker"),
+];
+
+/// Ours where the user has no other.
+const TUNED: [(&str, &str); 4] = [
+    ("client.id", "booking-history"),
+    ("fetch.wait.max.ms", "100"),
+    ("session.timeout.ms", "45000"),
+    ("topic.metadata.refresh.interval.ms", "10000"),
+];
+
+/// What the broker decides under the group protocol of KIP-848; librdkafka takes no client that has one of them.
+const CLASSIC_ONLY: [&str; 4] =
+    ["partition.assignment.strategy", "session.timeout.ms", "heartbeat.interval.ms", "group.protocol.type"];
+
+/// What a property's name holds if its value must not be shown.
+const SECRET: [&str; 7] = ["password", "passphrase", "secret", "pem", "token", "oauthbearer.config", "sasl.jaas"];
+
+/// Names and values; `Debug` hides the secret ones.
+#[derive(Clone, Default, PartialEq, Eq)]
+pub struct Properties(BTreeMap<String, String>);
+
+impl Properties {
+    /// The value of a property, if it is set.
+    #[must_use]
+    pub fn get(&self, name: &str) -> Option<&str> {
+        self.0.get(name).map(String::as_str)
+    }
+}
+
+impl IntoIterator for Properties {
+    type Item = (String, String);
+    type IntoIter = std::collections::btree_map::IntoIter<String, String>;
+
+    fn into_iter(self) -> Self::IntoIter {
+        self.0.into_iter()
+    }
+}
+
+impl fmt::Debug for Properties {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_set().entries(self.0.iter().map(|(name, value)| shown(name, value))).finish()
+    }
+}
+
+/// All that the consumer is made with.
+#[must_use]
+pub fn consumer_properties(settings: &Settings) -> Properties {
+    let mut all = BTreeMap::new();
+    let mut put = |name: &str, value: &str| all.insert(name.to_owned(), value.to_owned());
+    for (name, value) in TUNED {
+        put(name, value);
+    }
+    for (name, value) in &settings.kafka_properties.0 {
+        put(name, value);
+    }
+    // `auto.commit.enable` is another name of `enable.auto.commit`, which the consumer reads.
+    for (name, value, _) in FIXED.into_iter().filter(|(name, ..)| *name != "auto.commit.enable") {
+        put(name, value);
+    }
+    put("bootstrap.servers", &settings.kafka_bootstrap_servers);
+    put("group.id", &settings.kafka_group_id);
+    if asks_for_kip_848(&settings.kafka_properties.0) {
+        all.retain(|name, _| !CLASSIC_ONLY.contains(&name.as_str()));
+    }
+    Properties(all)
+}
+
+fn asks_for_kip_848(given: &BTreeMap<String, String>) -> bool {
+    given.get("group.protocol").is_some_and(|protocol| protocol.eq_ignore_ascii_case("consumer"))
+}
+
+/// The properties of `KAFKA_PROPERTIES` and of the file that `KAFKA_PROPERTIES_FILE` names.
+pub(super) fn choose(
+    faults: &mut ConfigFaults,
+    raw: &RawSettings,
+    read_file: &impl Fn(&Path) -> io::Result<String>,
+) -> Option<Properties> {
+    let mut wrong = Vec::new();
+    let mut all = BTreeMap::new();
+
+    let inline = raw.kafka_properties.clone().unwrap_or_default();
+    let file = match raw.kafka_properties_file.as_deref().filter(|file| !file.is_empty()) {
+        None => String::new(),
+        Some(file) => read_file(Path::new(file)).unwrap_or_else(|error| {
+            let accepted = format!("a file that can be read: {error}");
+            wrong.push(Fault { setting: "KAFKA_PROPERTIES_FILE", given: Some(file.to_owned()), accepted });
+            String::new()
+        }),
+    };
+    for (setting, text) in [("KAFKA_PROPERTIES", &inline), ("KAFKA_PROPERTIES_FILE", &file)] {
+        for (number, entry) in entries(text).into_iter().enumerate() {
+            let mut fault = |given, accepted| wrong.push(Fault { setting, given, accepted });
+            // The entry is not shown: it may be a line of a key.
+            let Some((name, value)) = entry.split_once('=').map(|(name, value)| (name.trim(), value.trim())) else {
+                fault(None, format!("key=value; entry {} has no =", number + 1));
+                continue;
+            };
+            if let Some(why) = refusal(name, value) {
+                fault(Some(shown(name, value)), format!("no other {name} than ours, since {why}"));
+            } else if all.insert(name.to_owned(), value.to_owned()).is_some() {
+                fault(Some(shown(name, value)), format!("each property once; {name} is there twice"));
+            }
+        }
+    }
+    if asks_for_kip_848(&all) {
+        for (name, value) in CLASSIC_ONLY.into_iter().filter_map(|name| all.get_key_value(name)) {
+            let accepted = format!("no {name} beside group.protocol=consumer: the broker sets it");
+            wrong.push(Fault { setting: "KAFKA_PROPERTIES", given: Some(shown(name, value)), accepted });
+        }
+    }
+
+    let none_wrong = wrong.is_empty();
+    for fault in wrong {
+        faults.add(fault);
+    }
+    none_wrong.then_some(Properties(all))
+}
+
+/// One entry a line, or one line of entries separated by commas. There, a comma separates only if a name and `=`
+/// follow: in `debug=cgrp,topic` it belongs to the value. In more than one line it always does.
+fn entries(text: &str) -> Vec<&str> {
+    let lines: Vec<&str> =
+        text.lines().map(str::trim).filter(|line| !line.is_empty() && !line.starts_with('#')).collect();
+    let [line] = lines.as_slice() else { return lines };
+
+    let mut entries = Vec::new();
+    let mut rest = *line;
+    while let Some((entry, after)) = split_before_next_name(rest) {
+        entries.push(entry);
+        rest = after;
+    }
+    entries.push(rest);
+    entries.retain(|entry| !entry.trim().is_empty());
+    entries
+}
+
+fn split_before_next_name(line: &str) -> Option<(&str, &str)> {
+    let starts_with_name = |rest: &str| {
+        let name = rest.split_once('=').map_or("", |(name, _)| name.trim());
+        !name.is_empty() && name.chars().all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || "._".contains(c))
+    };
+    let trailing = |rest: &str| rest.trim().is_empty();
+    line.match_indices(',')
+        .filter_map(|(at, _)| Some((line.get(..at)?, line.get(at + 1..)?)))
+        .find(|(_, rest)| starts_with_name(rest) || trailing(rest))
+}
+
+/// Why a property is refused. What is given with our own value is not.
+fn refusal(name: &str, value: &str) -> Option<&'static str> {
+    // librdkafka takes `topic.auto.offset.reset` for `auto.offset.reset`.
+    let is = |other: &str| name == other || name.strip_prefix("topic.") == Some(other);
+    let fixed = FIXED.iter().find(|(name, ..)| is(name));
+    let refused = REFUSED.iter().find(|(name, _)| is(name));
+    match (fixed, refused) {
+        (Some((_, ours, why)), _) => (!value.eq_ignore_ascii_case(ours)).then_some(*why),
+        (None, Some((_, why))) => Some(*why),
+        (None, None) => None,
+    }
+}
+
+fn shown(name: &str, value: &str) -> String {
+    format!("{name}={}", if is_secret(name) { "(hidden)" } else { value })
+}
+
+fn is_secret(name: &str) -> bool {
+    SECRET.iter().any(|part| name.contains(part))
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,97 @@
+use super::*;
+use crate::config::tests::{settings, settings_with_files};
+
+fn check_entries(text: &str, expected: &[&str]) {
+    assert_eq!(entries(text), expected, "{text:?}");
+}
+
+#[test]
+fn entries_stand_on_lines_or_between_commas() {
+    check_entries("", &[]);
+    check_entries("a.b=1", &["a.b=1"]);
+    check_entries("a.b=1,c.d=2,", &["a.b=1", "c.d=2"]);
+    check_entries("# why\na.b=1\n\n  c.d=2\r\n", &["a.b=1", "c.d=2"]);
+    check_entries("debug=cgrp,topic,c.d=2", &["debug=cgrp,topic", "c.d=2"]);
+    check_entries("sasl.password=x,y.z=1\nc.d=2", &["sasl.password=x,y.z=1", "c.d=2"]);
+}
+
+fn check_refused(property: &str, reason: &str) {
+    let faults = settings(|raw| raw.kafka_properties = Some(property.to_owned())).unwrap_err().to_string();
+    assert!(faults.contains(reason), "{property} gave {faults}");
+}
+
+#[test]
+fn what_would_break_the_guarantee_is_refused_by_name() {
+    for (name, ..) in FIXED {
+        check_refused(&format!("{name}=other"), name);
+        check_refused(&format!("topic.{name}=other"), name);
+    }
+    for (name, _) in REFUSED {
+        check_refused(&format!("{name}=x"), name);
+    }
+    check_refused("auto.offset.reset=latest", "see KAFKA_START");
+    check_refused("group.protocol=Consumer,session.timeout.ms=1", "the broker sets it");
+    check_refused("a.b=1,a.b=2", "a.b is there twice");
+    check_refused("s3cret", "entry 1 has no =");
+}
+
+#[test]
+fn our_own_value_is_no_fault() {
+    let given = FIXED.map(|(name, value, _)| format!("{name}={value}")).join(",");
+    assert!(settings(|raw| raw.kafka_properties = Some(given)).is_ok());
+}
+
+fn check_final(given: &str, expected: &[(&str, Option<&str>)]) {
+    let settings = settings(|raw| raw.kafka_properties = Some(given.to_owned())).unwrap();
+    let all = consumer_properties(&settings);
+    for (name, value) in expected {
+        assert_eq!(all.get(name), *value, "{name} with {given:?}");
+    }
+}
+
+#[test]
+fn the_guarantee_is_ours_and_the_tuning_is_the_users() {
+    check_final(
+        "fetch.wait.max.ms=5,security.protocol=ssl",
+        &[
+            ("enable.auto.commit", Some("false")),
+            ("enable.auto.offset.store", Some("false")),
+            ("auto.offset.reset", Some("error")),
+            ("isolation.level", Some("read_committed")),
+            ("partition.assignment.strategy", Some("cooperative-sticky")),
+            ("check.crcs", Some("true")),
+            ("bootstrap.servers", Some("localhost:9092")),
+            ("group.id", Some("booking-history-service")),
+            ("session.timeout.ms", Some("45000")),
+            ("topic.metadata.refresh.interval.ms", Some("10000")),
+            ("fetch.wait.max.ms", Some("5")),
+            ("security.protocol", Some("ssl")),
+        ],
+    );
+}
+
+#[test]
+fn the_new_group_protocol_drops_what_the_broker_decides() {
+    check_final(
+        "group.protocol=consumer,group.remote.assignor=uniform",
+        &[
+            ("partition.assignment.strategy", None),
+            ("session.timeout.ms", None),
+            ("group.protocol", Some("consumer")),
+            ("group.remote.assignor", Some("uniform")),
+            ("enable.auto.commit", Some("false")),
+        ],
+    );
+}
+
+#[test]
+fn secrets_come_from_a_file_and_are_never_shown() {
+    let change = |raw: &mut RawSettings| {
+        raw.kafka_properties = Some("sasl.username=me".to_owned());
+        raw.kafka_properties_file = Some("/secret".to_owned());
+    };
+    let settings = settings_with_files(change, |_| Ok("sasl.password=s3cret\n".to_owned())).unwrap();
+    assert_eq!(consumer_properties(&settings).get("sasl.password"), Some("s3cret"));
+    let shown = format!("{settings:?} {:?}", consumer_properties(&settings));
+    assert!(shown.contains("(hidden)") && !shown.contains("s3cret"), "{shown}");
+}

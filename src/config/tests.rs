@@ -1,0 +1,171 @@
+use clap::Parser;
+use proptest::prelude::*;
+
+use super::*;
+
+/// The settings alone, as the commands have them.
+#[derive(Parser)]
+struct Line {
+    #[command(flatten)]
+    raw: RawSettings,
+}
+
+/// The defaults with a change, and no files.
+pub(super) fn settings(change: impl FnOnce(&mut RawSettings)) -> Result<Settings, ConfigFaults> {
+    settings_with_files(change, |_| Err(io::ErrorKind::NotFound.into()))
+}
+
+pub(super) fn settings_with_files(
+    change: impl FnOnce(&mut RawSettings),
+    read_file: impl Fn(&Path) -> io::Result<String>,
+) -> Result<Settings, ConfigFaults> {
+    let command = <Line as clap::CommandFactory>::command().mut_args(|arg| arg.env(None::<&str>));
+    let matches = command.try_get_matches_from(["booking-history"]).unwrap();
+    let mut raw = <Line as clap::FromArgMatches>::from_arg_matches(&matches).unwrap().raw;
+    change(&mut raw);
+    Settings::from_raw(&raw, read_file)
+}
+
+#[test]
+fn the_defaults_are_those_of_the_contract() {
+    let settings = settings(|_| ()).unwrap();
+    assert_eq!(settings.database.to_string(), "localhost:5434/booking_history as postgres");
+    assert_eq!(settings.kafka_topic, "booking-events");
+    assert_eq!(settings.kafka_start, StartPolicy::Earliest);
+    assert_eq!(settings.log_level.directives(), "warn,booking_history=info");
+    assert_eq!(settings.batch_max_bytes.get(), 8 * 1024 * 1024);
+    assert_eq!(settings.buffer_max_bytes.get(), 64 * 1024 * 1024);
+    assert_eq!(settings.database_timeout, Duration::from_secs(30));
+    assert_eq!(settings.retry_initial, Duration::from_millis(100));
+}
+
+#[test]
+fn every_bad_value_is_reported_at_once_and_no_secret_is_shown() {
+    let faults = settings(|raw| {
+        raw.database_url = "postgresql://u:s3cret@h:port/b".to_owned();
+        raw.kafka_topic = "^all".to_owned();
+        raw.log_level = "loud".to_owned();
+        raw.kafka_start = "newest".to_owned();
+        raw.kafka_properties = Some("auto.offset.reset=latest\nsasl.password s3cret".to_owned());
+        raw.writers = "0".to_owned();
+        raw.batch_max_bytes = "8 bananas".to_owned();
+        raw.database_timeout = "30".to_owned();
+        raw.retry_initial = "1m".to_owned();
+    })
+    .unwrap_err();
+    let named: Vec<_> = faults.iter().map(|fault| fault.setting).collect();
+    assert_eq!(
+        named,
+        [
+            "DATABASE_URL",
+            "KAFKA_TOPIC",
+            "LOG_LEVEL",
+            "KAFKA_START",
+            "KAFKA_PROPERTIES",
+            "KAFKA_PROPERTIES",
+            "WRITERS",
+            "BATCH_MAX_BYTES",
+            "DATABASE_TIMEOUT",
+            "RETRY_INITIAL"
+        ]
+    );
+    let text = faults.to_string();
+    assert!(text.contains(r#"KAFKA_START: given "newest", accepted: earliest, latest or fail"#), "{text}");
+    assert!(text.contains("at most RETRY_MAX, 30s"), "{text}");
+    assert!(!text.contains("s3cret"), "{text}");
+}
+
+#[test]
+fn the_url_may_come_from_a_file_but_not_from_both() {
+    let read = |_: &Path| Ok("postgresql://u:p@elsewhere/b\n".to_owned());
+    let from_file = |raw: &mut RawSettings| raw.database_url_file = Some("/run/secrets/url".to_owned());
+    let settings = settings_with_files(from_file, read).unwrap();
+    assert_eq!(settings.database.to_string(), "elsewhere:5432/b as u");
+
+    let both = |raw: &mut RawSettings| {
+        from_file(raw);
+        raw.database_url = "postgresql://u:p@h/b".to_owned();
+    };
+    let faults = settings_with_files(both, read).unwrap_err().to_string();
+    assert!(faults.contains("give one of the two"), "{faults}");
+}
+
+fn check_level(given: &str, expected: Option<&str>) {
+    let found = settings(|raw| raw.log_level = given.to_owned()).ok();
+    assert_eq!(found.as_ref().map(|settings| settings.log_level.directives()), expected, "{given}");
+}
+
+#[test]
+fn levels_have_the_names_of_python_and_of_tracing() {
+    check_level("Warning", Some("warn"));
+    check_level("CRITICAL", Some("error"));
+    check_level("debug", Some("warn,booking_history=debug"));
+    check_level("info,sqlx=debug", Some("info,sqlx=debug"));
+    check_level("booking_history::engine=TRACE", Some("booking_history::engine=TRACE"));
+    check_level("verbose", None);
+    check_level("info,verbose", None);
+    check_level("sqlx=loud", None);
+    check_level("", None);
+}
+
+fn check_servers(given: &str, accepted: bool) {
+    assert_eq!(settings(|raw| raw.kafka_bootstrap_servers = given.to_owned()).is_ok(), accepted, "{given}");
+}
+
+#[test]
+fn servers_are_hosts_with_ports() {
+    check_servers("localhost:9092", true);
+    check_servers("a:1, b:2,c", true);
+    check_servers("SASL_SSL://a.example:9093", true);
+    check_servers("[::1]:9092", true);
+    check_servers("", false);
+    check_servers("a:1,,b:2", false);
+    check_servers("a:0", false);
+    check_servers("a:port", false);
+    check_servers("::1", false);
+}
+
+fn check_dotenv(text: &str, expected: Option<&str>) {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join(".env");
+    std::fs::write(&path, text).unwrap();
+    let found = load_dotenv(&path).map_err(|faults| faults.to_string()).err();
+    match expected {
+        None => assert_eq!(found, None),
+        Some(expected) => assert!(found.as_ref().is_some_and(|text| text.contains(expected)), "{found:?}"),
+    }
+    assert!(!found.unwrap_or_default().contains("s3cret"));
+}
+
+#[test]
+fn a_malformed_env_file_is_a_fault_that_shows_no_value() {
+    check_dotenv("# nothing\n", None);
+    check_dotenv("BOOKING_HISTORY_TEST='s3cret\n", Some("the one of BOOKING_HISTORY_TEST can't be read"));
+    check_dotenv("s3cret\n", Some("another line is there"));
+    assert_eq!(load_dotenv(Path::new("/nowhere/.env")), Ok(()));
+}
+
+proptest! {
+    #[test]
+    fn no_text_makes_the_settings_panic(text in any::<String>()) {
+        let result = settings(|raw| {
+            raw.database_url.clone_from(&text);
+            raw.kafka_bootstrap_servers.clone_from(&text);
+            raw.log_level.clone_from(&text);
+            raw.kafka_properties = Some(text.clone());
+            raw.batch_max_bytes.clone_from(&text);
+            raw.retry_max.clone_from(&text);
+        });
+        prop_assert!(result.is_err());
+    }
+
+    #[test]
+    fn sizes_and_times_are_exact(size in 1_u32..=256, millis in 1_u32..=30_000) {
+        let settings = settings(|raw| {
+            raw.batch_max_bytes = format!("{size}MiB");
+            raw.retry_initial = format!("{millis}ms");
+        }).unwrap();
+        prop_assert_eq!(settings.batch_max_bytes.get(), usize::try_from(size).unwrap() << 20);
+        prop_assert_eq!(settings.retry_initial, Duration::from_millis(millis.into()));
+    }
+}

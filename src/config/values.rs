@@ -1,0 +1,162 @@
+//! One small parser for each kind of value. The error of each says what it accepts.
+
+use std::{fmt::Display, num::NonZeroUsize, ops::RangeInclusive, str::FromStr, time::Duration};
+
+use bytesize::ByteSize;
+use tracing_subscriber::{EnvFilter, filter::LevelFilter};
+
+/// The longest time that Postgres takes for a time-out: an `i32` of milliseconds, cut to whole days.
+const LONGEST: Duration = Duration::from_hours(24 * 24);
+
+/// How a log line looks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LogFormat {
+    /// As the old service printed it.
+    Text,
+    /// One JSON object a line.
+    Json,
+}
+
+/// Tracing directives that are known to be understood.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LogFilter(String);
+
+impl LogFilter {
+    /// The directives, for `EnvFilter`.
+    #[must_use]
+    pub fn directives(&self) -> &str {
+        &self.0
+    }
+}
+
+pub(super) fn start(given: &str) -> Result<StartPolicy, String> {
+    match given {
+        "earliest" => Ok(StartPolicy::Earliest),
+        "latest" => Ok(StartPolicy::Latest),
+        "fail" => Ok(StartPolicy::Fail),
+        _ => Err("earliest, latest or fail".to_owned()),
+    }
+}
+
+pub(super) fn log_format(given: &str) -> Result<LogFormat, String> {
+    match given {
+        "text" => Ok(LogFormat::Text),
+        "json" => Ok(LogFormat::Json),
+        _ => Err("text or json".to_owned()),
+    }
+}
+
+/// A bare level is ours; libraries then speak at warning only, since their debug lines hold statements. Directives are
+/// taken as they are, but a word that is no level is refused: tracing would take it for the name of a module.
+pub(super) fn log_filter(given: &str) -> Result<LogFilter, String> {
+    let accepted = || {
+        "TRACE, DEBUG, INFO, WARNING, ERROR, CRITICAL or OFF, or tracing directives such as info,sqlx=debug".to_owned()
+    };
+    let level = match given.to_ascii_lowercase().as_str() {
+        "warning" => Some("warn".to_owned()),
+        "critical" | "fatal" => Some("error".to_owned()),
+        level @ ("off" | "error" | "warn" | "info" | "debug" | "trace") => Some(level.to_owned()),
+        _ => None,
+    };
+    let directives = match level.as_deref() {
+        Some(level @ ("off" | "error" | "warn")) => level.to_owned(),
+        Some(level) => format!("warn,booking_history={level}"),
+        None => given.to_owned(),
+    };
+    let understood =
+        directives.split(',').all(|directive| directive.contains('=') || directive.parse::<LevelFilter>().is_ok());
+    if understood && !directives.is_empty() && EnvFilter::try_new(&directives).is_ok() {
+        Ok(LogFilter(directives))
+    } else {
+        Err(accepted())
+    }
+}
+
+pub(super) fn servers(given: &str) -> Result<String, String> {
+    if given.split(',').all(|server| is_server(server.trim())) {
+        Ok(given.to_owned())
+    } else {
+        Err("host:port, several separated by commas".to_owned())
+    }
+}
+
+/// `host`, `host:port` or `PROTOCOL://host:port`; an IPv6 address stands in brackets.
+fn is_server(server: &str) -> bool {
+    let address = server.split_once("://").map_or(server, |(_, address)| address);
+    let (host, port) = match address.rsplit_once(':') {
+        Some((host, port)) if !port.ends_with(']') => (host, Some(port)),
+        _ => (address, None),
+    };
+    let bracketed = host.starts_with('[') && host.ends_with(']');
+    !host.is_empty()
+        && !host.contains([' ', '/', '@'])
+        && (bracketed || !host.contains(':'))
+        && port.is_none_or(|port| port.parse::<u16>().is_ok_and(|port| port > 0))
+}
+
+/// A name that starts with `^` would be a pattern to librdkafka; Kafka's own rule leaves none.
+pub(super) fn topic(given: &str) -> Result<String, String> {
+    let legal = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | '-');
+    if (1..=249).contains(&given.len()) && given.chars().all(legal) && given != "." && given != ".." {
+        Ok(given.to_owned())
+    } else {
+        Err("1 to 249 of the characters a-z A-Z 0-9 . _ -".to_owned())
+    }
+}
+
+pub(super) fn name(given: &str) -> Result<String, String> {
+    if (1..=255).contains(&given.len()) && given.trim() == given && !given.contains(char::is_control) {
+        Ok(given.to_owned())
+    } else {
+        Err("1 to 255 bytes without control characters or white space around them".to_owned())
+    }
+}
+
+/// Whether a text can be shown as the name of a variable.
+pub(super) fn is_variable_name(name: &str) -> bool {
+    !name.is_empty() && name.chars().all(|c| c.is_ascii_uppercase() || c.is_ascii_digit() || c == '_')
+}
+
+pub(super) fn number<T>(range: RangeInclusive<T>) -> impl FnOnce(&str) -> Result<T, String>
+where
+    T: FromStr + PartialOrd + Display,
+{
+    move |given| {
+        let number = given.parse().ok().filter(|number| range.contains(number));
+        number.ok_or_else(|| format!("a whole number from {} to {}", range.start(), range.end()))
+    }
+}
+
+pub(super) fn count(most: usize) -> impl FnOnce(&str) -> Result<NonZeroUsize, String> {
+    move |given| {
+        let accepted = format!("a whole number from 1 to {most}");
+        number(1..=most)(given).ok().and_then(NonZeroUsize::new).ok_or(accepted)
+    }
+}
+
+pub(super) fn bytes(most: usize) -> impl FnOnce(&str) -> Result<NonZeroUsize, String> {
+    move |given| {
+        let size = given.parse::<ByteSize>().ok().and_then(|size| usize::try_from(size.as_u64()).ok());
+        let size = size.filter(|size| *size <= most).and_then(NonZeroUsize::new);
+        size.ok_or_else(|| format!("a size such as 8MiB, more than 0 and at most {}MiB", most >> 20))
+    }
+}
+
+pub(super) fn time(given: &str) -> Result<Duration, String> {
+    let time = humantime::parse_duration(given).ok().filter(|time| *time <= LONGEST);
+    time.ok_or_else(|| "a time such as 100ms, 30s or 5m, at most 24days".to_owned())
+}
+
+/// At least a millisecond: a shorter one would be 0 to Postgres, which means for ever.
+pub(super) fn some_time(given: &str) -> Result<Duration, String> {
+    let time = time(given).ok().filter(|time| time.as_millis() > 0);
+    time.ok_or_else(|| "a time such as 100ms, 30s or 5m, at least 1ms and at most 24days".to_owned())
+}
+
+/// `None` is a bound that is itself at fault: reported where it belongs.
+pub(super) fn time_up_to(most: Option<Duration>) -> impl FnOnce(&str) -> Result<Duration, String> {
+    move |given| match (some_time(given)?, most) {
+        (time, Some(most)) if time > most => Err(format!("at most RETRY_MAX, {}", humantime::format_duration(most))),
+        (time, _) => Ok(time),
+    }
+}

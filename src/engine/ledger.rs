@@ -1,0 +1,290 @@
+//! The ledger: `consumer_offsets`, and every statement of the engine that reads or writes it.
+//!
+//! Whatever moves or halts a partition names the epoch that it was claimed under and the position that it was read at;
+//! a row that says otherwise is not touched. That is the fence, and there is no other.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use sqlx::postgres::PgConnectOptions;
+use sqlx::{ConnectOptions, Connection, PgConnection};
+
+use super::partition::Row;
+use super::record::{Digest, Epoch, Offset, Partition, Position, Step};
+
+/// Whose rows: all statements are bound to one group and topic.
+#[derive(Clone, Debug)]
+pub struct Ledger {
+    group_id: String,
+    topic: String,
+    owner: String,
+}
+
+/// A step that a transaction is about to make.
+#[derive(Clone, Copy, Debug)]
+pub struct Claimed {
+    /// The partition.
+    pub partition: Partition,
+    /// The epoch that it was claimed under.
+    pub epoch: Epoch,
+    /// From where to where.
+    pub step: Step,
+}
+
+/// What became of the records of a step.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Totals {
+    /// New rows.
+    pub stored: u64,
+    /// Rows that were there, with the same content.
+    pub duplicates: u64,
+    /// Events of another type.
+    pub ignored: u64,
+    /// Records that went into `dead_letters`.
+    pub dead_lettered: u64,
+}
+
+/// How a step leaves its row.
+#[derive(Clone, Copy, Debug)]
+pub struct Advance {
+    /// The partition, held by [`Ledger::fence`].
+    pub partition: Partition,
+    /// Where reading goes on.
+    pub to: Position,
+    /// The last record of the step, if it had any.
+    pub last: Option<(Offset, Digest)>,
+    /// What became of its records.
+    pub totals: Totals,
+}
+
+/// Where a partition without a row starts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct First {
+    /// The partition.
+    pub partition: Partition,
+    /// The first position: what lies below it is not counted.
+    pub position: Position,
+    /// The start policy is `fail`: the row is there to be seen, and halted.
+    pub refused: bool,
+}
+
+/// The first positions of a topic's partitions, under both rules.
+#[derive(Clone, Debug)]
+pub struct Firsts {
+    /// If no partition of the topic has a row yet.
+    pub of_a_new_topic: Vec<First>,
+    /// If some have: a partition seen later starts at its beginning, because it holds records from before it was seen.
+    pub of_a_known_topic: Vec<First>,
+}
+
+/// Opens a connection whose every statement, lock wait and idle transaction ends within `limit`, so that the row lock
+/// of a frozen or cut-off owner ends too.
+///
+/// # Errors
+/// Whatever the server or the network answered.
+pub async fn connect(options: &PgConnectOptions, limit: Duration) -> sqlx::Result<PgConnection> {
+    let options = options.clone().disable_statement_logging();
+    let mut connection = within(limit, options.connect()).await?;
+    let millis = limit.as_millis().to_string();
+    within(
+        limit,
+        sqlx::query!(
+            "select set_config(name, value, false) from unnest($1::text[], $2::text[]) as setting (name, value)",
+            &["statement_timeout", "lock_timeout", "idle_in_transaction_session_timeout"].map(str::to_owned),
+            &[(); 3].map(|()| millis.clone())
+        )
+        .fetch_all(&mut connection),
+    )
+    .await?;
+    Ok(connection)
+}
+
+/// Gives up on a database that does not answer. The server's own limits are the same, so the extra second lets its
+/// answer arrive first. Whoever gets the time-out must drop the connection.
+///
+/// # Errors
+/// The time-out, as an I/O error, or whatever `work` failed with.
+pub async fn within<T>(limit: Duration, work: impl Future<Output = sqlx::Result<T>>) -> sqlx::Result<T> {
+    match tokio::time::timeout(limit.saturating_add(Duration::from_secs(1)), work).await {
+        Ok(answer) => answer,
+        Err(_) => {
+            let text = format!("no answer from the database within {}", humantime::format_duration(limit));
+            Err(sqlx::Error::Io(std::io::Error::new(std::io::ErrorKind::TimedOut, text)))
+        }
+    }
+}
+
+impl Ledger {
+    /// The rows of one group and topic; `owner` says who claims them, for people.
+    #[must_use]
+    pub fn new(group_id: String, topic: String, owner: String) -> Self {
+        Self { group_id, topic, owner }
+    }
+
+    /// The group whose rows these are.
+    #[must_use]
+    pub fn group_id(&self) -> &str {
+        &self.group_id
+    }
+
+    /// The topic whose rows these are.
+    #[must_use]
+    pub fn topic(&self) -> &str {
+        &self.topic
+    }
+
+    /// Takes the row over: from here every older owner is fenced. `None` if there is no row; it is never made here,
+    /// because an upsert would let an owner of long ago in.
+    ///
+    /// # Errors
+    /// Whatever the database answered.
+    pub async fn claim(&self, connection: &mut PgConnection, partition: Partition) -> sqlx::Result<Option<Row>> {
+        let row = sqlx::query!(
+            r#"update consumer_offsets set epoch = epoch + 1, owner = $4, updated_at = now()
+               where group_id = $1 and topic = $2 and partition = $3
+               returning next_offset, epoch, halted_at is not null as "halted!""#,
+            self.group_id,
+            self.topic,
+            partition.0,
+            self.owner
+        )
+        .fetch_optional(connection)
+        .await?;
+        Ok(row.map(|row| Row { next: Position(row.next_offset), epoch: Epoch(row.epoch), halted: row.halted }))
+    }
+
+    /// Makes the rows that are missing, all in one transaction and one process at a time. Rows that are there stay as
+    /// they are.
+    ///
+    /// # Errors
+    /// Whatever the database answered.
+    pub async fn create(&self, connection: &mut PgConnection, firsts: &Firsts) -> sqlx::Result<()> {
+        let mut transaction = connection.begin().await?;
+        sqlx::query!(
+            "select pg_advisory_xact_lock(hashtextextended('booking-history' || $1 || chr(10) || $2, 0))",
+            self.group_id,
+            self.topic
+        )
+        .execute(&mut *transaction)
+        .await?;
+        let known = sqlx::query_scalar!(
+            r#"select exists(select from consumer_offsets where group_id = $1 and topic = $2) as "known!""#,
+            self.group_id,
+            self.topic
+        )
+        .fetch_one(&mut *transaction)
+        .await?;
+        let firsts = if known { &firsts.of_a_known_topic } else { &firsts.of_a_new_topic };
+        let partitions: Vec<i32> = firsts.iter().map(|first| first.partition.0).collect();
+        let positions: Vec<i64> = firsts.iter().map(|first| first.position.0).collect();
+        let refused: Vec<bool> = firsts.iter().map(|first| first.refused).collect();
+        sqlx::query!(
+            "insert into consumer_offsets (group_id, topic, partition, next_offset, counted_from, halted_at, halt_reason)
+             select $1, $2, partition, position, position, case when refused then now() end,
+                    case when refused then 'no_start_position' end
+             from unnest($3::integer[], $4::bigint[], $5::boolean[]) as first (partition, position, refused)
+             order by partition
+             on conflict (group_id, topic, partition) do nothing",
+            self.group_id,
+            self.topic,
+            &partitions,
+            &positions,
+            &refused
+        )
+        .execute(&mut *transaction)
+        .await?;
+        transaction.commit().await
+    }
+
+    /// Reads rows as they are, without a lock.
+    ///
+    /// # Errors
+    /// Whatever the database answered.
+    pub async fn look(
+        &self,
+        connection: &mut PgConnection,
+        partitions: &[Partition],
+    ) -> sqlx::Result<BTreeMap<Partition, Row>> {
+        let partitions: Vec<i32> = partitions.iter().map(|partition| partition.0).collect();
+        let rows = sqlx::query!(
+            r#"select partition, next_offset, epoch, halted_at is not null as "halted!"
+               from consumer_offsets where group_id = $1 and topic = $2 and partition = any($3)"#,
+            self.group_id,
+            self.topic,
+            &partitions
+        )
+        .fetch_all(connection)
+        .await?;
+        let row = |next, epoch, halted| Row { next: Position(next), epoch: Epoch(epoch), halted };
+        Ok(rows.into_iter().map(|r| (Partition(r.partition), row(r.next_offset, r.epoch, r.halted))).collect())
+    }
+
+    /// The first statement of every transaction that moves rows: locks them in order of partition and tells which are
+    /// still as they were claimed and read. A competitor waits here, and then matches nothing.
+    ///
+    /// # Errors
+    /// Whatever the database answered.
+    pub async fn fence(&self, transaction: &mut PgConnection, steps: &[Claimed]) -> sqlx::Result<Vec<Partition>> {
+        let partitions: Vec<i32> = steps.iter().map(|step| step.partition.0).collect();
+        let positions: Vec<i64> = steps.iter().map(|step| step.step.from().0).collect();
+        let epochs: Vec<i64> = steps.iter().map(|step| step.epoch.0).collect();
+        let held = sqlx::query_scalar!(
+            "select held.partition from consumer_offsets as held
+             join unnest($3::integer[], $4::bigint[], $5::bigint[]) as step (partition, next_offset, epoch)
+               on held.partition = step.partition and held.next_offset = step.next_offset and held.epoch = step.epoch
+             where held.group_id = $1 and held.topic = $2 and held.halted_at is null
+             order by held.partition
+             for no key update of held",
+            self.group_id,
+            self.topic,
+            &partitions,
+            &positions,
+            &epochs
+        )
+        .fetch_all(transaction)
+        .await?;
+        Ok(held.into_iter().map(Partition).collect())
+    }
+
+    /// The last statement of the transaction: moves the rows that [`Self::fence`] holds. Gives the number of rows moved.
+    ///
+    /// # Errors
+    /// Whatever the database answered.
+    pub async fn advance(&self, transaction: &mut PgConnection, advances: &[Advance]) -> sqlx::Result<u64> {
+        let column = |value: fn(&Advance) -> i64| advances.iter().map(value).collect::<Vec<i64>>();
+        let partitions: Vec<i32> = advances.iter().map(|advance| advance.partition.0).collect();
+        let offsets: Vec<Option<i64>> = advances.iter().map(|advance| advance.last.map(|(offset, _)| offset.0)).collect();
+        let digests: Vec<Option<&[u8]>> =
+            advances.iter().map(|advance| advance.last.as_ref().map(|(_, digest)| digest.0.as_slice())).collect();
+        let moved = sqlx::query!(
+            "update consumer_offsets as held
+             set next_offset = step.next_offset,
+                 last_offset = coalesce(step.last_offset, held.last_offset),
+                 last_digest = coalesce(step.last_digest, held.last_digest),
+                 stored = held.stored + step.stored, duplicates = held.duplicates + step.duplicates,
+                 ignored = held.ignored + step.ignored, dead_lettered = held.dead_lettered + step.dead_lettered,
+                 updated_at = now()
+             from unnest($3::integer[], $4::bigint[], $5::bigint[], $6::bytea[], $7::bigint[], $8::bigint[], $9::bigint[],
+                         $10::bigint[])
+                  as step (partition, next_offset, last_offset, last_digest, stored, duplicates, ignored, dead_lettered)
+             where held.group_id = $1 and held.topic = $2 and held.partition = step.partition",
+            self.group_id,
+            self.topic,
+            &partitions,
+            &column(|advance| advance.to.0),
+            &offsets as &[Option<i64>],
+            &digests as &[Option<&[u8]>],
+            &column(|advance| total(advance.totals.stored)),
+            &column(|advance| total(advance.totals.duplicates)),
+            &column(|advance| total(advance.totals.ignored)),
+            &column(|advance| total(advance.totals.dead_lettered))
+        )
+        .execute(transaction)
+        .await?;
+        Ok(moved.rows_affected())
+    }
+}
+
+fn total(count: u64) -> i64 {
+    i64::try_from(count).unwrap_or(i64::MAX)
+}

@@ -1,0 +1,306 @@
+//! The protocol of one partition: who may write it, and from where.
+//!
+//! Pure: no clock, no Kafka, no database. The consumer thread and the writers drive it and do what it answers.
+//!
+//! ```text
+//!             assigned            begin_claim             claimed              started
+//! Elsewhere ───────────▶ Owned ───────────────▶ Claiming ─────────▶ Claimed ───────────▶ Started ◀──┐
+//!     ▲                   ▲  ▲                     │ halted row        ▲                 │  begin_commit
+//!     │ revoked           │  └── Fenced ◀──┐       ▼                   │ same epoch      ▼       committed
+//!  from any state         │               │     Halted                │              InFlight ─────┘
+//!  (a commit in flight:   │               └──────────────── Unsure ───┘                 │ no commit for sure
+//!   Draining, until over) └──── row gone, halt lifted ────────┴─────────────────────────┘
+//! ```
+//!
+//! Two numbers keep the late from doing harm. The **epoch** is in the row: a commit by anybody but its holder matches
+//! nothing. The **generation** is in this process: it changes whenever reading starts anew or ends, and whatever
+//! carries an older one (a record, a claim's answer, a request to start) is too late and dropped.
+
+use super::record::{Epoch, Position, Step};
+
+/// Counts the times that reading of a partition began or ended here.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Generation(u64);
+
+impl Generation {
+    /// A newer one than this.
+    #[must_use]
+    pub fn next(self) -> Self {
+        Self(self.0.saturating_add(1))
+    }
+}
+
+/// What the ledger's row says about a partition.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Row {
+    /// Where reading goes on.
+    pub next: Position,
+    /// The epoch of whoever claimed it last.
+    pub epoch: Epoch,
+    /// Whether it must not be read until an operator says so.
+    pub halted: bool,
+}
+
+/// What the process believes at the moment when a look at the row begins.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Belief {
+    generation: Generation,
+    state: State,
+}
+
+/// What a look at the row, or a claim, led to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Finding {
+    /// All is as believed, or things moved on meanwhile.
+    Nothing,
+    /// Reading goes on from here; what was read before is dropped.
+    Start(Position),
+    /// Somebody else claimed it.
+    Fenced,
+    /// The row is halted.
+    Halted,
+    /// It has to be claimed (again): there is no row, its epoch went back, or its halt was lifted.
+    Claim,
+}
+
+/// See the module's drawing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum State {
+    /// Kafka gave it to somebody else, or to nobody yet.
+    Elsewhere,
+    /// Kafka gave it to us; the row is not ours yet.
+    Owned,
+    /// A transaction that raises the epoch is under way.
+    Claiming,
+    /// The row is ours; the consumer thread is to start reading here.
+    Claimed { epoch: Epoch, at: Position },
+    /// Records arrive; everything below `at` is committed.
+    Started { epoch: Epoch, at: Position },
+    /// A transaction that moves the row is under way.
+    InFlight { epoch: Epoch, step: Step },
+    /// Kafka took it away while a transaction was under way; `again`: and has given it back since.
+    Draining { again: bool },
+    /// The commit's answer was lost or the fence missed: nothing is known until the row has been read.
+    Unsure { epoch: Epoch },
+    /// Somebody else holds a higher epoch. If Kafka still says that it is ours, it is claimed again, later.
+    Fenced,
+    /// An operator has to look: not read until the row's halt is lifted.
+    Halted,
+}
+
+/// One partition, as this process sees it.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Protocol {
+    generation: Generation,
+    state: State,
+    fenced_in_a_row: u32,
+}
+
+impl Default for Protocol {
+    fn default() -> Self {
+        Self { generation: Generation::default(), state: State::Elsewhere, fenced_in_a_row: 0 }
+    }
+}
+
+impl Protocol {
+    /// Where it stands.
+    #[must_use]
+    pub fn state(&self) -> State {
+        self.state
+    }
+
+    /// Records that carry another one are dropped.
+    #[must_use]
+    pub fn generation(&self) -> Generation {
+        self.generation
+    }
+
+    /// How often it was fenced since its last commit: the longer the wait before the next claim, so that two who both
+    /// believe in their ownership don't fence each other for ever.
+    #[must_use]
+    pub fn fenced_in_a_row(&self) -> u32 {
+        self.fenced_in_a_row
+    }
+
+    /// Kafka gives the partition to this process (rule 1).
+    pub fn assigned(&mut self) {
+        match self.state {
+            State::InFlight { .. } | State::Draining { .. } => self.state = State::Draining { again: true },
+            _ => self.state = State::Owned,
+        }
+        self.fenced_in_a_row = 0;
+        self.renew();
+    }
+
+    /// Kafka takes the partition away, or the process stops (rule 1). True if a commit is in flight and should be waited
+    /// for: whatever it ends like, nothing more is written.
+    pub fn revoked(&mut self) -> bool {
+        self.state = match self.state {
+            State::InFlight { .. } | State::Draining { .. } => State::Draining { again: false },
+            _ => State::Elsewhere,
+        };
+        self.renew();
+        self.commit_in_flight()
+    }
+
+    /// Whether a transaction may still move the row.
+    #[must_use]
+    pub fn commit_in_flight(&self) -> bool {
+        matches!(self.state, State::InFlight { .. } | State::Draining { .. })
+    }
+
+    /// A writer is about to claim the row (rule 2). `None`: there is nothing to claim.
+    pub fn begin_claim(&mut self) -> Option<Generation> {
+        matches!(self.state, State::Owned | State::Fenced).then(|| {
+            self.state = State::Claiming;
+            self.generation
+        })
+    }
+
+    /// The claim's answer, by the writer that was given `generation`. `None`: the claim failed.
+    pub fn claimed(&mut self, generation: Generation, row: Option<Row>) -> Finding {
+        if self.state != State::Claiming || self.generation != generation {
+            return Finding::Nothing;
+        }
+        match row {
+            None => {
+                self.state = State::Owned;
+                Finding::Claim
+            }
+            Some(Row { halted: true, .. }) => self.halt(),
+            Some(row) => self.start(row),
+        }
+    }
+
+    /// Where the consumer thread should be reading: from the position under the generation, if at all (rule 4).
+    #[must_use]
+    pub fn wanted(&self) -> Option<(Generation, Position)> {
+        match self.state {
+            State::Claimed { at, .. } | State::Started { at, .. } => Some((self.generation, at)),
+            State::InFlight { step, .. } => Some((self.generation, step.from())),
+            _ => None,
+        }
+    }
+
+    /// The consumer thread is about to start reading. False: too late, it must not.
+    pub fn started(&mut self, generation: Generation) -> bool {
+        match self.state {
+            State::Claimed { epoch, at } if self.generation == generation => {
+                self.state = State::Started { epoch, at };
+                true
+            }
+            _ => false,
+        }
+    }
+
+    /// Where the next batch has to begin, if one may begin (rule 5).
+    #[must_use]
+    pub fn ready(&self) -> Option<Position> {
+        match self.state {
+            State::Started { at, .. } => Some(at),
+            _ => None,
+        }
+    }
+
+    /// A writer is about to commit a step (rule 6). `None`: it must not.
+    pub fn begin_commit(&mut self, step: Step) -> Option<Epoch> {
+        match self.state {
+            State::Started { epoch, at } if at == step.from() => {
+                self.state = State::InFlight { epoch, step };
+                Some(epoch)
+            }
+            _ => None,
+        }
+    }
+
+    /// The step in flight is committed: the database said so.
+    pub fn committed(&mut self) {
+        self.fenced_in_a_row = 0;
+        match self.state {
+            State::InFlight { epoch, step } => self.state = State::Started { epoch, at: step.to() },
+            _ => self.drained(),
+        }
+    }
+
+    /// The step in flight failed, or nobody knows; or what Kafka delivers can't be trusted (rule 7). What was read is
+    /// dropped, and the row decides.
+    pub fn unsure(&mut self) {
+        match self.state {
+            State::InFlight { epoch, .. } | State::Started { epoch, .. } | State::Claimed { epoch, .. } => {
+                self.state = State::Unsure { epoch };
+                self.renew();
+            }
+            _ => self.drained(),
+        }
+    }
+
+    /// A look at the row begins. `None`: the row could tell nothing now.
+    #[must_use]
+    pub fn look(&self) -> Option<Belief> {
+        match self.state {
+            State::Claimed { .. } | State::Started { .. } | State::Unsure { .. } | State::Halted => {
+                Some(Belief { generation: self.generation, state: self.state })
+            }
+            _ => None,
+        }
+    }
+
+    /// What the look found (rule 7). If anything happened since it began, it is void.
+    pub fn seen(&mut self, belief: Belief, row: Option<Row>) -> Finding {
+        if belief != (Belief { generation: self.generation, state: self.state }) {
+            return Finding::Nothing;
+        }
+        let (epoch, at) = match self.state {
+            State::Claimed { epoch, at } | State::Started { epoch, at } => (epoch, Some(at)),
+            State::Unsure { epoch } => (epoch, None),
+            State::Halted if row.is_some_and(|row| row.halted) => return Finding::Nothing,
+            State::Halted => return self.claim_again(),
+            _ => return Finding::Nothing,
+        };
+        match row {
+            None => self.claim_again(),
+            Some(row) if row.epoch > epoch => {
+                self.state = State::Fenced;
+                self.fenced_in_a_row = self.fenced_in_a_row.saturating_add(1);
+                self.renew();
+                Finding::Fenced
+            }
+            Some(row) if row.epoch < epoch => self.claim_again(),
+            Some(Row { halted: true, .. }) => self.halt(),
+            Some(row) if Some(row.next) == at => Finding::Nothing,
+            Some(row) => self.start(row),
+        }
+    }
+
+    fn start(&mut self, row: Row) -> Finding {
+        self.state = State::Claimed { epoch: row.epoch, at: row.next };
+        self.renew();
+        Finding::Start(row.next)
+    }
+
+    fn halt(&mut self) -> Finding {
+        self.state = State::Halted;
+        self.renew();
+        Finding::Halted
+    }
+
+    fn claim_again(&mut self) -> Finding {
+        self.state = State::Owned;
+        self.renew();
+        Finding::Claim
+    }
+
+    fn drained(&mut self) {
+        if let State::Draining { again } = self.state {
+            self.state = if again { State::Owned } else { State::Elsewhere };
+        }
+    }
+
+    fn renew(&mut self) {
+        self.generation = self.generation.next();
+    }
+}
+
+#[cfg(test)]
+#[path = "partition_tests.rs"]
+mod tests;

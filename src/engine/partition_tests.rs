@@ -1,0 +1,335 @@
+//! Two processes, one row, one log, and anything happening in any order: every record is handled exactly once.
+
+use proptest::prelude::*;
+use proptest::sample::Index;
+
+use super::*;
+use crate::engine::batch::{Arrival, Batch, Entry, Limits, Queue};
+use crate::engine::event::Parsed;
+use crate::engine::record::{Offset, Partition, Record, Timestamp, TimestampType};
+
+/// The log ends here; every fifth offset is a hole, and so is the last.
+const END: i64 = 40;
+
+fn is_hole(offset: i64) -> bool {
+    offset % 5 == 3 || offset == END - 1
+}
+
+#[derive(Clone, Debug)]
+enum Happening {
+    Assign,
+    Revoke,
+    BeginClaim,
+    /// The claim reaches the row; whether its answer comes back.
+    Claim {
+        answered: bool,
+    },
+    Follow,
+    Deliver(usize),
+    BeginCommit(usize),
+    /// The commit reaches the row, or not; whether its answer comes back.
+    Commit {
+        arrives: bool,
+        answered: bool,
+    },
+    BeginLook,
+    EndLook,
+    Distrust,
+    Stop,
+    /// An operator at work.
+    Halt(bool),
+    ForgetRow,
+}
+
+fn happening() -> impl Strategy<Value = Happening> {
+    use Happening::*;
+    prop_oneof![
+        2 => Just(Assign),
+        1 => Just(Revoke),
+        4 => Just(BeginClaim),
+        4 => any::<bool>().prop_map(|answered| Claim { answered }),
+        5 => Just(Follow),
+        5 => (1_usize..6).prop_map(Deliver),
+        5 => (1_usize..5).prop_map(BeginCommit),
+        5 => (any::<bool>(), any::<bool>()).prop_map(|(arrives, answered)| Commit { arrives, answered }),
+        3 => Just(BeginLook),
+        3 => Just(EndLook),
+        1 => Just(Distrust),
+        1 => Just(Stop),
+        1 => any::<bool>().prop_map(Halt),
+        1 => Just(ForgetRow),
+    ]
+}
+
+struct World {
+    row: Row,
+    handled: Vec<u32>,
+    processes: [Process; 2],
+}
+
+struct Process {
+    protocol: Protocol,
+    queue: Queue<()>,
+    reader: Option<(Generation, Position)>,
+    claim: Option<Generation>,
+    flight: Option<(Batch<()>, Epoch)>,
+    look: Option<(Belief, Row)>,
+}
+
+impl World {
+    fn new() -> Self {
+        let process = || Process {
+            protocol: Protocol::default(),
+            queue: Queue::new(Partition(0)),
+            reader: None,
+            claim: None,
+            flight: None,
+            look: None,
+        };
+        let row = Row { next: Position(0), epoch: Epoch(0), halted: false };
+        Self { row, handled: vec![0; usize::try_from(END).unwrap()], processes: [process(), process()] }
+    }
+
+    fn step(&mut self, who: usize, happening: &Happening) {
+        let process = &mut self.processes[who];
+        match *happening {
+            Happening::Assign => process.protocol.assigned(),
+            Happening::Revoke | Happening::Stop => {
+                let waits = process.protocol.revoked();
+                assert_eq!(waits, process.flight.is_some(), "a revoke waits for a commit in flight and for nothing else");
+                process.reader = None;
+            }
+            Happening::BeginClaim if process.claim.is_none() => process.claim = process.protocol.begin_claim(),
+            Happening::Claim { answered } => {
+                if let Some(generation) = process.claim.take() {
+                    self.row.epoch = Epoch(self.row.epoch.0 + 1);
+                    process.protocol.claimed(generation, answered.then_some(self.row));
+                }
+            }
+            Happening::Follow => process.follow(),
+            Happening::Deliver(records) => (0..records).for_each(|_| process.deliver()),
+            Happening::BeginCommit(records) if process.flight.is_none() => process.begin_commit(records),
+            Happening::Commit { arrives, answered } => {
+                if let Some((batch, epoch)) = process.flight.take() {
+                    let fenced = self.row.next != batch.step().from() || self.row.epoch != epoch || self.row.halted;
+                    if arrives && !fenced {
+                        self.row.next = batch.step().to();
+                        for entry in batch.entries() {
+                            self.handled[usize::try_from(entry.record.offset.0).unwrap()] += 1;
+                        }
+                    }
+                    if arrives && answered && !fenced { process.protocol.committed() } else { process.protocol.unsure() }
+                }
+            }
+            Happening::BeginLook => process.look = process.protocol.look().map(|belief| (belief, self.row)),
+            Happening::EndLook => {
+                if let Some((belief, row)) = process.look.take() {
+                    process.protocol.seen(belief, Some(row));
+                }
+            }
+            Happening::Distrust if process.flight.is_none() => process.protocol.unsure(),
+            Happening::Halt(halted) => self.row.halted = halted,
+            Happening::ForgetRow => {
+                if let Some(belief) = process.protocol.look() {
+                    process.protocol.seen(belief, None);
+                }
+            }
+            _ => {}
+        }
+        let process = &mut self.processes[who];
+        process.queue.follow(process.protocol.generation());
+        self.check();
+    }
+
+    fn check(&self) {
+        for (offset, times) in (0..).zip(&self.handled) {
+            let expected = u32::from(offset < self.row.next.0 && !is_hole(offset));
+            assert_eq!(*times, expected, "record {offset} with the row at {}", self.row.next);
+        }
+        for process in &self.processes {
+            assert_eq!(process.protocol.commit_in_flight(), process.flight.is_some());
+        }
+    }
+}
+
+impl Process {
+    /// As the consumer thread does.
+    fn follow(&mut self) {
+        let wanted = self.protocol.wanted();
+        if self.reader.map(|(generation, _)| generation) != wanted.map(|(generation, _)| generation) {
+            self.reader = None;
+        }
+        if let Some((generation, at)) = wanted
+            && self.reader.is_none()
+            && self.protocol.started(generation)
+        {
+            self.reader = Some((generation, at));
+        }
+    }
+
+    fn deliver(&mut self) {
+        if let Some((generation, Position(at))) = self.reader
+            && at < END
+        {
+            let arrival = match is_hole(at) {
+                true => Arrival::Reached(Position(at + 1)),
+                false => Arrival::Record(Entry { record: record(at), intake: Ok(Parsed::Event(())) }),
+            };
+            self.queue.push(generation, arrival);
+            self.reader = Some((generation, Position(at + 1)));
+        }
+    }
+
+    fn begin_commit(&mut self, records: usize) {
+        let batch = self.protocol.ready().and_then(|from| self.queue.take(from, Limits { records, bytes: 1 << 20 }));
+        if let Some(batch) = batch {
+            let epoch = self.protocol.begin_commit(batch.step()).expect("a batch cut where it was ready");
+            self.flight = Some((batch, epoch));
+        }
+    }
+}
+
+fn record(offset: i64) -> Record {
+    let timestamp = Timestamp { millis: offset, kind: TimestampType::CreateTime };
+    Record { partition: Partition(0), offset: Offset(offset), timestamp, key: None, value: None, headers: Vec::new() }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 500, ..ProptestConfig::default() })]
+
+    #[test]
+    fn every_record_is_handled_exactly_once_whatever_happens(
+        happenings in prop::collection::vec((any::<Index>(), happening()), 0..300)
+    ) {
+        let mut world = World::new();
+        for (who, happening) in &happenings {
+            world.step(who.index(2), happening);
+        }
+        // And when peace returns, the owner gets to the end of the log.
+        world.step(1, &Happening::Revoke);
+        world.step(0, &Happening::Halt(false));
+        let answered = Happening::Commit { arrives: true, answered: true };
+        world.step(1, &answered);
+        world.step(0, &answered);
+        world.step(0, &Happening::Assign);
+        for _ in 0..50 {
+            for happening in [
+                Happening::BeginLook, Happening::EndLook, Happening::BeginClaim, Happening::Claim { answered: true },
+                Happening::Follow, Happening::Deliver(3), Happening::BeginCommit(3), answered.clone(),
+            ] {
+                world.step(0, &happening);
+            }
+        }
+        prop_assert_eq!(world.row.next, Position(END));
+    }
+}
+
+fn row(next: i64, epoch: i64) -> Row {
+    Row { next: Position(next), epoch: Epoch(epoch), halted: false }
+}
+
+fn started() -> Protocol {
+    let mut protocol = Protocol::default();
+    protocol.assigned();
+    let generation = protocol.begin_claim().expect("owned");
+    assert_eq!(protocol.claimed(generation, Some(row(7, 1))), Finding::Start(Position(7)));
+    assert!(protocol.started(protocol.generation()));
+    protocol
+}
+
+fn step(from: i64, to: i64) -> Step {
+    Step::new(Position(from), Position(to)).expect("forwards")
+}
+
+#[test]
+fn a_claim_that_answers_after_a_revoke_starts_nothing() {
+    let mut protocol = Protocol::default();
+    protocol.assigned();
+    let generation = protocol.begin_claim().expect("owned");
+    protocol.revoked();
+    assert_eq!(protocol.claimed(generation, Some(row(7, 1))), Finding::Nothing);
+    protocol.assigned();
+    assert_eq!(protocol.claimed(generation, Some(row(7, 1))), Finding::Nothing, "nor after it came back");
+    let newer = protocol.begin_claim().expect("owned again");
+    assert_eq!(protocol.claimed(generation, Some(row(7, 1))), Finding::Nothing, "nor in place of the next claim's");
+    assert_eq!(protocol.claimed(newer, Some(row(7, 2))), Finding::Start(Position(7)));
+}
+
+#[test]
+fn a_start_that_comes_after_a_revoke_is_refused() {
+    let mut protocol = Protocol::default();
+    protocol.assigned();
+    let generation = protocol.begin_claim().expect("owned");
+    protocol.claimed(generation, Some(row(7, 1)));
+    let (generation, _) = protocol.wanted().expect("claimed");
+    protocol.revoked();
+    assert!(!protocol.started(generation));
+    protocol.assigned();
+    let claim = protocol.begin_claim().expect("owned again");
+    protocol.claimed(claim, Some(row(9, 2)));
+    assert!(!protocol.started(generation), "it would read from where the last claim said");
+}
+
+#[test]
+fn a_commit_must_begin_where_the_partition_stands() {
+    let mut protocol = started();
+    assert_eq!(protocol.begin_commit(step(8, 9)), None);
+    assert_eq!(protocol.begin_commit(step(7, 9)), Some(Epoch(1)));
+    assert_eq!(protocol.begin_commit(step(9, 10)), None, "one at a time");
+    protocol.committed();
+    assert_eq!(protocol.ready(), Some(Position(9)));
+}
+
+#[test]
+fn a_partition_that_comes_back_while_its_commit_drains_is_claimed_only_after_it() {
+    let mut protocol = started();
+    protocol.begin_commit(step(7, 9));
+    assert!(protocol.revoked());
+    protocol.assigned();
+    assert_eq!(protocol.begin_claim(), None);
+    protocol.committed();
+    assert!(protocol.begin_claim().is_some());
+}
+
+#[test]
+fn the_row_decides_after_a_lost_answer() {
+    for (found, expected) in [
+        (Some(row(9, 1)), Finding::Start(Position(9))),
+        (Some(row(7, 1)), Finding::Start(Position(7))),
+        (Some(row(3, 1)), Finding::Start(Position(3))),
+        (Some(row(9, 2)), Finding::Fenced),
+        (Some(row(9, 0)), Finding::Claim),
+        (Some(Row { halted: true, ..row(9, 1) }), Finding::Halted),
+        (None, Finding::Claim),
+    ] {
+        let mut protocol = started();
+        protocol.begin_commit(step(7, 9));
+        protocol.unsure();
+        assert_eq!(protocol.wanted(), None, "nothing is read until the row has answered");
+        let belief = protocol.look().expect("unsure");
+        assert_eq!(protocol.seen(belief, found), expected, "{found:?}");
+    }
+}
+
+#[test]
+fn a_look_that_a_commit_overtook_is_void() {
+    let mut protocol = started();
+    let belief = protocol.look().expect("started");
+    protocol.begin_commit(step(7, 9));
+    protocol.committed();
+    assert_eq!(protocol.seen(belief, Some(row(7, 1))), Finding::Nothing);
+    assert_eq!(protocol.ready(), Some(Position(9)));
+}
+
+#[test]
+fn an_idle_owner_follows_what_an_operator_writes() {
+    let mut protocol = started();
+    let belief = protocol.look().expect("started");
+    assert_eq!(protocol.seen(belief, Some(row(7, 1))), Finding::Nothing);
+    assert_eq!(protocol.seen(belief, Some(row(2, 1))), Finding::Start(Position(2)));
+    let belief = protocol.look().expect("claimed");
+    assert_eq!(protocol.seen(belief, Some(Row { halted: true, ..row(2, 1) })), Finding::Halted);
+    let belief = protocol.look().expect("halted");
+    assert_eq!(protocol.seen(belief, Some(Row { halted: true, ..row(2, 1) })), Finding::Nothing);
+    assert_eq!(protocol.seen(belief, Some(row(2, 1))), Finding::Claim);
+}

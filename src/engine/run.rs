@@ -1,0 +1,190 @@
+//! The loop: consumer thread, writers and mirror joined, and their end.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, mpsc};
+use std::time::{Duration, Instant};
+
+use sqlx::postgres::PgConnectOptions;
+use tokio::sync::oneshot;
+use tokio::task::JoinSet;
+
+use super::assignment::Assignment;
+use super::backoff::Backoff;
+use super::batch::Limits;
+use super::claim::StartPolicy;
+use super::event::Event;
+use super::ledger::Ledger;
+use super::source::SourceError;
+use super::source::consumer::{Source, SourceOptions};
+use super::source::log::Log;
+use super::writer::{Shared, Writer};
+use crate::telemetry::LineBudget;
+
+/// What a run needs to know. No `Debug`: the properties may hold secrets.
+#[derive(Clone)]
+pub struct Options {
+    /// The database that keeps the tables.
+    pub database: PgConnectOptions,
+    /// The full set of librdkafka properties, as [`crate::config::consumer_properties`] makes it.
+    pub properties: BTreeMap<String, String>,
+    /// The topic that is read.
+    pub topic: String,
+    /// The consumer group whose positions are kept.
+    pub group_id: String,
+    /// Where a partition without any position starts.
+    pub start: StartPolicy,
+    /// Connections that commit.
+    pub writers: usize,
+    /// Records in one transaction, at most.
+    pub batch_max_records: usize,
+    /// Bytes in one transaction, at most, unless a single record has more.
+    pub batch_max_bytes: usize,
+    /// Bytes that wait for the database, at most.
+    pub buffer_max_bytes: usize,
+    /// For one statement, or one connect.
+    pub database_timeout: Duration,
+    /// The first wait while the database is away.
+    pub retry_initial: Duration,
+    /// The longest wait while the database is away.
+    pub retry_max: Duration,
+    /// How long a server may refuse who we are before that is final.
+    pub startup_timeout: Duration,
+    /// How long a stop waits for what is in flight, and for the group to be left.
+    pub shutdown_timeout: Duration,
+    /// Per-record log lines in a second, at most.
+    pub log_records_per_second: u32,
+}
+
+/// Why a run ended without having been asked to.
+#[derive(Debug, thiserror::Error)]
+pub enum EngineError {
+    /// Kafka can't be used.
+    #[error(transparent)]
+    Kafka(#[from] SourceError),
+    /// The database refuses who we are or what we ask, and has for long.
+    #[error("the database can't be used: {0}; check its user, privileges and schema (`booking-history migrate status`)")]
+    Database(#[source] sqlx::Error),
+    /// The database says that its data is damaged.
+    #[error("the database reports corrupted data: {0}; stop, look at its log, and restore")]
+    Corrupt(#[source] sqlx::Error),
+    /// A part of the process ended unasked.
+    #[error("{0} ended unasked")]
+    Ended(&'static str),
+}
+
+/// Keeps the events of a topic until `shutdown` says to stop.
+///
+/// Stopping takes five steps: reading stops, what is in flight is finished, the consumer leaves the group, connections
+/// are closed, and the call returns. It is bounded by the shutdown timeout; what is not finished by then is safe, by the
+/// guarantee, and read again.
+///
+/// # Errors
+/// A server is of no use for good. What was committed stays; the group is left first.
+pub async fn run<E: Event>(options: Options, shutdown: impl Future<Output = ()>) -> Result<(), EngineError> {
+    let limits = Limits { records: options.batch_max_records, bytes: options.batch_max_bytes };
+    let assignment = Arc::new(Assignment::new(limits, session_timeout(&options.properties)));
+    let mut reader = Reader::start::<E>(&options, &assignment)?;
+    let mut writers = writers::<E>(&options, &assignment)?;
+
+    let outcome = tokio::select! {
+        () = shutdown => Ok(()),
+        ended = &mut reader.ended => Err(reading_ended(ended)),
+        Some(ended) = writers.join_next() => Err(writing_ended(ended)),
+    };
+
+    tracing::info!("shutdown_started");
+    let began = Instant::now();
+    assignment.stop();
+    let finish = async { while writers.join_next().await.is_some() {} };
+    if tokio::time::timeout(options.shutdown_timeout, finish).await.is_err() {
+        tracing::warn!("shutdown_timeout: a transaction is still in flight; its records are read again if it fails");
+    }
+    reader.leave(options.shutdown_timeout.saturating_sub(began.elapsed())).await;
+    tracing::info!("shutdown_complete");
+    outcome
+}
+
+/// The consumer thread, from outside.
+struct Reader {
+    ended: oneshot::Receiver<Result<(), SourceError>>,
+    leave: mpsc::Sender<()>,
+    left: oneshot::Receiver<()>,
+}
+
+impl Reader {
+    fn start<E: Event>(options: &Options, assignment: &Arc<Assignment<E>>) -> Result<Self, EngineError> {
+        let source_options = SourceOptions {
+            properties: options.properties.clone(),
+            topic: options.topic.clone(),
+            buffer_max_bytes: options.buffer_max_bytes,
+            startup_timeout: options.startup_timeout,
+        };
+        let mut source = Source::<E>::new(source_options, Arc::clone(assignment))?;
+        let (tell_ended, ended) = oneshot::channel();
+        let (leave, may_leave) = mpsc::channel();
+        let (tell_left, left) = oneshot::channel();
+        let thread = std::thread::Builder::new().name("consumer".to_owned()).spawn(move || {
+            let told = tell_ended.send(source.run());
+            // Whether asked to or because nobody is left to ask: the group is left, and then that is said.
+            let asked = may_leave.recv();
+            source.leave();
+            let left = tell_left.send(());
+            tracing::debug!(told = told.is_ok(), asked = asked.is_ok(), left = left.is_ok(), "consumer_thread_ended");
+        });
+        match thread {
+            Ok(_) => Ok(Self { ended, leave, left }),
+            Err(_) => Err(EngineError::Ended("the consumer thread")),
+        }
+    }
+
+    async fn leave(self, limit: Duration) {
+        let asked = self.leave.send(()).is_ok();
+        if !asked || tokio::time::timeout(limit.max(Duration::from_secs(1)), self.left).await.is_err() {
+            tracing::warn!("shutdown_timeout: kafka does not answer; the group notices after the session timeout");
+        }
+    }
+}
+
+fn writers<E: Event>(
+    options: &Options,
+    assignment: &Arc<Assignment<E>>,
+) -> Result<JoinSet<Result<(), EngineError>>, EngineError> {
+    let shared = Arc::new(Shared {
+        assignment: Arc::clone(assignment),
+        ledger: Ledger::new(options.group_id.clone(), options.topic.clone(), owner()),
+        log: Log::new(&options.properties, &options.topic)?,
+        start: options.start,
+        database: options.database.clone(),
+        limit: options.database_timeout,
+        startup_timeout: options.startup_timeout,
+        lines: Mutex::new(LineBudget::new(options.log_records_per_second)),
+    });
+    let backoff = || Backoff::new(options.retry_initial, options.retry_max);
+    Ok((0..options.writers).map(|_| Writer::new(Arc::clone(&shared), backoff()).run()).collect())
+}
+
+fn reading_ended(ended: Result<Result<(), SourceError>, oneshot::error::RecvError>) -> EngineError {
+    match ended {
+        Ok(Err(error)) => EngineError::Kafka(error),
+        Ok(Ok(())) | Err(_) => EngineError::Ended("the consumer thread"),
+    }
+}
+
+fn writing_ended(ended: Result<Result<(), EngineError>, tokio::task::JoinError>) -> EngineError {
+    match ended {
+        Ok(Err(error)) => error,
+        Ok(Ok(())) | Err(_) => EngineError::Ended("a writer"),
+    }
+}
+
+/// The longest wait of a fenced partition: after it Kafka has surely noticed whoever is gone.
+fn session_timeout(properties: &BTreeMap<String, String>) -> Duration {
+    let millis = properties.get("session.timeout.ms").and_then(|text| text.parse().ok());
+    Duration::from_millis(millis.unwrap_or(45_000))
+}
+
+/// Says who claimed a row, for people: the host and the process.
+fn owner() -> String {
+    let host = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
+    format!("{}/{}", host.trim(), std::process::id())
+}

@@ -1,0 +1,307 @@
+//! The consumer thread: reads what the assignment wants read, and reports it.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use rdkafka::consumer::{BaseConsumer, Consumer as _};
+use rdkafka::error::KafkaError;
+use rdkafka::topic_partition_list::Offset as KafkaOffset;
+
+use super::faults::{Fault, fault};
+use super::rebalance::{Context, Reader};
+use super::{SourceError, configuration, raw, refused};
+use crate::engine::assignment::Assignment;
+use crate::engine::batch::{Arrival, Entry};
+use crate::engine::event::Event;
+use crate::engine::partition::Generation;
+use crate::engine::record::{Partition, Position};
+
+/// How long one poll waits for a record: the longest delay of a start, a pause or a stop.
+const POLL: Duration = Duration::from_millis(20);
+/// So many records are reported at once, at most.
+const CHUNK: usize = 512;
+/// How often idle partitions are asked for the position past markers and aborted data.
+const REACH_INTERVAL: Duration = Duration::from_millis(100);
+/// How often committed positions are told to Kafka.
+const MIRROR_INTERVAL: Duration = Duration::from_secs(3);
+/// How often one kind of trouble is logged.
+const COMPLAINT_INTERVAL: Duration = Duration::from_secs(10);
+/// Nothing assigned for so long is worth a warning.
+const UNASSIGNED_WARNING: Duration = Duration::from_secs(30);
+
+/// What the consumer thread needs to know.
+#[derive(Clone)]
+pub(crate) struct SourceOptions {
+    /// The full set of librdkafka properties.
+    pub(crate) properties: BTreeMap<String, String>,
+    /// The topic.
+    pub(crate) topic: String,
+    /// Records waiting may occupy so much; past it, reading pauses until half of it is free.
+    pub(crate) buffer_max_bytes: usize,
+    /// How long a server may refuse who we are before that is final.
+    pub(crate) startup_timeout: Duration,
+}
+
+/// Reads the topic for one process.
+pub(crate) struct Source<E: Event> {
+    consumer: BaseConsumer<Context<E>>,
+    options: SourceOptions,
+    paused: bool,
+    reach_at: Instant,
+    mirror_at: Instant,
+    unassigned_since: Instant,
+    refused_since: Option<Instant>,
+    complaints: BTreeMap<&'static str, (Instant, u64)>,
+}
+
+impl<E: Event> Source<E> {
+    /// A member of the group; Kafka need not be there yet.
+    pub(crate) fn new(options: SourceOptions, assignment: Arc<Assignment<E>>) -> Result<Self, SourceError> {
+        let poll_limit = options.properties.get("max.poll.interval.ms").and_then(|text| text.parse().ok());
+        let quarter = Duration::from_millis(poll_limit.unwrap_or(300_000) / 4);
+        let context = Context::new(assignment, options.topic.clone(), quarter.min(Duration::from_secs(10)));
+        let config = configuration(&options.properties);
+        let consumer: BaseConsumer<_> = config.create_with_context(context).map_err(|error| refused(&error))?;
+        consumer.subscribe(&[&options.topic]).map_err(|error| refused(&error))?;
+        let now = Instant::now();
+        Ok(Self {
+            consumer,
+            options,
+            paused: false,
+            reach_at: now,
+            mirror_at: now,
+            unassigned_since: now,
+            refused_since: None,
+            complaints: BTreeMap::new(),
+        })
+    }
+
+    /// Until the assignment stops, or Kafka is of no more use.
+    pub(crate) fn run(&mut self) -> Result<(), SourceError> {
+        while !self.assignment().is_stopping() {
+            self.follow();
+            self.regulate();
+            self.read()?;
+            self.mirror();
+            self.watch();
+        }
+        self.reach();
+        self.assignment().reading_ended();
+        Ok(())
+    }
+
+    /// Leaves the group, after the last commit has ended. Dropping the consumer is what leaves it; that can hang for as
+    /// long as a broker is frozen, so nobody may wait for it without limit.
+    pub(crate) fn leave(self) {
+        let committed = self.assignment().take_committed();
+        self.consumer.context().mirror(&self.consumer, committed);
+        drop(self.consumer);
+    }
+
+    /// Makes the readers what the assignment wants: stops those of an older generation and starts those of a new one.
+    /// Always by unassign and assign with an absolute position; a seek would let records of elsewhere through.
+    fn follow(&mut self) {
+        let context = self.consumer.context();
+        let wanted = self.assignment().wanted();
+        let keeps = |partition: &Partition, reader: &Reader| {
+            wanted.iter().any(|(p, generation, _)| p == partition && *generation == reader.generation)
+        };
+        let mut readers = context.readers();
+        let stale: Vec<Partition> = readers.iter().filter(|(p, reader)| !keeps(p, reader)).map(|(p, _)| *p).collect();
+        if !stale.is_empty() {
+            if let Err(error) = self.consumer.incremental_unassign(&context.list(stale.iter().copied())) {
+                tracing::warn!(%error, "unassign_failed");
+            }
+            readers.retain(|partition, _| !stale.contains(partition));
+        }
+        for (partition, generation, at) in wanted {
+            if !readers.contains_key(&partition) && self.is_at_rest(partition) && self.start(partition, generation, at) {
+                readers.insert(partition, Reader { generation, reached: at });
+            }
+        }
+    }
+
+    /// An unassign ends in the background. Until it has, the old position stands, and `reach` would take it for one that
+    /// was reached since the new start: everything in between would be lost.
+    fn is_at_rest(&self, partition: Partition) -> bool {
+        let list = self.consumer.context().list([partition]);
+        raw::positions(&self.consumer, &list);
+        list.elements().iter().all(|element| element.offset() == KafkaOffset::Invalid)
+    }
+
+    fn start(&self, partition: Partition, generation: Generation, at: Position) -> bool {
+        if !self.assignment().started(partition, generation) {
+            return false;
+        }
+        let mut list = self.consumer.context().list([partition]);
+        let placed = list.set_partition_offset(&self.options.topic, partition.0, KafkaOffset::Offset(at.0));
+        // The pause flag outlives an assignment, so a partition that starts is resumed; one that should pause is paused
+        // again by the next `regulate`.
+        let started = placed.and_then(|()| self.consumer.incremental_assign(&list)).and_then(|()| {
+            if self.paused { self.consumer.pause(&list) } else { self.consumer.resume(&list) }
+        });
+        match started {
+            Ok(()) => tracing::info!(topic = self.options.topic, partition = partition.0, position = at.0, "partition_started"),
+            Err(error) => {
+                tracing::warn!(partition = partition.0, %error, "partition_start_failed");
+                self.assignment().restart([partition]);
+            }
+        }
+        true
+    }
+
+    /// Bounds the bytes that wait for the database: past the bound everything pauses, until half of it is free.
+    fn regulate(&mut self) {
+        let buffered = self.assignment().buffered_bytes();
+        let pause = buffered > if self.paused { self.options.buffer_max_bytes / 2 } else { self.options.buffer_max_bytes };
+        if pause != self.paused {
+            let list = self.consumer.context().list(self.reading());
+            let done = if pause { self.consumer.pause(&list) } else { self.consumer.resume(&list) };
+            match done {
+                Ok(()) => self.paused = pause,
+                Err(error) => tracing::warn!(%error, "pause_failed"),
+            }
+        }
+    }
+
+    /// Takes what has arrived, up to a chunk, and reports it.
+    fn read(&mut self) -> Result<(), SourceError> {
+        let mut arrivals = Vec::new();
+        let mut wait = POLL;
+        while arrivals.len() < CHUNK {
+            match self.consumer.poll(wait) {
+                Some(Ok(message)) => arrivals.extend(self.arrival(raw::record(&message))),
+                Some(Err(error)) => {
+                    // What came before the error is good; what it means for the rest is decided first.
+                    self.report(std::mem::take(&mut arrivals));
+                    self.fault(&error)?;
+                }
+                None => {
+                    self.report(std::mem::take(&mut arrivals));
+                    if self.reach_at <= Instant::now() {
+                        self.reach();
+                    }
+                    return Ok(());
+                }
+            }
+            wait = Duration::ZERO;
+        }
+        self.report(arrivals);
+        Ok(())
+    }
+
+    fn arrival(&self, record: crate::engine::record::Record) -> Option<(Partition, Generation, Arrival<E>)> {
+        let mut readers = self.consumer.context().readers();
+        let reader = readers.get_mut(&record.partition)?;
+        reader.reached = reader.reached.max(record.offset.next());
+        let intake = E::parse(&record);
+        Some((record.partition, reader.generation, Arrival::Record(Entry { record, intake })))
+    }
+
+    fn report(&self, arrivals: Vec<(Partition, Generation, Arrival<E>)>) {
+        if !arrivals.is_empty() {
+            self.assignment().arrived(arrivals);
+        }
+    }
+
+    /// Tells the positions past trailing markers and aborted data. Only to be called when nothing delivered is left to
+    /// report, so that the position comes behind the records.
+    fn reach(&mut self) {
+        self.reach_at = Instant::now() + REACH_INTERVAL;
+        let mut arrivals = Vec::new();
+        let mut readers = self.consumer.context().readers();
+        let positions = self.consumer.context().list(readers.keys().copied());
+        raw::positions(&self.consumer, &positions);
+        for element in positions.elements() {
+            let partition = Partition(element.partition());
+            let (Some(reader), KafkaOffset::Offset(position)) = (readers.get_mut(&partition), element.offset()) else {
+                continue;
+            };
+            if Position(position) > reader.reached {
+                reader.reached = Position(position);
+                arrivals.push((partition, reader.generation, Arrival::Reached(reader.reached)));
+            }
+        }
+        drop(readers);
+        self.report(arrivals);
+    }
+
+    fn mirror(&mut self) {
+        if self.mirror_at <= Instant::now() {
+            self.mirror_at = Instant::now() + MIRROR_INTERVAL;
+            self.consumer.context().mirror(&self.consumer, self.assignment().take_committed());
+        }
+    }
+
+    /// Says so when Kafka gives us nothing for long: an older broker does not even answer a newer group protocol.
+    fn watch(&mut self) {
+        if !self.assignment().is_empty() {
+            self.unassigned_since = Instant::now();
+            self.refused_since = None;
+        } else if self.unassigned_since.elapsed() > UNASSIGNED_WARNING {
+            self.unassigned_since = Instant::now();
+            tracing::warn!(
+                topic = self.options.topic,
+                "no_partition_assigned: kafka has given this instance nothing for 30 s; it may not be reachable, the topic \
+                 may not exist, there may be more instances than partitions, or the broker may not know this group.protocol"
+            );
+        }
+    }
+
+    fn fault(&mut self, error: &KafkaError) -> Result<(), SourceError> {
+        let text = error.to_string();
+        match fault(error) {
+            Fault::Passing => self.complain("kafka_unavailable", &text),
+            Fault::NoTopic => self.complain("topic_missing: waiting for it", &text),
+            Fault::OtherProtocol => self.complain(
+                "group_in_use: an older consumer with another assignor is in the group; stop it first",
+                &text,
+            ),
+            Fault::Refused => {
+                self.complain("kafka_refused", &text);
+                let since = *self.refused_since.get_or_insert_with(Instant::now);
+                if since.elapsed() > self.options.startup_timeout && self.assignment().is_empty() {
+                    return Err(SourceError::Fatal(text));
+                }
+            }
+            Fault::OutOfRange => {
+                // The error does not say whose position it is; that partition has none from here on. One that has just
+                // started has none either, and loses nothing by starting again.
+                self.complain("position_out_of_range: the log no longer has it, or not yet; trying again", &text);
+                let list = self.consumer.context().list(self.reading());
+                raw::positions(&self.consumer, &list);
+                let lost = list.elements().into_iter().filter(|element| element.offset() == KafkaOffset::Invalid);
+                self.assignment().restart(lost.map(|element| Partition(element.partition())));
+            }
+            Fault::Distrust => {
+                self.complain("kafka_distrusted: reading starts again where the ledger says", &text);
+                self.assignment().restart(self.reading());
+            }
+            Fault::Fatal => {
+                let reason = self.consumer.client().fatal_error().map_or(text, |(_, reason)| reason);
+                return Err(SourceError::Fatal(reason));
+            }
+        }
+        Ok(())
+    }
+
+    /// Logs a kind of trouble at most once in a while, with the number of times that it was met since.
+    fn complain(&mut self, what: &'static str, error: &str) {
+        let now = Instant::now();
+        let (last, times) = self.complaints.entry(what).or_insert((now, 0));
+        *times += 1;
+        if *times == 1 || now.duration_since(*last) >= COMPLAINT_INTERVAL {
+            tracing::warn!(topic = self.options.topic, error, times = *times, "{what}");
+            *last = now;
+        }
+    }
+
+    fn reading(&self) -> Vec<Partition> {
+        self.consumer.context().readers().keys().copied().collect()
+    }
+
+    fn assignment(&self) -> &Assignment<E> {
+        &self.consumer.context().assignment
+    }
+}

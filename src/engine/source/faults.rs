@@ -1,0 +1,101 @@
+//! What an error of the consumer means for the records around it.
+
+use rdkafka::error::KafkaError;
+use rdkafka::types::RDKafkaErrorCode as Code;
+
+/// What is to be done about an error of the consumer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Fault {
+    /// The client deals with it by itself; no record is in doubt.
+    Passing,
+    /// The topic is not there (yet), or is not ours to read.
+    NoTopic,
+    /// A server refuses who we are, or what we may do.
+    Refused,
+    /// An older consumer with another assignor is in the group.
+    OtherProtocol,
+    /// The position of a partition is outside of its log.
+    OutOfRange,
+    /// What was delivered, or comes next, can't be trusted: every partition starts again where the ledger says.
+    Distrust,
+    /// Nothing will ever come again.
+    Fatal,
+}
+
+/// One total rule: what is not known to be harmless is not trusted. After a batch that fails its CRC, librdkafka reports
+/// `BadMessage` and delivers what follows it.
+pub(super) fn fault(error: &KafkaError) -> Fault {
+    match error {
+        KafkaError::MessageConsumptionFatal(_) => Fault::Fatal,
+        KafkaError::MessageConsumption(code) | KafkaError::Global(code) => fault_of_code(*code),
+        _ => Fault::Distrust,
+    }
+}
+
+fn fault_of_code(code: Code) -> Fault {
+    match code {
+        Code::BrokerTransportFailure
+        | Code::AllBrokersDown
+        | Code::Resolve
+        | Code::OperationTimedOut
+        | Code::RequestTimedOut
+        | Code::NetworkException
+        | Code::WaitingForCoordinator
+        | Code::CoordinatorLoadInProgress
+        | Code::CoordinatorNotAvailable
+        | Code::NotCoordinator
+        | Code::LeaderNotAvailable
+        | Code::NotLeaderForPartition
+        | Code::ReplicaNotAvailable
+        | Code::BrokerNotAvailable
+        | Code::OffsetNotAvailable
+        | Code::FencedLeaderEpoch
+        | Code::UnknownLeaderEpoch
+        | Code::RebalanceInProgress
+        | Code::IllegalGeneration
+        | Code::UnknownMemberId
+        | Code::FencedMemberEpoch
+        | Code::StaleMemberEpoch
+        | Code::AssignmentLost
+        | Code::PollExceeded
+        | Code::ThrottlingQuotaExceeded => Fault::Passing,
+        Code::UnknownTopicOrPartition | Code::UnknownTopic | Code::UnknownPartition | Code::UnknownTopicId => {
+            Fault::NoTopic
+        }
+        Code::Authentication
+        | Code::SaslAuthenticationFailed
+        | Code::UnsupportedSASLMechanism
+        | Code::IllegalSASLState
+        | Code::SSL
+        | Code::TopicAuthorizationFailed
+        | Code::GroupAuthorizationFailed
+        | Code::ClusterAuthorizationFailed => Fault::Refused,
+        Code::InconsistentGroupProtocol => Fault::OtherProtocol,
+        Code::AutoOffsetReset | Code::OffsetOutOfRange => Fault::OutOfRange,
+        Code::Fatal | Code::FencedInstanceId | Code::UnreleasedInstanceId => Fault::Fatal,
+        _ => Fault::Distrust,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn check(error: &KafkaError, expected: Fault) {
+        assert_eq!(fault(error), expected, "{error}");
+    }
+
+    #[test]
+    fn what_is_not_known_to_be_harmless_is_not_trusted() {
+        check(&KafkaError::MessageConsumption(Code::BadMessage), Fault::Distrust);
+        check(&KafkaError::MessageConsumption(Code::BadCompression), Fault::Distrust);
+        check(&KafkaError::MessageConsumption(Code::Unknown), Fault::Distrust);
+        check(&KafkaError::Canceled, Fault::Distrust);
+        check(&KafkaError::MessageConsumption(Code::BrokerTransportFailure), Fault::Passing);
+        check(&KafkaError::MessageConsumption(Code::UnknownTopicOrPartition), Fault::NoTopic);
+        check(&KafkaError::MessageConsumption(Code::AutoOffsetReset), Fault::OutOfRange);
+        check(&KafkaError::MessageConsumption(Code::InconsistentGroupProtocol), Fault::OtherProtocol);
+        check(&KafkaError::MessageConsumption(Code::SaslAuthenticationFailed), Fault::Refused);
+        check(&KafkaError::MessageConsumptionFatal(Code::FencedInstanceId), Fault::Fatal);
+    }
+}

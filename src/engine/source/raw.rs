@@ -1,0 +1,91 @@
+//! What rust-rdkafka does not pass on, read through its bindings. The one file with unsafe code: rust-rdkafka panics on
+//! a header name that is not UTF-8, and a record that ends the process can't be kept.
+
+#![expect(unsafe_code, reason = "librdkafka's C interface; each block says why it holds")]
+
+use std::ffi::CStr;
+use std::ptr;
+
+use rdkafka::TopicPartitionList;
+use rdkafka::consumer::{BaseConsumer, Consumer as _, ConsumerContext};
+use rdkafka::message::{BorrowedMessage, Message};
+use rdkafka_sys as sys;
+
+use crate::engine::record::{Header, Offset, Partition, Record, Timestamp, TimestampType};
+
+/// Copies a message, whole.
+pub(crate) fn record(message: &BorrowedMessage<'_>) -> Record {
+    Record {
+        partition: Partition(message.partition()),
+        offset: Offset(message.offset()),
+        timestamp: timestamp(message),
+        key: message.key().map(<[u8]>::to_vec),
+        value: message.payload().map(<[u8]>::to_vec),
+        headers: headers(message),
+    }
+}
+
+fn timestamp(message: &BorrowedMessage<'_>) -> Timestamp {
+    let mut kind = sys::rd_kafka_timestamp_type_t::RD_KAFKA_TIMESTAMP_NOT_AVAILABLE;
+    // SAFETY: the message is alive while it is borrowed, and `kind` outlives the call.
+    let millis = unsafe { sys::rd_kafka_message_timestamp(message.ptr(), &raw mut kind) };
+    let kind = match kind {
+        sys::rd_kafka_timestamp_type_t::RD_KAFKA_TIMESTAMP_CREATE_TIME => TimestampType::CreateTime,
+        sys::rd_kafka_timestamp_type_t::RD_KAFKA_TIMESTAMP_LOG_APPEND_TIME => TimestampType::LogAppendTime,
+        sys::rd_kafka_timestamp_type_t::RD_KAFKA_TIMESTAMP_NOT_AVAILABLE => TimestampType::None,
+    };
+    Timestamp { millis, kind }
+}
+
+fn headers(message: &BorrowedMessage<'_>) -> Vec<Header> {
+    let mut list = ptr::null_mut();
+    // SAFETY: the message is alive while it is borrowed; the list belongs to it.
+    let answer = unsafe { sys::rd_kafka_message_headers(message.ptr(), &raw mut list) };
+    if answer != sys::rd_kafka_resp_err_t::RD_KAFKA_RESP_ERR_NO_ERROR {
+        return Vec::new();
+    }
+    // SAFETY: the call above said that the list is there.
+    let count = unsafe { sys::rd_kafka_header_cnt(list) };
+    (0..count).filter_map(|index| header(list, index)).collect()
+}
+
+fn header(list: *const sys::rd_kafka_headers_t, index: usize) -> Option<Header> {
+    let (mut name, mut value, mut size) = (ptr::null(), ptr::null(), 0);
+    // SAFETY: the list belongs to a message that is borrowed by our caller; an index past the end is answered by an
+    // error.
+    let answer = unsafe { sys::rd_kafka_header_get_all(list, index, &raw mut name, &raw mut value, &raw mut size) };
+    if answer != sys::rd_kafka_resp_err_t::RD_KAFKA_RESP_ERR_NO_ERROR || name.is_null() {
+        return None;
+    }
+    // SAFETY: librdkafka ends a name with NUL, and keeps it as long as the message.
+    let name = unsafe { CStr::from_ptr(name) }.to_bytes().to_vec();
+    // SAFETY: a value that is not null has `size` bytes, which live as long as the message.
+    let value = (!value.is_null()).then(|| unsafe { std::slice::from_raw_parts(value.cast::<u8>(), size) }.to_vec());
+    Some(Header { name, value })
+}
+
+/// Fills in the position of each partition of a list: past the last record, marker or aborted record that was delivered
+/// since it was assigned, else invalid. rust-rdkafka tells it of assigned partitions only.
+pub(crate) fn positions<C: ConsumerContext>(consumer: &BaseConsumer<C>, list: &TopicPartitionList) {
+    // SAFETY: client and list are alive while they are borrowed. The call reads local state, and marks a partition that
+    // it doesn't know as invalid, so there is no error to report.
+    unsafe {
+        sys::rd_kafka_position(consumer.client().native_ptr(), list.ptr());
+    }
+}
+
+/// The metadata that was committed beside each offset of a list, in its order: any bytes, which rust-rdkafka takes for
+/// UTF-8 or panics.
+pub(crate) fn metadata(list: &TopicPartitionList) -> Vec<Vec<u8>> {
+    let bytes = |index: usize| {
+        // SAFETY: the list owns `count` elements; metadata that is not null has the size beside it.
+        unsafe {
+            let element = &*(*list.ptr()).elems.add(index);
+            match element.metadata.is_null() {
+                true => Vec::new(),
+                false => std::slice::from_raw_parts(element.metadata.cast::<u8>(), element.metadata_size).to_vec(),
+            }
+        }
+    };
+    (0..list.count()).map(bytes).collect()
+}

@@ -1,0 +1,120 @@
+//! What Kafka gives and takes, as librdkafka calls it back on the consumer thread.
+//!
+//! The callback never touches the database. What is given is acknowledged without being read: reading starts when the
+//! claim has answered. What is taken may have a commit in flight, and that is waited for, for a bounded time.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use rdkafka::client::ClientContext;
+use rdkafka::consumer::{BaseConsumer, CommitMode, Consumer as _, ConsumerContext};
+use rdkafka::error::KafkaError;
+use rdkafka::topic_partition_list::Offset as KafkaOffset;
+use rdkafka::types::RDKafkaRespErr;
+use rdkafka::{Statistics, TopicPartitionList};
+
+use crate::engine::assignment::Assignment;
+use crate::engine::mirror::{Committed, METADATA};
+use crate::engine::partition::Generation;
+use crate::engine::record::{Partition, Position};
+
+/// A partition that is being read.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Reader {
+    /// What its records are tagged with.
+    pub(super) generation: Generation,
+    /// Below this, everything was reported.
+    pub(super) reached: Position,
+}
+
+/// What the consumer and its callbacks share; both run on the consumer thread.
+pub(super) struct Context<E> {
+    pub(super) assignment: Arc<Assignment<E>>,
+    pub(super) topic: String,
+    readers: Mutex<BTreeMap<Partition, Reader>>,
+    /// How long a revocation waits for a commit in flight.
+    patience: Duration,
+}
+
+impl<E> Context<E> {
+    pub(super) fn new(assignment: Arc<Assignment<E>>, topic: String, patience: Duration) -> Self {
+        Self { assignment, topic, readers: Mutex::default(), patience }
+    }
+
+    /// The partitions that are being read.
+    pub(super) fn readers(&self) -> MutexGuard<'_, BTreeMap<Partition, Reader>> {
+        self.readers.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(super) fn list(&self, partitions: impl IntoIterator<Item = Partition>) -> TopicPartitionList {
+        let mut list = TopicPartitionList::new();
+        for partition in partitions {
+            list.add_partition(&self.topic, partition.0);
+        }
+        list
+    }
+
+    /// Tells Kafka the positions that were committed. Asynchronous always: a synchronous commit blocks the thread for as
+    /// long as the broker is away. A position that does not arrive is told again with the next.
+    pub(super) fn mirror(&self, consumer: &BaseConsumer<Self>, committed: Vec<Committed>)
+    where
+        E: Send + Sync + 'static,
+    {
+        let mut list = TopicPartitionList::new();
+        for (partition, position) in committed.into_iter().map(Committed::into_parts) {
+            let mut element = list.add_partition(&self.topic, partition.0);
+            if element.set_offset(KafkaOffset::Offset(position.0)).is_ok() {
+                element.set_metadata(METADATA);
+            }
+        }
+        if list.count() > 0
+            && let Err(error) = consumer.commit(&list, CommitMode::Async)
+        {
+            tracing::debug!(%error, "mirror_failed");
+        }
+    }
+
+    fn revoked(&self, consumer: &BaseConsumer<Self>, partitions: &[Partition])
+    where
+        E: Send + Sync + 'static,
+    {
+        let lost = consumer.assignment_lost();
+        let patience = if lost { Duration::ZERO } else { self.patience };
+        self.assignment.revoked(partitions, patience);
+        if !lost {
+            self.mirror(consumer, self.assignment.take_committed());
+        }
+        let mut readers = self.readers();
+        let reading: Vec<Partition> = partitions.iter().copied().filter(|p| readers.remove(p).is_some()).collect();
+        drop(readers);
+        if let Err(error) = consumer.incremental_unassign(&self.list(reading)) {
+            tracing::warn!(%error, "unassign_failed");
+        }
+        for partition in partitions {
+            tracing::info!(topic = self.topic, partition = partition.0, lost, "partition_revoked");
+        }
+    }
+}
+
+impl<E: Send + Sync + 'static> ClientContext for Context<E> {
+    fn error(&self, error: KafkaError, reason: &str) {
+        tracing::debug!(%error, reason, "kafka_client");
+    }
+
+    fn stats(&self, _: Statistics) {}
+}
+
+impl<E: Send + Sync + 'static> ConsumerContext for Context<E> {
+    fn rebalance(&self, consumer: &BaseConsumer<Self>, code: RDKafkaRespErr, list: &mut TopicPartitionList) {
+        let partitions: Vec<Partition> = list.elements().iter().map(|element| Partition(element.partition())).collect();
+        if code == RDKafkaRespErr::RD_KAFKA_RESP_ERR__ASSIGN_PARTITIONS {
+            self.assignment.assigned(&partitions);
+            if let Err(error) = consumer.incremental_assign(&TopicPartitionList::new()) {
+                tracing::warn!(%error, "assign_failed");
+            }
+        } else {
+            self.revoked(consumer, &partitions);
+        }
+    }
+}

@@ -1,0 +1,292 @@
+//! A writer: takes work from the assignment, does it on a connection of its own, and reports what came of it.
+//!
+//! After any failure the connection is dropped, what was read is thrown away, and the row decides (rule 7). Nothing is
+//! ever concluded from a failure about what the database did.
+
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use sqlx::postgres::PgConnectOptions;
+use sqlx::{Connection as _, PgConnection};
+
+use super::assignment::{Assigned, Assignment, Work, Written};
+use super::backoff::Backoff;
+use super::claim::{StartPolicy, firsts};
+use super::event::{Event, Moment, Parsed, Place};
+use super::ledger::{self, Firsts, Ledger, within};
+use super::mirror::Committed;
+use super::partition::{Belief, Finding, Generation};
+use super::record::Partition;
+use super::run::EngineError;
+use super::source::log::{Log, Mirrored};
+use super::transaction::{self, Failure, Handled, Outcome, Way, totals};
+use super::verdict::{Verdict, verdict};
+use crate::telemetry::LineBudget;
+
+/// What the writers of a process share.
+pub(crate) struct Shared<E> {
+    pub(crate) assignment: Arc<Assignment<E>>,
+    pub(crate) ledger: Ledger,
+    pub(crate) log: Log,
+    pub(crate) start: StartPolicy,
+    pub(crate) database: PgConnectOptions,
+    /// For one statement, or one connect.
+    pub(crate) limit: Duration,
+    /// How long the database may refuse who we are or what we ask before that is final.
+    pub(crate) startup_timeout: Duration,
+    pub(crate) lines: Mutex<LineBudget>,
+}
+
+/// See the module.
+pub(crate) struct Writer<E> {
+    shared: Arc<Shared<E>>,
+    connection: Option<PgConnection>,
+    backoff: Backoff,
+    refused_since: Option<Instant>,
+}
+
+impl<E: Event> Writer<E> {
+    /// Not connected yet.
+    pub(crate) fn new(shared: Arc<Shared<E>>, backoff: Backoff) -> Self {
+        Self { shared, connection: None, backoff, refused_since: None }
+    }
+
+    /// Until there is no more work, or the database is of no more use.
+    pub(crate) async fn run(mut self) -> Result<(), EngineError> {
+        loop {
+            let done = match self.shared.assignment.next_work().await {
+                Work::Claim(partition, generation) => self.claim(partition, generation).await,
+                Work::Look(beliefs) => self.look(beliefs).await,
+                Work::Write(work) => self.write(work).await,
+                Work::Stop => break,
+            };
+            match done {
+                Ok(()) => self.recovered(),
+                Err(error) => self.failed(error).await?,
+            }
+        }
+        if let Some(connection) = self.connection.take()
+            && let Err(error) = within(self.shared.limit, connection.close()).await
+        {
+            tracing::debug!(%error, "disconnect_failed");
+        }
+        Ok(())
+    }
+
+    /// Takes a row over, and makes it first if it is missing (rule 2).
+    async fn claim(&mut self, partition: Partition, generation: Generation) -> sqlx::Result<()> {
+        let row = self.take_over(partition).await;
+        let claimed = row.as_ref().ok().copied().flatten();
+        let finding = self.shared.assignment.claimed(partition, generation, claimed);
+        self.tell(partition, finding);
+        row.map(drop)
+    }
+
+    async fn take_over(&mut self, partition: Partition) -> sqlx::Result<Option<super::partition::Row>> {
+        let shared = Arc::clone(&self.shared);
+        let connection = self.connected().await?;
+        let row = within(shared.limit, shared.ledger.claim(connection, partition)).await?;
+        if row.is_some() {
+            return Ok(row);
+        }
+        let Some(firsts) = self.first_positions().await else { return Ok(None) };
+        let connection = self.connected().await?;
+        within(shared.limit, shared.ledger.create(connection, &firsts)).await?;
+        within(shared.limit, shared.ledger.claim(connection, partition)).await
+    }
+
+    /// A question that Kafka did not answer is asked again, later; it never means "none".
+    async fn first_positions(&self) -> Option<Firsts> {
+        let shared = Arc::clone(&self.shared);
+        let extents = tokio::task::spawn_blocking(move || shared.log.extents()).await;
+        match extents {
+            Ok(Ok(extents)) => {
+                if extents.iter().any(|extent| extent.committed == Some(Mirrored::Own)) {
+                    tracing::warn!(
+                        topic = self.shared.ledger.topic(),
+                        "positions_missing: kafka holds positions that this service committed, but consumer_offsets has no row \
+                         for them: the database lost them. A partition whose row is missing is read from its beginning"
+                    );
+                }
+                Some(firsts(&extents, self.shared.start))
+            }
+            Ok(Err(error)) => {
+                tracing::warn!(%error, "kafka_unavailable: the first positions can't be had; trying again");
+                None
+            }
+            Err(error) => {
+                tracing::warn!(%error, "kafka_unavailable: the first positions can't be had; trying again");
+                None
+            }
+        }
+    }
+
+    /// Reads rows, and lets the protocol decide what they mean (rule 7).
+    async fn look(&mut self, beliefs: Vec<(Partition, Belief)>) -> sqlx::Result<()> {
+        let shared = Arc::clone(&self.shared);
+        let partitions: Vec<Partition> = beliefs.iter().map(|(partition, _)| *partition).collect();
+        let connection = self.connected().await?;
+        let rows = within(shared.limit, shared.ledger.look(connection, &partitions)).await?;
+        for (partition, belief) in beliefs {
+            let finding = shared.assignment.seen(partition, belief, rows.get(&partition).copied());
+            self.tell(partition, finding);
+        }
+        Ok(())
+    }
+
+    /// Writes batches in one transaction; what can't be written the fast way is written again with care (rule 6).
+    async fn write(&mut self, work: Vec<Assigned<E>>) -> sqlx::Result<()> {
+        let lines = self.announce(&work);
+        let began = Instant::now();
+        let mut way = if work.iter().any(|one| one.careful) { Way::Careful } else { Way::Fast };
+        let handled = loop {
+            match self.transact(&work, way).await {
+                Err(Failure::NeedsCare) if way == Way::Fast => way = Way::Careful,
+                Err(Failure::NeedsCare) => break Err(sqlx::Error::Protocol("a careful write asked for care".to_owned())),
+                Err(Failure::Database(error)) => break Err(error),
+                Ok(handled) => break Ok(handled),
+            }
+        };
+        let handled = match handled {
+            Ok(handled) => handled,
+            Err(error) => {
+                let slow = verdict(&error) == Verdict::TooSlow;
+                for one in &work {
+                    let how = if slow { Written::TooSlow } else { Written::Unsure };
+                    self.shared.assignment.written(one.batch.partition(), how);
+                }
+                return Err(error);
+            }
+        };
+        for (one, handled) in work.iter().zip(&handled) {
+            self.report(one, handled, way, lines, began);
+        }
+        Ok(())
+    }
+
+    async fn transact(&mut self, work: &[Assigned<E>], way: Way) -> Result<Vec<Handled>, Failure> {
+        let shared = Arc::clone(&self.shared);
+        let connection = self.connected().await?;
+        transaction::write(connection, &shared.ledger, work, way, shared.limit).await
+    }
+
+    /// Logs the records that are about to be written, if that many lines are left.
+    fn announce(&self, work: &[Assigned<E>]) -> bool {
+        let records = work.iter().map(|one| one.batch.entries().len()).sum();
+        let mut budget = self.shared.lines.lock().unwrap_or_else(PoisonError::into_inner);
+        let lines = budget.take(records, Instant::now());
+        drop(budget);
+        if lines {
+            for entry in work.iter().flat_map(|one| one.batch.entries()) {
+                if let Ok(Parsed::Event(event)) = &entry.intake {
+                    event.log(Moment::Received, self.place(entry.record.partition, entry.record.offset));
+                }
+            }
+        }
+        lines
+    }
+
+    fn report(&self, one: &Assigned<E>, handled: &Handled, way: Way, lines: bool, began: Instant) {
+        let (partition, step) = (one.batch.partition(), one.batch.step());
+        let topic = self.shared.ledger.topic();
+        let Handled::Committed(outcomes) = handled else {
+            self.shared.assignment.written(partition, Written::Unsure);
+            tracing::warn!(topic, partition = partition.0, position = step.from().0, "commit_fenced");
+            return;
+        };
+        let token = Committed::confirmed(partition, step.to());
+        let careful = way == Way::Careful && !outcomes.iter().all(|outcome| matches!(outcome, Outcome::Stored(_)));
+        self.shared.assignment.written(partition, Written::Committed { token, careful });
+        let totals = totals(outcomes);
+        tracing::info!(
+            topic,
+            partition = partition.0,
+            from = step.from().0,
+            to = step.to().0,
+            records = outcomes.len(),
+            stored = totals.stored,
+            duplicates = totals.duplicates,
+            ignored = totals.ignored,
+            dead_lettered = totals.dead_lettered,
+            millis = u64::try_from(began.elapsed().as_millis()).unwrap_or(u64::MAX),
+            "batch_committed"
+        );
+        if lines {
+            self.report_records(one, outcomes);
+        }
+    }
+
+    fn report_records(&self, one: &Assigned<E>, outcomes: &[Outcome]) {
+        let topic = self.shared.ledger.topic();
+        for (entry, outcome) in one.batch.entries().iter().zip(outcomes) {
+            let (partition, offset) = (entry.record.partition, entry.record.offset);
+            match (&entry.intake, outcome) {
+                (Ok(Parsed::Event(event)), Outcome::Stored(id)) => event.log(Moment::Stored(*id), self.place(partition, offset)),
+                (Ok(Parsed::Event(event)), Outcome::Duplicate) => event.log(Moment::Duplicate, self.place(partition, offset)),
+                (Ok(Parsed::Ignored { event_type }), _) => {
+                    tracing::debug!(topic, partition = partition.0, offset = offset.0, event_type, "unknown_event_ignored");
+                }
+                (_, Outcome::DeadLettered(cause)) => tracing::warn!(
+                    topic,
+                    partition = partition.0,
+                    offset = offset.0,
+                    reason = cause.reason,
+                    field = cause.field,
+                    detail = cause.detail,
+                    sqlstate = cause.sqlstate,
+                    "record_dead_lettered"
+                ),
+                _ => {}
+            }
+        }
+    }
+
+    fn place(&self, partition: Partition, offset: super::record::Offset) -> Place<'_> {
+        Place { topic: self.shared.ledger.topic(), partition, offset }
+    }
+
+    fn tell(&self, partition: Partition, finding: Finding) {
+        let (topic, partition) = (self.shared.ledger.topic(), partition.0);
+        match finding {
+            Finding::Nothing => {}
+            Finding::Start(position) => tracing::debug!(topic, partition, position = position.0, "partition_placed"),
+            Finding::Fenced => tracing::warn!(topic, partition, "partition_taken_over: somebody else claimed it"),
+            Finding::Halted => tracing::error!(topic, partition, "partition_halted"),
+            Finding::Claim => tracing::debug!(topic, partition, "partition_to_be_claimed"),
+        }
+    }
+
+    async fn connected(&mut self) -> sqlx::Result<&mut PgConnection> {
+        if self.connection.is_none() {
+            self.connection = Some(ledger::connect(&self.shared.database, self.shared.limit).await?);
+        }
+        self.connection.as_mut().ok_or_else(|| sqlx::Error::Protocol("not connected".to_owned()))
+    }
+
+    fn recovered(&mut self) {
+        self.backoff.reset();
+        self.refused_since = None;
+    }
+
+    /// Waits before the next try, or ends what can't succeed.
+    async fn failed(&mut self, error: sqlx::Error) -> Result<(), EngineError> {
+        self.connection = None;
+        match verdict(&error).without_a_record() {
+            Verdict::Corrupt => return Err(EngineError::Corrupt(error)),
+            Verdict::Operator => {
+                let since = *self.refused_since.get_or_insert_with(Instant::now);
+                if since.elapsed() >= self.shared.startup_timeout {
+                    return Err(EngineError::Database(error));
+                }
+            }
+            _ => {}
+        }
+        let wait = self.backoff.wait();
+        tracing::warn!(%error, retry_in = %humantime::format_duration(wait), "database_unavailable");
+        tokio::select! {
+            () = tokio::time::sleep(wait) => {}
+            () = self.shared.assignment.until_stopping() => {}
+        }
+        Ok(())
+    }
+}

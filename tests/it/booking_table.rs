@@ -1,0 +1,190 @@
+//! Each statement of the table of bookings, on a real server, on a table of ours and on an adopted one.
+
+use booking_history::booking::{Booking, BookingId, CreatedAt, DiscountPercent, HotelId, Price, PromoCode, UserId};
+use booking_history::engine::event::{Event, Fate};
+use chrono::{DateTime, TimeDelta, Utc};
+use rust_decimal::Decimal;
+use sqlx::{Connection as _, PgConnection, PgPool};
+
+use crate::adoption::{MIGRATIONS, OLD_TABLE};
+use crate::support::postgres::database;
+use crate::support::wait::{PATIENCE, eventually};
+
+#[tokio::test]
+async fn ids_come_in_the_order_sent() {
+    for mut connection in [ours().await, adopted().await] {
+        let sent: Vec<Booking> = (0..500).map(|n| booking(&format!("{:03}", n * 7 % 500))).collect();
+        let ids = Booking::insert_all(&mut connection, &refs(&sent)).await.unwrap();
+        assert!(ids.is_sorted() && ids.len() == 500, "{ids:?}");
+        for (id, booking) in ids.iter().zip(&sent) {
+            assert_eq!(id_of(&mut connection, booking.key()).await, Some(*id));
+        }
+        assert!(Booking::insert_all(&mut connection, &[]).await.unwrap().is_empty());
+    }
+}
+
+#[tokio::test]
+async fn the_fast_way_inserts_all_or_none() {
+    let mut connection = ours().await;
+    Booking::insert_all(&mut connection, &[&booking("b")]).await.unwrap();
+    let error = Booking::insert_all(&mut connection, &[&booking("a"), &booking("b")]).await.unwrap_err();
+    assert!(error.as_database_error().unwrap().is_unique_violation());
+    assert_eq!(id_of(&mut connection, "a").await, None);
+}
+
+#[tokio::test]
+async fn a_booking_comes_back_exactly() {
+    let mut connection = ours().await;
+    let mut smallest = booking("x");
+    smallest.user_id = UserId::new("é").unwrap();
+    smallest.promo_code = Some(PromoCode::new("").unwrap());
+    smallest.price = Price::new(Decimal::ZERO).unwrap();
+    smallest.discount_percent = DiscountPercent::new(Decimal::ZERO).unwrap();
+    smallest.created_at = CreatedAt::from_rfc3339("2000-01-01T00:00:00Z").unwrap();
+    let mut largest = booking(&"x".repeat(256));
+    largest.user_id = UserId::new("é".repeat(128)).unwrap();
+    largest.hotel_id = HotelId::new("'\\\u{1}{,}\"".repeat(32)).unwrap();
+    largest.promo_code = Some(PromoCode::new("\u{1F600}".repeat(64)).unwrap());
+    largest.price = Price::new(Decimal::new(999_999_999_999, 2)).unwrap();
+    largest.discount_percent = DiscountPercent::new(Decimal::from(100)).unwrap();
+    largest.created_at = CreatedAt::from_rfc3339("2100-12-31T23:59:59.999999Z").unwrap();
+    let sent = [booking("13"), smallest, largest];
+    Booking::insert_all(&mut connection, &refs(&sent)).await.unwrap();
+    for booking in &sent {
+        assert_eq!(stored(&mut connection, booking.key()).await, *booking);
+    }
+}
+
+#[tokio::test]
+async fn the_careful_way_tells_each_fate() {
+    for mut connection in [ours().await, adopted().await] {
+        let there = booking("there");
+        Booking::insert_all(&mut connection, &[&there]).await.unwrap();
+        let other = Booking { hotel_id: HotelId::new("other").unwrap(), ..booking("twice") };
+        let sent = [there, booking("new"), booking("twice"), other, booking("twice")];
+        let fates = Booking::insert_each(&mut connection, &refs(&sent)).await.unwrap();
+        let new = id_of(&mut connection, "new").await.unwrap();
+        let twice = id_of(&mut connection, "twice").await.unwrap();
+        let expected = [Fate::Duplicate, Fate::Stored(new), Fate::Stored(twice), Fate::Conflict, Fate::Duplicate];
+        assert_eq!(fates, expected);
+        assert_eq!(stored(&mut connection, "twice").await, booking("twice"), "a conflict leaves the row as it is");
+        assert!(Booking::insert_each(&mut connection, &[]).await.unwrap().is_empty());
+    }
+}
+
+#[tokio::test]
+async fn any_other_value_is_other_content() {
+    let mut connection = ours().await;
+    let same = booking("13");
+    let without = Booking { promo_code: None, ..booking("without") };
+    Booking::insert_all(&mut connection, &[&same, &without]).await.unwrap();
+    let later = CreatedAt::new(same.created_at.instant() + TimeDelta::microseconds(1)).unwrap();
+    let others = [
+        Booking { user_id: UserId::new("User").unwrap(), ..same.clone() },
+        Booking { hotel_id: HotelId::new("hotel ").unwrap(), ..same.clone() },
+        Booking { promo_code: None, ..same.clone() },
+        Booking { promo_code: Some(PromoCode::new("").unwrap()), ..same.clone() },
+        Booking { promo_code: Some(PromoCode::new("").unwrap()), ..without.clone() },
+        Booking { discount_percent: DiscountPercent::new(Decimal::new(1001, 2)).unwrap(), ..same.clone() },
+        Booking { price: Price::new(Decimal::new(9001, 2)).unwrap(), ..same.clone() },
+        Booking { created_at: later, ..same.clone() },
+    ];
+    assert_eq!(Booking::insert_each(&mut connection, &refs(&others)).await.unwrap(), [Fate::Conflict; 8]);
+    sqlx::query("update booking_history set price = 90.000, discount_percent = 10.0")
+        .execute(&mut connection)
+        .await
+        .unwrap();
+    assert_eq!(Booking::insert_each(&mut connection, &[&same, &without]).await.unwrap(), [Fate::Duplicate; 2]);
+}
+
+#[tokio::test]
+async fn a_row_committed_while_the_insert_waits_is_compared_too() {
+    let url = database().await;
+    let mut first = migrated(&url).await;
+    let mut second = PgConnection::connect(&url).await.unwrap();
+    let watcher = PgPool::connect(&url).await.unwrap();
+    let mut open = first.begin().await.unwrap();
+    Booking::insert_all(&mut open, &[&booking("13")]).await.unwrap();
+    let waiting = tokio::spawn(async move { Booking::insert_each(&mut second, &[&booking("13")]).await.unwrap() });
+    eventually(
+        PATIENCE,
+        |waits: &i64| *waits == 1,
+        async || {
+            let waits = "select count(*) from pg_locks where not granted and locktype = 'transactionid'
+                and pid in (select pid from pg_stat_activity where datname = current_database())";
+            sqlx::query_scalar(waits).fetch_one(&watcher).await.unwrap()
+        },
+    )
+    .await;
+    open.commit().await.unwrap();
+    assert_eq!(waiting.await.unwrap(), [Fate::Duplicate]);
+}
+
+#[tokio::test]
+async fn a_row_that_a_trigger_swallows_is_told() {
+    let mut connection = ours().await;
+    let trigger = "create function swallow() returns trigger language plpgsql as 'begin return null; end';
+        create trigger swallow before insert on booking_history for each row when (new.user_id = 'bad')
+        execute function swallow()";
+    sqlx::raw_sql(trigger).execute(&mut connection).await.unwrap();
+    let bad = Booking { user_id: UserId::new("bad").unwrap(), ..booking("1") };
+    let sent = [&bad, &booking("2")];
+    assert_eq!(Booking::insert_all(&mut connection, &sent).await.unwrap().len(), 1);
+    assert_eq!(Booking::insert_each(&mut connection, &sent).await.unwrap(), [Fate::Swallowed, Fate::Duplicate]);
+}
+
+async fn ours() -> PgConnection {
+    migrated(&database().await).await
+}
+
+async fn adopted() -> PgConnection {
+    let url = database().await;
+    let mut connection = PgConnection::connect(&url).await.unwrap();
+    sqlx::raw_sql(OLD_TABLE).execute(&mut connection).await.unwrap();
+    migrated(&url).await
+}
+
+async fn migrated(url: &str) -> PgConnection {
+    let mut connection = PgConnection::connect(url).await.unwrap();
+    MIGRATIONS.run(&mut connection).await.unwrap();
+    connection
+}
+
+fn booking(id: &str) -> Booking {
+    Booking {
+        booking_id: BookingId::new(id).unwrap(),
+        user_id: UserId::new("user").unwrap(),
+        hotel_id: HotelId::new("hotel").unwrap(),
+        price: Price::new(Decimal::from(90)).unwrap(),
+        promo_code: Some(PromoCode::new("CODE").unwrap()),
+        discount_percent: DiscountPercent::new(Decimal::from(10)).unwrap(),
+        created_at: CreatedAt::from_rfc3339("2026-02-15T14:37:34.859067Z").unwrap(),
+    }
+}
+
+fn refs(bookings: &[Booking]) -> Vec<&Booking> {
+    bookings.iter().collect()
+}
+
+async fn id_of(connection: &mut PgConnection, key: &str) -> Option<i64> {
+    let id = "select id::bigint from booking_history where booking_id = $1";
+    sqlx::query_scalar(id).bind(key).fetch_optional(connection).await.unwrap()
+}
+
+async fn stored(connection: &mut PgConnection, key: &str) -> Booking {
+    let row = "select user_id, hotel_id, promo_code, price, discount_percent, created_at
+        from booking_history where booking_id = $1";
+    let (user_id, hotel_id, promo_code, price, percent, created_at): Row =
+        sqlx::query_as(row).bind(key).fetch_one(connection).await.unwrap();
+    Booking {
+        booking_id: BookingId::new(key).unwrap(),
+        user_id: UserId::new(user_id).unwrap(),
+        hotel_id: HotelId::new(hotel_id).unwrap(),
+        price: Price::new(price).unwrap(),
+        promo_code: promo_code.map(|code| PromoCode::new(code).unwrap()),
+        discount_percent: DiscountPercent::new(percent).unwrap(),
+        created_at: CreatedAt::new(created_at).unwrap(),
+    }
+}
+
+type Row = (String, String, Option<String>, Decimal, Decimal, DateTime<Utc>);

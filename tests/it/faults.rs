@@ -1,0 +1,207 @@
+//! Servers fail in every way they can, and the tables stay exact.
+
+use sqlx::{Connection as _, PgConnection};
+
+use crate::support::audit::{Audit, Totals};
+use crate::support::kafka::{Kafka, kafka};
+use crate::support::postgres::{database, own_postgres};
+use crate::support::service::{Service, migrated, settings};
+use crate::support::topic::{Outgoing, Topic};
+use crate::support::unique;
+use crate::support::wait::{PATIENCE, eventually};
+use crate::support::workload::{Workload, booking};
+
+async fn handled(audit: &Audit<'_>) -> i64 {
+    audit.rows().await.into_values().map(|row| row.totals).sum::<Totals>().sum()
+}
+
+#[tokio::test]
+async fn a_database_that_crashes_again_and_again_loses_and_repeats_nothing() {
+    let (topic, group, postgres) = (Topic::create(kafka(), 3).await, unique("group"), own_postgres());
+    let database = postgres.create_database("crash").await.unwrap();
+    migrated(&database);
+    let service = Service::run(&settings(kafka(), &topic, &group, &database));
+    let workload = Workload::mixed("crash", 20_000, 3);
+    let audit = Audit { topic: &topic, group: &group, database: &database };
+    let producer = topic.producer(&[]);
+    for records in workload.records.chunks(5_000) {
+        let before = handled(&audit).await;
+        producer.send(records.iter().cloned()).await;
+        eventually(PATIENCE, |handled| *handled > before, async || handled(&audit).await).await;
+        postgres.stop_immediate().unwrap();
+        service.wait_for_line(|line| line.contains("database_unavailable"), PATIENCE);
+        postgres.start().unwrap();
+    }
+    audit.wait_until_read(PATIENCE).await;
+    audit.assert_exact(&workload.expected).await;
+    assert!(service.is_running(), "it was never restarted");
+}
+
+#[tokio::test]
+async fn backends_that_are_terminated_under_it_lose_and_repeat_nothing() {
+    let (topic, group, database) = (Topic::create(kafka(), 3).await, unique("group"), database().await);
+    migrated(&database);
+    let service = Service::run(&settings(kafka(), &topic, &group, &database));
+    let workload = Workload::bookings("terminated", 60_000, 3);
+    let audit = Audit { topic: &topic, group: &group, database: &database };
+    let mut killer = PgConnection::connect(&database).await.unwrap();
+    let producing = topic.producer(&[]);
+    let produce = producing.send(workload.records.iter().cloned());
+    let kill = async {
+        let mut killed = 0;
+        while handled(&audit).await < 55_000 {
+            let all: Vec<(bool,)> = sqlx::query_as(
+                "select pg_terminate_backend(pid) from pg_stat_activity
+                 where datname = current_database() and application_name = 'booking-history'",
+            )
+            .fetch_all(&mut killer)
+            .await
+            .unwrap();
+            killed += all.len();
+        }
+        killed
+    };
+    let (_, killed) = tokio::join!(produce, kill);
+    assert!(killed > 5, "{killed} backends were killed");
+    audit.wait_until_read(PATIENCE).await;
+    audit.assert_exact(&workload.expected).await;
+    assert!(service.is_running(), "it was never restarted");
+}
+
+#[tokio::test]
+async fn a_broker_that_restarts_and_dies_loses_and_repeats_nothing() {
+    let kafka = Kafka::start_new();
+    let (topic, group, database) = (Topic::create(&kafka, 3).await, unique("group"), database().await);
+    migrated(&database);
+    let service = Service::run(&settings(&kafka, &topic, &group, &database));
+    let workload = Workload::bookings("broker", 9_000, 3);
+    let audit = Audit { topic: &topic, group: &group, database: &database };
+    for (round, records) in workload.records.chunks(3_000).enumerate() {
+        topic.producer(&[]).send(records.iter().cloned()).await;
+        if round == 0 { kafka.stop() } else { kafka.kill() }
+        kafka.start();
+    }
+    audit.wait_until_read(PATIENCE).await;
+    audit.assert_exact(&workload.expected).await;
+    assert!(service.is_running(), "it was never restarted");
+}
+
+#[tokio::test]
+async fn servers_that_are_not_up_yet_are_waited_for() {
+    let (kafka, postgres) = (Kafka::start_new(), own_postgres());
+    let (topic, group) = (Topic::create(&kafka, 1).await, unique("group"));
+    let database = postgres.create_database("late").await.unwrap();
+    migrated(&database);
+    topic.producer(&[]).send([Outgoing::to(0, booking("1", "1"))]).await;
+    kafka.stop();
+    postgres.stop_fast().unwrap();
+    let service = Service::run(&settings(&kafka, &topic, &group, &database));
+    service.wait_for_line(|line| line.contains("database_unavailable"), PATIENCE);
+    postgres.start().unwrap();
+    service.wait_for_line(|line| line.contains("kafka_unavailable"), PATIENCE);
+    kafka.start();
+    Audit { topic: &topic, group: &group, database: &database }.wait_until_read(PATIENCE).await;
+}
+
+#[tokio::test]
+async fn a_topic_that_does_not_exist_yet_is_waited_for() {
+    let (group, database, name) = (unique("group"), database().await, unique("late"));
+    migrated(&database);
+    let topic = Topic::named(kafka(), &name);
+    let service = Service::run(&settings(kafka(), &topic, &group, &database));
+    service.wait_for_line(|line| line.contains("topic_missing"), PATIENCE);
+    topic.create_again(2, &[]).await;
+    topic.producer(&[]).send([Outgoing::to(1, booking("1", "1"))]).await;
+    Audit { topic: &topic, group: &group, database: &database }.wait_until_read(PATIENCE).await;
+}
+
+#[tokio::test]
+async fn a_position_moved_by_hand_is_followed_backwards_and_forwards() {
+    let (topic, group, database) = (Topic::create(kafka(), 1).await, unique("group"), database().await);
+    migrated(&database);
+    let service = Service::run(&settings(kafka(), &topic, &group, &database));
+    let audit = Audit { topic: &topic, group: &group, database: &database };
+    let workload = Workload::bookings("moved", 100, 1);
+    let producer = topic.producer(&[]);
+    producer.send(workload.records.iter().cloned()).await;
+    audit.wait_until_read(PATIENCE).await;
+
+    let mut operator = PgConnection::connect(&database).await.unwrap();
+    sqlx::query("update consumer_offsets set next_offset = 40").execute(&mut operator).await.unwrap();
+    audit.wait_until_read(PATIENCE).await;
+    let totals = audit.rows().await[&0].totals;
+    assert_eq!(totals, Totals { stored: 100, duplicates: 60, ..Totals::default() }, "what is read again is there already");
+
+    // Forwards, while nothing is there: what comes below the new position is passed over.
+    sqlx::query("update consumer_offsets set next_offset = 110").execute(&mut operator).await.unwrap();
+    service.wait_for_line(|line| line.contains("partition_started") && line.contains("position=110"), PATIENCE);
+    producer.send(Workload::bookings("skipped", 20, 1).records).await;
+    audit.wait_until_read(PATIENCE).await;
+    assert_eq!(audit.rows().await[&0].totals.stored, 110);
+}
+
+#[tokio::test]
+async fn a_partition_halted_by_hand_stops_alone_and_goes_on_when_the_halt_is_lifted() {
+    let (topic, group, database) = (Topic::create(kafka(), 2).await, unique("group"), database().await);
+    migrated(&database);
+    let service = Service::run(&settings(kafka(), &topic, &group, &database));
+    let audit = Audit { topic: &topic, group: &group, database: &database };
+    eventually(PATIENCE, |rows: &usize| *rows == 2, async || audit.rows().await.len()).await;
+    let mut operator = PgConnection::connect(&database).await.unwrap();
+    let halt = "update consumer_offsets set halted_at = now(), halt_reason = 'too_many_dead_letters' where partition = 0";
+    sqlx::query(halt).execute(&mut operator).await.unwrap();
+    service.wait_for_line(|line| line.contains("partition_halted") && line.contains("partition=0"), PATIENCE);
+    let workload = Workload::bookings("halted", 100, 2);
+    topic.producer(&[]).send(workload.records.iter().cloned()).await;
+    eventually(PATIENCE, |at| *at == 50, async || audit.rows().await[&1].next_offset).await;
+    assert_eq!(audit.rows().await[&0].next_offset, 0);
+    let lift = "update consumer_offsets set halted_at = null, halt_reason = null";
+    sqlx::query(lift).execute(&mut operator).await.unwrap();
+    audit.wait_until_read(PATIENCE).await;
+    audit.assert_exact(&workload.expected).await;
+}
+
+#[tokio::test]
+async fn partitions_added_while_it_runs_are_read_from_their_beginning() {
+    let (topic, group, database) = (Topic::create(kafka(), 1).await, unique("group"), database().await);
+    migrated(&database);
+    let mut settings = settings(kafka(), &topic, &group, &database);
+    settings.push(("KAFKA_START".to_owned(), "latest".to_owned()));
+    settings.push(("KAFKA_PROPERTIES".to_owned(), "topic.metadata.refresh.interval.ms=5000".to_owned()));
+    let _service = Service::run(&settings);
+    let audit = Audit { topic: &topic, group: &group, database: &database };
+    eventually(PATIENCE, |rows: &usize| *rows == 1, async || audit.rows().await.len()).await;
+    topic.grow(3).await;
+    let workload = Workload::bookings("added", 300, 3);
+    topic.producer(&[]).send(workload.records.iter().cloned()).await;
+    audit.wait_until_read(PATIENCE).await;
+    audit.assert_exact(&workload.expected).await;
+}
+
+#[tokio::test]
+async fn aborted_records_leave_no_row_and_no_lag() {
+    let (topic, group, database) = (Topic::create(kafka(), 1).await, unique("group"), database().await);
+    migrated(&database);
+    let _service = Service::run(&settings(kafka(), &topic, &group, &database));
+    let audit = Audit { topic: &topic, group: &group, database: &database };
+    let producer = topic.transactional_producer();
+    let mut workload = Workload::default();
+    for round in 0..12 {
+        let records = Workload::bookings(&format!("transaction-{round}"), 5, 1);
+        producer.begin();
+        producer.send(records.records.iter().cloned()).await;
+        if round % 3 == 2 {
+            producer.abort();
+        } else {
+            producer.commit();
+            workload.expected.booking_ids.extend(records.expected.booking_ids);
+            workload.expected.totals.entry(0).or_default().stored += 5;
+        }
+        if round % 4 == 1 {
+            // At every such point the log ends with a marker, or with aborted records and a marker.
+            audit.wait_until_read(PATIENCE).await;
+        }
+    }
+    audit.wait_until_read(PATIENCE).await;
+    audit.assert_exact(&workload.expected).await;
+}
