@@ -23,6 +23,7 @@ for what in "$@"; do
     fi
     need gcc has gcc
     need g++ has g++
+    need make has make
     need pkg-config has pkg-config
     need libssl-dev pkg-config --exists openssl
     ;;
