@@ -26,7 +26,12 @@ while read -r instruction words; do
     cp -r "${paths[@]:0:${#paths[@]}-1}" "$context/${paths[-1]}"
     ;;
   RUN\ apt-get\ *) ;;
-  RUN\ *) (cd "$context" && CARGO_TARGET_DIR=$target sh -ec "$words" </dev/null) ;;
+  RUN\ *)
+    if ! (cd "$context" && CARGO_TARGET_DIR=$target sh -ec "$words" </dev/null) >"$context.log" 2>&1; then
+      tail -n 60 "$context.log"
+      exit 1
+    fi
+    ;;
   esac
 done <<<"$build"
 

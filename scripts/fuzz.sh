@@ -10,6 +10,10 @@ for target in $targets; do
   # New finds go to a directory of their own, so that the committed seeds stay as they are.
   mkdir -p ".cache/fuzz/$target"
   # Without a sanitizer it runs on the pinned stable toolchain.
-  cargo fuzz run --sanitizer none "$target" ".cache/fuzz/$target" "fuzz/seeds/$target" -- \
-    -max_total_time="$1" -print_final_stats=0 -verbosity=0
+  if ! cargo fuzz run --sanitizer none "$target" ".cache/fuzz/$target" "fuzz/seeds/$target" -- \
+    -max_total_time="$1" >".cache/fuzz/$target.log" 2>&1; then
+    tail -n 60 ".cache/fuzz/$target.log"
+    exit 1
+  fi
+  grep "^Done" ".cache/fuzz/$target.log"
 done
