@@ -89,7 +89,8 @@ fn stop_signal() -> std::io::Result<oneshot::Receiver<()>> {
     let (stop, stopped) = oneshot::channel();
     tokio::spawn(async move {
         let first = either(&mut interrupt, &mut terminate).await;
-        tracing::debug!(signal = first, told = stop.send(()).is_ok(), "signal_received");
+        let told = stop.send(()).is_ok();
+        tracing::debug!(signal = first, told, "signal_received");
         let second = either(&mut interrupt, &mut terminate).await;
         std::process::exit(128 + second);
     });

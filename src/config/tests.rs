@@ -1,6 +1,7 @@
 use clap::Parser;
 use proptest::prelude::*;
 
+use crate::engine::claim::StartPolicy;
 use super::*;
 
 /// The settings alone, as the commands have them.

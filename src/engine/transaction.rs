@@ -10,7 +10,7 @@ use sqlx::{Connection as _, PgConnection};
 use super::assignment::Assigned;
 use super::batch::Entry;
 use super::dead_letter::{self, Cause, DeadLetter};
-use super::event::{Event, Fate, Parsed};
+use super::event::{Event, Fate, Parsed, Reason, Refusal};
 use super::ledger::{Advance, Claimed, Ledger, Totals, within};
 use super::verdict::{Verdict, verdict};
 
@@ -198,19 +198,22 @@ fn needs_care(error: &sqlx::Error) -> bool {
 }
 
 fn outcome(fate: Fate) -> Outcome {
-    let refused = |reason, detail: &str| Cause { reason, detail: detail.to_owned(), ..Cause::default() };
     match fate {
         Fate::Stored(id) => Outcome::Stored(id),
         Fate::Duplicate => Outcome::Duplicate,
-        Fate::Conflict => Outcome::DeadLettered(refused(
-            "conflicting_duplicate",
+        Fate::Conflict => refused(
+            Reason::ConflictingDuplicate,
             "a row with the same key and other content is stored; it was left as it is",
-        )),
-        Fate::Swallowed => Outcome::DeadLettered(refused(
-            "database_rejected",
+        ),
+        Fate::Swallowed => refused(
+            Reason::DatabaseRejected,
             "the database took the row and stored nothing, as a trigger that returns null does",
-        )),
+        ),
     }
+}
+
+fn refused(reason: Reason, detail: &str) -> Outcome {
+    Outcome::DeadLettered(Cause::from(Refusal { reason, field: None, detail: detail.to_owned() }))
 }
 
 /// What Postgres said, without its message: that may quote the record.
@@ -225,7 +228,7 @@ fn rejection(error: &sqlx::Error) -> Cause {
             detail.push_str(&format!(", {what} {name}"));
         }
     }
-    Cause { reason: "database_rejected", field: None, detail, sqlstate, constraint }
+    Cause { reason: Reason::DatabaseRejected, field: None, detail, sqlstate, constraint }
 }
 
 fn letter<'a, E>((entry, outcome): (&&'a Entry<E>, &Outcome)) -> Option<DeadLetter<'a>> {

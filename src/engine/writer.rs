@@ -230,7 +230,7 @@ impl<E: Event> Writer<E> {
                     topic,
                     partition = partition.0,
                     offset = offset.0,
-                    reason = cause.reason,
+                    reason = cause.reason.as_str(),
                     field = cause.field,
                     detail = cause.detail,
                     sqlstate = cause.sqlstate,

@@ -42,7 +42,7 @@ impl Workload {
             Some(r#"{"event_type":"BookingCreated","data":{"id":"x","user_id":"u","hotel_id":"h","price":-1,"discount_percent":0,"created_at":"2026-02-15T14:37:34Z"}}"#),
         ];
         let mut workload = Self::default();
-        let mut last = BTreeMap::new();
+        let mut last: BTreeMap<i32, String> = BTreeMap::new();
         for index in 0..count {
             let partition = at(index / 20, partitions);
             let id = format!("{prefix}-{index}");
