@@ -38,7 +38,7 @@ It needs PostgreSQL's programs (initdb, postgres) on this machine, and nothing e
 
 /// What can be said to the demo.
 #[derive(Clone, Debug, clap::Args)]
-pub struct DemoArgs {
+pub(super) struct DemoArgs {
     /// Number of different bookings; duplicates, foreign events and poison come on top
     #[arg(long, default_value_t = 4000, value_name = "NUMBER")]
     bookings: usize,
@@ -49,7 +49,7 @@ pub struct DemoArgs {
 
 /// Why the demo could not be shown.
 #[derive(Debug, thiserror::Error)]
-pub enum DemoError {
+pub(super) enum DemoError {
     /// The private server or the child could not be run.
     #[error(transparent)]
     Server(#[from] ServerError),

@@ -1,8 +1,8 @@
 use clap::Parser;
 use proptest::prelude::*;
 
-use crate::engine::claim::StartPolicy;
 use super::*;
+use crate::engine::claim::StartPolicy;
 
 /// The settings alone, as the commands have them.
 #[derive(Parser)]

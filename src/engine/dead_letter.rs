@@ -27,13 +27,7 @@ pub struct Cause {
 
 impl From<Refusal> for Cause {
     fn from(refusal: Refusal) -> Self {
-        Self {
-            reason: refusal.reason,
-            field: refusal.field,
-            detail: refusal.detail,
-            sqlstate: None,
-            constraint: None,
-        }
+        Self { reason: refusal.reason, field: refusal.field, detail: refusal.detail, sqlstate: None, constraint: None }
     }
 }
 
@@ -51,6 +45,7 @@ pub struct DeadLetter<'a> {
 ///
 /// # Errors
 /// Whatever the database answered; nothing in a letter can be refused for its content.
+#[expect(clippy::as_conversions, reason = "how a query is told the type of an array of optional values")]
 pub async fn insert(connection: &mut PgConnection, ledger: &Ledger, letters: &[DeadLetter<'_>]) -> sqlx::Result<()> {
     if letters.is_empty() {
         return Ok(());

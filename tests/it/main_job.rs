@@ -40,7 +40,8 @@ async fn the_seed_message_becomes_exactly_its_row() {
         .fetch_all(&mut PgConnection::connect(&database).await.unwrap())
         .await
         .unwrap();
-        let [(id, booking_id, user_id, hotel_id, promo_code, discount_percent, price, created_at)] = rows.as_slice() else {
+        let [(id, booking_id, user_id, hotel_id, promo_code, discount_percent, price, created_at)] = rows.as_slice()
+        else {
             panic!("{rows:?}");
         };
         assert_eq!([booking_id, user_id, hotel_id], ["13", "test-user-2", "test-hotel-1"]);

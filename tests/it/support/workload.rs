@@ -38,8 +38,12 @@ impl Workload {
             Some("not json"),
             Some("[1,2]"),
             Some(r#"{"event_type":"BookingCreated","data":{"id":"x"}}"#),
-            Some(r#"{"event_type":"BookingCreated","data":{"id":"\u0000","user_id":"u","hotel_id":"h","price":1,"discount_percent":0,"created_at":"2026-02-15T14:37:34Z"}}"#),
-            Some(r#"{"event_type":"BookingCreated","data":{"id":"x","user_id":"u","hotel_id":"h","price":-1,"discount_percent":0,"created_at":"2026-02-15T14:37:34Z"}}"#),
+            Some(
+                r#"{"event_type":"BookingCreated","data":{"id":"\u0000","user_id":"u","hotel_id":"h","price":1,"discount_percent":0,"created_at":"2026-02-15T14:37:34Z"}}"#,
+            ),
+            Some(
+                r#"{"event_type":"BookingCreated","data":{"id":"x","user_id":"u","hotel_id":"h","price":-1,"discount_percent":0,"created_at":"2026-02-15T14:37:34Z"}}"#,
+            ),
         ];
         let mut workload = Self::default();
         let mut last: BTreeMap<i32, String> = BTreeMap::new();
@@ -47,8 +51,12 @@ impl Workload {
             let partition = at(index / 20, partitions);
             let id = format!("{prefix}-{index}");
             match (index % 20, last.get(&partition)) {
-                (14 | 15, Some(known)) => workload.add(partition, Some(booking(known, "90.0")), |totals| &mut totals.duplicates),
-                (16, Some(known)) => workload.add(partition, Some(booking(known, "91.0")), |totals| &mut totals.dead_lettered),
+                (14 | 15, Some(known)) => {
+                    workload.add(partition, Some(booking(known, "90.0")), |totals| &mut totals.duplicates)
+                }
+                (16, Some(known)) => {
+                    workload.add(partition, Some(booking(known, "91.0")), |totals| &mut totals.dead_lettered)
+                }
                 (17, _) => {
                     let other = r#"{"event_type":"BookingCancelled","data":{"id":"13"}}"#;
                     workload.add(partition, Some(other.to_owned()), |totals| &mut totals.ignored);
