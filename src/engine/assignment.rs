@@ -114,7 +114,9 @@ impl<E> Assignment<E> {
     /// Kafka takes partitions away. Waits, up to `patience`, for commits of theirs that are in flight.
     pub(crate) fn revoked(&self, partitions: &[Partition], patience: Duration) {
         let mut schedule = self.lock();
-        partitions.iter().for_each(|partition| schedule.slot(*partition).revoked());
+        for partition in partitions {
+            schedule.slot(*partition).revoked();
+        }
         let in_flight = |schedule: &mut Schedule<E>| partitions.iter().any(|p| schedule.slot(*p).commit_in_flight());
         let waited = self.commit_ended.wait_timeout_while(schedule, patience, in_flight);
         drop(waited.unwrap_or_else(PoisonError::into_inner));

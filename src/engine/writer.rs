@@ -224,10 +224,10 @@ impl<E: Event> Writer<E> {
             let (partition, offset) = (entry.record.partition, entry.record.offset);
             match (&entry.intake, outcome) {
                 (Ok(Parsed::Event(event)), Outcome::Stored(id)) => {
-                    event.log(Moment::Stored(*id), self.place(partition, offset))
+                    event.log(Moment::Stored(*id), self.place(partition, offset));
                 }
                 (Ok(Parsed::Event(event)), Outcome::Duplicate) => {
-                    event.log(Moment::Duplicate, self.place(partition, offset))
+                    event.log(Moment::Duplicate, self.place(partition, offset));
                 }
                 (Ok(Parsed::Ignored { event_type }), _) => {
                     tracing::debug!(

@@ -44,24 +44,24 @@ async fn backends_that_are_terminated_under_it_lose_and_repeat_nothing() {
     let service = Service::run(&settings(kafka(), &topic, &group, &database));
     let workload = Workload::bookings("terminated", 60_000, 3);
     let audit = Audit { topic: &topic, group: &group, database: &database };
-    let mut killer = PgConnection::connect(&database).await.unwrap();
+    let mut connection = PgConnection::connect(&database).await.unwrap();
     let producing = topic.producer(&[]);
     let produce = producing.send(workload.records.iter().cloned());
-    let kill = async {
+    let terminate = async {
         let mut killed = 0;
         while handled(&audit).await < 55_000 {
             let all: Vec<(bool,)> = sqlx::query_as(
                 "select pg_terminate_backend(pid) from pg_stat_activity
                  where datname = current_database() and application_name = 'booking-history'",
             )
-            .fetch_all(&mut killer)
+            .fetch_all(&mut connection)
             .await
             .unwrap();
             killed += all.len();
         }
         killed
     };
-    let (_, killed) = tokio::join!(produce, kill);
+    let (_, killed) = tokio::join!(produce, terminate);
     assert!(killed > 5, "{killed} backends were killed");
     audit.wait_until_read(PATIENCE).await;
     audit.assert_exact(&workload.expected).await;
@@ -79,9 +79,9 @@ async fn a_broker_that_restarts_and_dies_loses_and_repeats_nothing() {
     for (round, records) in workload.records.chunks(3_000).enumerate() {
         topic.producer(&[]).send(records.iter().cloned()).await;
         if round == 0 {
-            kafka.stop()
+            kafka.stop();
         } else {
-            kafka.kill()
+            kafka.kill();
         }
         kafka.start();
     }

@@ -52,17 +52,17 @@ impl Workload {
             let id = format!("{prefix}-{index}");
             match (index % 20, last.get(&partition)) {
                 (14 | 15, Some(known)) => {
-                    workload.add(partition, Some(booking(known, "90.0")), |totals| &mut totals.duplicates)
+                    workload.add(partition, Some(booking(known, "90.0")), |totals| &mut totals.duplicates);
                 }
                 (16, Some(known)) => {
-                    workload.add(partition, Some(booking(known, "91.0")), |totals| &mut totals.dead_lettered)
+                    workload.add(partition, Some(booking(known, "91.0")), |totals| &mut totals.dead_lettered);
                 }
                 (17, _) => {
                     let other = r#"{"event_type":"BookingCancelled","data":{"id":"13"}}"#;
                     workload.add(partition, Some(other.to_owned()), |totals| &mut totals.ignored);
                 }
                 (18 | 19, _) => {
-                    let poison = POISON[index / 7 % POISON.len()].map(str::to_owned);
+                    let poison = POISON.iter().cycle().nth(index / 7).copied().flatten().map(str::to_owned);
                     workload.add(partition, poison, |totals| &mut totals.dead_lettered);
                 }
                 _ => {

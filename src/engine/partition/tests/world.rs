@@ -103,7 +103,9 @@ impl World {
             State::Claimed(..) => &[Happening::Follow, Happening::Deliver(3)],
             _ => &[Happening::BeginLook, Happening::EndLook],
         };
-        usual.iter().for_each(|happening| self.step(who, happening));
+        for happening in usual {
+            self.step(who, happening);
+        }
     }
 
     fn step(&mut self, who: usize, happening: &Happening) {
@@ -142,9 +144,9 @@ impl World {
                         }
                     }
                     if arrives && answered && !fenced {
-                        process.protocol.committed()
+                        process.protocol.committed();
                     } else {
-                        process.protocol.unsure()
+                        process.protocol.unsure();
                     }
                 }
             }
@@ -202,9 +204,10 @@ impl Process {
         if let Some((generation, Position(at))) = self.reader
             && at < END
         {
-            let arrival = match is_hole(at) {
-                true => Arrival::Reached(Position(at + 1)),
-                false => Arrival::Record(Entry { record: record(at), intake: Ok(Parsed::Event(())) }),
+            let arrival = if is_hole(at) {
+                Arrival::Reached(Position(at + 1))
+            } else {
+                Arrival::Record(Entry { record: record(at), intake: Ok(Parsed::Event(())) })
             };
             self.queue.push(generation, arrival);
             self.reader = Some((generation, Position(at + 1)));
