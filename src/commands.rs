@@ -65,20 +65,25 @@ impl CommandLine {
     /// # Errors
     /// It can't be done; the error knows the exit code.
     pub fn run(self) -> Result<(), CommandError> {
-        let settings = Settings::from_raw(&self.settings, |file: &Path| fs::read_to_string(file))?;
-        telemetry::init(&settings.log_level, settings.log_format);
         let runtime = tokio::runtime::Builder::new_multi_thread()
             .enable_all()
             .build()
             .map_err(|error| CommandError::Internal(format!("no threads for the work: {error}")))?;
+        let settings = || Settings::from_raw(&self.settings, |file: &Path| fs::read_to_string(file));
         runtime.block_on(async {
-            match self.command {
-                Command::Run => run::run(&settings).await,
-                Command::Migrate(args) => migrate::run(&args, &settings).await,
-                Command::Demo(args) => demo::run(&args).await,
+            match &self.command {
+                Command::Run => run::run(&logging(settings()?)).await,
+                Command::Migrate(args) => migrate::run(args, &logging(settings()?)).await,
+                // It brings its own servers, and reads no settings.
+                Command::Demo(args) => demo::run(args).await,
             }
         })
     }
+}
+
+fn logging(settings: Settings) -> Settings {
+    telemetry::init(&settings.log_level, settings.log_format);
+    settings
 }
 
 /// Adds the `.env` file of the working directory to the environment. Call it first, while there is one thread.

@@ -18,6 +18,8 @@ pub use properties::{Properties, consumer_properties};
 pub use raw::RawSettings;
 pub use values::{LogFilter, LogFormat};
 
+use crate::engine::claim::StartPolicy;
+
 /// All settings, each proven to be usable. The names are those of the environment.
 #[derive(Clone, Debug)]
 pub struct Settings {

@@ -18,6 +18,7 @@ use tokio::sync::oneshot;
 
 use self::plan::{Outcome, Plan, Planned};
 use self::service::Service;
+use super::CommandError;
 use crate::servers::{Postgres, ServerError};
 
 const TOPIC: &str = "booking-events";
@@ -28,9 +29,16 @@ const TICK: Duration = Duration::from_millis(10);
 /// Generous: it takes a few seconds.
 const PATIENCE: Duration = Duration::from_mins(1);
 
+pub(super) const EXAMPLES: &str = "\
+Examples:
+  booking-history demo              the database stays up until Enter or Ctrl-C, to look further
+  booking-history demo --no-wait    ends by itself
+
+It needs PostgreSQL's programs (initdb, postgres) on this machine, and nothing else; it leaves nothing behind.";
+
 /// What can be said to the demo.
 #[derive(Clone, Debug, clap::Args)]
-pub struct Arguments {
+pub(super) struct DemoArgs {
     /// Number of different bookings; duplicates, foreign events and poison come on top
     #[arg(long, default_value_t = 4000, value_name = "NUMBER")]
     bookings: usize,
@@ -41,7 +49,7 @@ pub struct Arguments {
 
 /// Why the demo could not be shown.
 #[derive(Debug, thiserror::Error)]
-pub enum DemoError {
+pub(super) enum DemoError {
     /// The private server or the child could not be run.
     #[error(transparent)]
     Server(#[from] ServerError),
@@ -59,11 +67,20 @@ pub enum DemoError {
     Failed(String),
 }
 
+pub(super) async fn run(args: &DemoArgs) -> Result<(), CommandError> {
+    match show(args).await {
+        Ok(true) => Ok(()),
+        Ok(false) => Err(CommandError::Internal("the tables do not account for what was produced".to_owned())),
+        Err(error @ DemoError::Server(_)) => Err(CommandError::Unavailable(error.to_string())),
+        Err(error) => Err(CommandError::Internal(error.to_string())),
+    }
+}
+
 /// Shows it all; false if the tables do not account for what was produced.
 ///
 /// # Errors
 /// Something that the demo needs is missing or failed.
-pub async fn run(arguments: &Arguments) -> Result<bool, DemoError> {
+async fn show(arguments: &DemoArgs) -> Result<bool, DemoError> {
     let started = Instant::now();
     let say = |text: &str| writeln!(io::stdout(), "[{:4.1} s] {text}", started.elapsed().as_secs_f32());
 

@@ -22,7 +22,8 @@ A first SIGINT or SIGTERM stops in order: no more reading, what is in flight is 
 A second one ends at once, which is safe.";
 
 pub(super) async fn run(settings: &Settings) -> Result<(), CommandError> {
-    let mut stop = stop_signal().map_err(|error| CommandError::Internal(format!("can't listen to signals: {error}")))?;
+    let mut stop =
+        stop_signal().map_err(|error| CommandError::Internal(format!("can't listen to signals: {error}")))?;
     tokio::select! {
         ready = schema_is_ready(settings) => ready?,
         _ = &mut stop => return Ok(()),

@@ -2,6 +2,7 @@ use clap::Parser;
 use proptest::prelude::*;
 
 use super::*;
+use crate::engine::claim::StartPolicy;
 
 /// The settings alone, as the commands have them.
 #[derive(Parser)]

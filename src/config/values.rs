@@ -5,6 +5,8 @@ use std::{fmt::Display, num::NonZeroUsize, ops::RangeInclusive, str::FromStr, ti
 use bytesize::ByteSize;
 use tracing_subscriber::{EnvFilter, filter::LevelFilter};
 
+use crate::engine::claim::StartPolicy;
+
 /// The longest time that Postgres takes for a time-out: an `i32` of milliseconds, cut to whole days.
 const LONGEST: Duration = Duration::from_hours(24 * 24);
 

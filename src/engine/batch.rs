@@ -171,5 +171,4 @@ fn size<E>(arrival: &Arrival<E>) -> usize {
 }
 
 #[cfg(test)]
-#[path = "batch_tests.rs"]
 mod tests;

@@ -6,15 +6,15 @@ use serde_json::{Value, json};
 use sqlx::PgConnection;
 use uuid::Uuid;
 
-use super::event::Refusal;
+use super::event::{Reason, Refusal};
 use super::ledger::Ledger;
 use super::record::{Header, Record, TimestampType};
 
 /// Why a record is a dead letter.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Cause {
-    /// One of the fixed words.
-    pub reason: &'static str,
+    /// What kind of fault it is.
+    pub reason: Reason,
     /// The path of the field at fault.
     pub field: Option<&'static str>,
     /// One sentence, without any of the record's content.
@@ -27,7 +27,7 @@ pub struct Cause {
 
 impl From<Refusal> for Cause {
     fn from(refusal: Refusal) -> Self {
-        Self { reason: refusal.reason, field: refusal.field, detail: refusal.detail, ..Self::default() }
+        Self { reason: refusal.reason, field: refusal.field, detail: refusal.detail, sqlstate: None, constraint: None }
     }
 }
 
@@ -45,6 +45,7 @@ pub struct DeadLetter<'a> {
 ///
 /// # Errors
 /// Whatever the database answered; nothing in a letter can be refused for its content.
+#[expect(clippy::as_conversions, reason = "how a query is told the type of an array of optional values")]
 pub async fn insert(connection: &mut PgConnection, ledger: &Ledger, letters: &[DeadLetter<'_>]) -> sqlx::Result<()> {
     if letters.is_empty() {
         return Ok(());
@@ -62,7 +63,7 @@ pub async fn insert(connection: &mut PgConnection, ledger: &Ledger, letters: &[D
     let keys: Vec<Option<&[u8]>> = records().map(|record| record.key.as_deref()).collect();
     let values: Vec<Option<&[u8]>> = records().map(|record| record.value.as_deref()).collect();
     let headers: Vec<Value> = records().map(|record| record.headers.iter().map(header).collect()).collect();
-    let reasons: Vec<&str> = causes().map(|cause| cause.reason).collect();
+    let reasons: Vec<&str> = causes().map(|cause| cause.reason.as_str()).collect();
     let fields: Vec<Option<&str>> = causes().map(|cause| cause.field).collect();
     let details: Vec<&str> = causes().map(|cause| cause.detail.as_str()).collect();
     let sqlstates: Vec<Option<&str>> = causes().map(|cause| cause.sqlstate.as_deref()).collect();

@@ -105,13 +105,19 @@ pub async fn connect(options: &PgConnectOptions, limit: Duration) -> sqlx::Resul
 /// # Errors
 /// The time-out, as an I/O error, or whatever `work` failed with.
 pub async fn within<T>(limit: Duration, work: impl Future<Output = sqlx::Result<T>>) -> sqlx::Result<T> {
-    match tokio::time::timeout(limit.saturating_add(Duration::from_secs(1)), work).await {
-        Ok(answer) => answer,
-        Err(_) => {
-            let text = format!("no answer from the database within {}", humantime::format_duration(limit));
-            Err(sqlx::Error::Io(std::io::Error::new(std::io::ErrorKind::TimedOut, text)))
-        }
-    }
+    let answer = tokio::time::timeout(limit.saturating_add(Duration::from_secs(1)), work).await;
+    answer.unwrap_or_else(|_| {
+        let text = format!("no answer from the database within {}", humantime::format_duration(limit));
+        Err(sqlx::Error::Io(std::io::Error::new(std::io::ErrorKind::TimedOut, text)))
+    })
+}
+
+/// Makes deferred constraints speak at the statement that breaks them, for the rest of the transaction.
+///
+/// # Errors
+/// Whatever the database answered.
+pub async fn check_constraints_at_once(transaction: &mut PgConnection) -> sqlx::Result<()> {
+    sqlx::query!("set constraints all immediate").execute(transaction).await.map(drop)
 }
 
 impl Ledger {
@@ -161,7 +167,7 @@ impl Ledger {
     pub async fn create(&self, connection: &mut PgConnection, firsts: &Firsts) -> sqlx::Result<()> {
         let mut transaction = connection.begin().await?;
         sqlx::query!(
-            "select pg_advisory_xact_lock(hashtextextended('booking-history' || $1 || chr(10) || $2, 0))",
+            "select pg_advisory_xact_lock(hashtextextended('consumer_offsets' || chr(10) || $1 || chr(10) || $2, 0))",
             self.group_id,
             self.topic
         )
@@ -250,10 +256,12 @@ impl Ledger {
     ///
     /// # Errors
     /// Whatever the database answered.
+    #[expect(clippy::as_conversions, reason = "how a query is told the type of an array of optional values")]
     pub async fn advance(&self, transaction: &mut PgConnection, advances: &[Advance]) -> sqlx::Result<u64> {
         let column = |value: fn(&Advance) -> i64| advances.iter().map(value).collect::<Vec<i64>>();
         let partitions: Vec<i32> = advances.iter().map(|advance| advance.partition.0).collect();
-        let offsets: Vec<Option<i64>> = advances.iter().map(|advance| advance.last.map(|(offset, _)| offset.0)).collect();
+        let offsets: Vec<Option<i64>> =
+            advances.iter().map(|advance| advance.last.map(|(offset, _)| offset.0)).collect();
         let digests: Vec<Option<&[u8]>> =
             advances.iter().map(|advance| advance.last.as_ref().map(|(_, digest)| digest.0.as_slice())).collect();
         let moved = sqlx::query!(

@@ -8,7 +8,7 @@
 //!     ▲                   ▲  ▲                     │ halted row        ▲                 │  begin_commit
 //!     │ revoked           │  └── Fenced ◀──┐       ▼                   │ same epoch      ▼       committed
 //!  from any state         │               │     Halted                │              InFlight ─────┘
-//!  (a commit in flight:   │               └──────────────── Unsure ───┘                 │ no commit for sure
+//!  (a commit in flight:   │               └──────────────── Unsure ───┘                 │ no answer
 //!   Draining, until over) └──── row gone, halt lifted ────────┴─────────────────────────┘
 //! ```
 //!
@@ -72,20 +72,32 @@ pub enum State {
     Owned,
     /// A transaction that raises the epoch is under way.
     Claiming,
-    /// The row is ours; the consumer thread is to start reading here.
-    Claimed { epoch: Epoch, at: Position },
-    /// Records arrive; everything below `at` is committed.
-    Started { epoch: Epoch, at: Position },
+    /// The row is ours, under this epoch; the consumer thread is to start reading here.
+    Claimed(Epoch, Position),
+    /// Records arrive; everything below the position is committed.
+    Started(Epoch, Position),
     /// A transaction that moves the row is under way.
-    InFlight { epoch: Epoch, step: Step },
-    /// Kafka took it away while a transaction was under way; `again`: and has given it back since.
-    Draining { again: bool },
+    InFlight(Epoch, Step),
+    /// A transaction is under way and nothing follows it: Kafka took the partition away, or what it delivers can't be
+    /// trusted.
+    Draining(After),
     /// The commit's answer was lost or the fence missed: nothing is known until the row has been read.
-    Unsure { epoch: Epoch },
+    Unsure(Epoch),
     /// Somebody else holds a higher epoch. If Kafka still says that it is ours, it is claimed again, later.
     Fenced,
     /// An operator has to look: not read until the row's halt is lifted.
     Halted,
+}
+
+/// What a partition is once its last commit has ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum After {
+    /// Somebody else's.
+    Elsewhere,
+    /// Ours again, to be claimed.
+    Owned,
+    /// Ours as before; the row says where reading goes on.
+    Unsure(Epoch),
 }
 
 /// One partition, as this process sees it.
@@ -124,10 +136,7 @@ impl Protocol {
 
     /// Kafka gives the partition to this process (rule 1).
     pub fn assigned(&mut self) {
-        match self.state {
-            State::InFlight { .. } | State::Draining { .. } => self.state = State::Draining { again: true },
-            _ => self.state = State::Owned,
-        }
+        self.state = if self.commit_in_flight() { State::Draining(After::Owned) } else { State::Owned };
         self.fenced_in_a_row = 0;
         self.renew();
     }
@@ -135,18 +144,16 @@ impl Protocol {
     /// Kafka takes the partition away, or the process stops (rule 1). True if a commit is in flight and should be waited
     /// for: whatever it ends like, nothing more is written.
     pub fn revoked(&mut self) -> bool {
-        self.state = match self.state {
-            State::InFlight { .. } | State::Draining { .. } => State::Draining { again: false },
-            _ => State::Elsewhere,
-        };
+        let in_flight = self.commit_in_flight();
+        self.state = if in_flight { State::Draining(After::Elsewhere) } else { State::Elsewhere };
         self.renew();
-        self.commit_in_flight()
+        in_flight
     }
 
     /// Whether a transaction may still move the row.
     #[must_use]
     pub fn commit_in_flight(&self) -> bool {
-        matches!(self.state, State::InFlight { .. } | State::Draining { .. })
+        matches!(self.state, State::InFlight(..) | State::Draining(_))
     }
 
     /// A writer is about to claim the row (rule 2). `None`: there is nothing to claim.
@@ -176,8 +183,8 @@ impl Protocol {
     #[must_use]
     pub fn wanted(&self) -> Option<(Generation, Position)> {
         match self.state {
-            State::Claimed { at, .. } | State::Started { at, .. } => Some((self.generation, at)),
-            State::InFlight { step, .. } => Some((self.generation, step.from())),
+            State::Claimed(_, at) | State::Started(_, at) => Some((self.generation, at)),
+            State::InFlight(_, step) => Some((self.generation, step.from())),
             _ => None,
         }
     }
@@ -185,8 +192,8 @@ impl Protocol {
     /// The consumer thread is about to start reading. False: too late, it must not.
     pub fn started(&mut self, generation: Generation) -> bool {
         match self.state {
-            State::Claimed { epoch, at } if self.generation == generation => {
-                self.state = State::Started { epoch, at };
+            State::Claimed(epoch, at) if self.generation == generation => {
+                self.state = State::Started(epoch, at);
                 true
             }
             _ => false,
@@ -197,7 +204,7 @@ impl Protocol {
     #[must_use]
     pub fn ready(&self) -> Option<Position> {
         match self.state {
-            State::Started { at, .. } => Some(at),
+            State::Started(_, at) => Some(at),
             _ => None,
         }
     }
@@ -205,8 +212,8 @@ impl Protocol {
     /// A writer is about to commit a step (rule 6). `None`: it must not.
     pub fn begin_commit(&mut self, step: Step) -> Option<Epoch> {
         match self.state {
-            State::Started { epoch, at } if at == step.from() => {
-                self.state = State::InFlight { epoch, step };
+            State::Started(epoch, at) if at == step.from() => {
+                self.state = State::InFlight(epoch, step);
                 Some(epoch)
             }
             _ => None,
@@ -217,28 +224,38 @@ impl Protocol {
     pub fn committed(&mut self) {
         self.fenced_in_a_row = 0;
         match self.state {
-            State::InFlight { epoch, step } => self.state = State::Started { epoch, at: step.to() },
+            State::InFlight(epoch, step) => self.state = State::Started(epoch, step.to()),
             _ => self.drained(),
         }
     }
 
-    /// The step in flight failed, or nobody knows; or what Kafka delivers can't be trusted (rule 7). What was read is
-    /// dropped, and the row decides.
+    /// The step in flight failed, or nobody knows (rule 7). What was read is dropped, and the row decides.
     pub fn unsure(&mut self) {
         match self.state {
-            State::InFlight { epoch, .. } | State::Started { epoch, .. } | State::Claimed { epoch, .. } => {
-                self.state = State::Unsure { epoch };
+            State::InFlight(epoch, _) => {
+                self.state = State::Unsure(epoch);
                 self.renew();
             }
             _ => self.drained(),
         }
     }
 
+    /// What Kafka delivers can't be trusted (rule 3e): it is dropped, and the row says where reading starts again, once
+    /// the commit in flight has ended.
+    pub fn distrust(&mut self) {
+        self.state = match self.state {
+            State::Claimed(epoch, _) | State::Started(epoch, _) => State::Unsure(epoch),
+            State::InFlight(epoch, _) => State::Draining(After::Unsure(epoch)),
+            _ => return,
+        };
+        self.renew();
+    }
+
     /// A look at the row begins. `None`: the row could tell nothing now.
     #[must_use]
     pub fn look(&self) -> Option<Belief> {
         match self.state {
-            State::Claimed { .. } | State::Started { .. } | State::Unsure { .. } | State::Halted => {
+            State::Claimed(..) | State::Started(..) | State::Unsure(_) | State::Halted => {
                 Some(Belief { generation: self.generation, state: self.state })
             }
             _ => None,
@@ -251,8 +268,8 @@ impl Protocol {
             return Finding::Nothing;
         }
         let (epoch, at) = match self.state {
-            State::Claimed { epoch, at } | State::Started { epoch, at } => (epoch, Some(at)),
-            State::Unsure { epoch } => (epoch, None),
+            State::Claimed(epoch, at) | State::Started(epoch, at) => (epoch, Some(at)),
+            State::Unsure(epoch) => (epoch, None),
             State::Halted if row.is_some_and(|row| row.halted) => return Finding::Nothing,
             State::Halted => return self.claim_again(),
             _ => return Finding::Nothing,
@@ -273,7 +290,7 @@ impl Protocol {
     }
 
     fn start(&mut self, row: Row) -> Finding {
-        self.state = State::Claimed { epoch: row.epoch, at: row.next };
+        self.state = State::Claimed(row.epoch, row.next);
         self.renew();
         Finding::Start(row.next)
     }
@@ -291,8 +308,11 @@ impl Protocol {
     }
 
     fn drained(&mut self) {
-        if let State::Draining { again } = self.state {
-            self.state = if again { State::Owned } else { State::Elsewhere };
+        match self.state {
+            State::Draining(After::Elsewhere) => self.state = State::Elsewhere,
+            State::Draining(After::Owned) => self.state = State::Owned,
+            State::Draining(After::Unsure(epoch)) => self.state = State::Unsure(epoch),
+            _ => {}
         }
     }
 
@@ -302,5 +322,4 @@ impl Protocol {
 }
 
 #[cfg(test)]
-#[path = "partition_tests.rs"]
 mod tests;

@@ -62,7 +62,7 @@ pub enum EngineError {
     #[error(transparent)]
     Kafka(#[from] SourceError),
     /// The database refuses who we are or what we ask, and has for long.
-    #[error("the database can't be used: {0}; check its user, privileges and schema (`booking-history migrate status`)")]
+    #[error("the database can't be used: {0}; check its user, privileges and schema")]
     Database(#[source] sqlx::Error),
     /// The database says that its data is damaged.
     #[error("the database reports corrupted data: {0}; stop, look at its log, and restore")]

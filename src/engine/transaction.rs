@@ -10,8 +10,8 @@ use sqlx::{Connection as _, PgConnection};
 use super::assignment::Assigned;
 use super::batch::Entry;
 use super::dead_letter::{self, Cause, DeadLetter};
-use super::event::{Event, Fate, Parsed};
-use super::ledger::{Advance, Claimed, Ledger, Totals, within};
+use super::event::{Event, Fate, Parsed, Reason, Refusal};
+use super::ledger::{self, Advance, Claimed, Ledger, Totals, within};
 use super::verdict::{Verdict, verdict};
 
 /// How the rows are written.
@@ -101,9 +101,12 @@ pub(crate) async fn write<E: Event>(
         answer => answer?,
     }
     let mut outcomes = outcomes.into_iter();
-    let handled = work.iter().map(|one| match held.contains(&one.batch.partition()) {
-        true => Handled::Committed(outcomes.by_ref().take(one.batch.entries().len()).collect()),
-        false => Handled::Fenced,
+    let handled = work.iter().map(|one| {
+        if held.contains(&one.batch.partition()) {
+            Handled::Committed(outcomes.by_ref().take(one.batch.entries().len()).collect())
+        } else {
+            Handled::Fenced
+        }
     });
     Ok(handled.collect())
 }
@@ -162,7 +165,7 @@ async fn careful<E: Event>(
     events: &[&E],
     limit: Duration,
 ) -> Result<Vec<Outcome>, Failure> {
-    within(limit, sqlx::query!("set constraints all immediate").execute(&mut *transaction)).await?;
+    within(limit, ledger::check_constraints_at_once(transaction)).await?;
     let mut outcomes = Vec::with_capacity(events.len());
     let mut untried = vec![events];
     while let Some(events) = untried.pop() {
@@ -178,12 +181,11 @@ async fn careful<E: Event>(
             }
             Err(error) if verdict(&error) == Verdict::Record => {
                 within(limit, savepoint.rollback()).await?;
-                match events {
-                    [_] => outcomes.push(Outcome::DeadLettered(rejection(&error))),
-                    _ => {
-                        let (first, second) = events.split_at(events.len() / 2);
-                        untried.extend([second, first]);
-                    }
+                if events.len() == 1 {
+                    outcomes.push(Outcome::DeadLettered(rejection(&error)));
+                } else {
+                    let (first, second) = events.split_at(events.len() / 2);
+                    untried.extend([second, first]);
                 }
             }
             Err(error) => return Err(Failure::Database(error)),
@@ -198,34 +200,36 @@ fn needs_care(error: &sqlx::Error) -> bool {
 }
 
 fn outcome(fate: Fate) -> Outcome {
-    let refused = |reason, detail: &str| Cause { reason, detail: detail.to_owned(), ..Cause::default() };
     match fate {
         Fate::Stored(id) => Outcome::Stored(id),
         Fate::Duplicate => Outcome::Duplicate,
-        Fate::Conflict => Outcome::DeadLettered(refused(
-            "conflicting_duplicate",
+        Fate::Conflict => refused(
+            Reason::ConflictingDuplicate,
             "a row with the same key and other content is stored; it was left as it is",
-        )),
-        Fate::Swallowed => Outcome::DeadLettered(refused(
-            "database_rejected",
+        ),
+        Fate::Swallowed => refused(
+            Reason::DatabaseRejected,
             "the database took the row and stored nothing, as a trigger that returns null does",
-        )),
+        ),
     }
+}
+
+fn refused(reason: Reason, detail: &str) -> Outcome {
+    Outcome::DeadLettered(Cause::from(Refusal { reason, field: None, detail: detail.to_owned() }))
 }
 
 /// What Postgres said, without its message: that may quote the record.
 fn rejection(error: &sqlx::Error) -> Cause {
-    let database = error.as_database_error();
-    let constraint = database.and_then(|error| error.constraint()).map(str::to_owned);
-    let sqlstate = database.and_then(|error| error.code()).map(std::borrow::Cow::into_owned);
-    let column = database.and_then(|error| error.try_downcast_ref::<PgDatabaseError>()).and_then(PgDatabaseError::column);
-    let mut detail = format!("the database refused the row with SQLSTATE {}", sqlstate.as_deref().unwrap_or("unknown"));
-    for (what, name) in [("constraint", constraint.as_deref()), ("column", column)] {
-        if let Some(name) = name {
-            detail.push_str(&format!(", {what} {name}"));
-        }
-    }
-    Cause { reason: "database_rejected", field: None, detail, sqlstate, constraint }
+    let postgres = error.as_database_error().and_then(|error| error.try_downcast_ref::<PgDatabaseError>());
+    let constraint = postgres.and_then(PgDatabaseError::constraint).map(str::to_owned);
+    let sqlstate = postgres.map(|error| error.code().to_owned());
+    let names = [
+        Some(format!("the database refused the row with SQLSTATE {}", sqlstate.as_deref().unwrap_or("unknown"))),
+        constraint.as_ref().map(|name| format!("constraint {name}")),
+        postgres.and_then(PgDatabaseError::column).map(|name| format!("column {name}")),
+    ];
+    let detail = names.into_iter().flatten().collect::<Vec<_>>().join(", ");
+    Cause { reason: Reason::DatabaseRejected, field: None, detail, sqlstate, constraint }
 }
 
 fn letter<'a, E>((entry, outcome): (&&'a Entry<E>, &Outcome)) -> Option<DeadLetter<'a>> {

@@ -142,7 +142,9 @@ impl<E: Event> Writer<E> {
         let handled = loop {
             match self.transact(&work, way).await {
                 Err(Failure::NeedsCare) if way == Way::Fast => way = Way::Careful,
-                Err(Failure::NeedsCare) => break Err(sqlx::Error::Protocol("a careful write asked for care".to_owned())),
+                Err(Failure::NeedsCare) => {
+                    break Err(sqlx::Error::Protocol("a careful write asked for care".to_owned()));
+                }
                 Err(Failure::Database(error)) => break Err(error),
                 Ok(handled) => break Ok(handled),
             }
@@ -221,16 +223,26 @@ impl<E: Event> Writer<E> {
         for (entry, outcome) in one.batch.entries().iter().zip(outcomes) {
             let (partition, offset) = (entry.record.partition, entry.record.offset);
             match (&entry.intake, outcome) {
-                (Ok(Parsed::Event(event)), Outcome::Stored(id)) => event.log(Moment::Stored(*id), self.place(partition, offset)),
-                (Ok(Parsed::Event(event)), Outcome::Duplicate) => event.log(Moment::Duplicate, self.place(partition, offset)),
+                (Ok(Parsed::Event(event)), Outcome::Stored(id)) => {
+                    event.log(Moment::Stored(*id), self.place(partition, offset));
+                }
+                (Ok(Parsed::Event(event)), Outcome::Duplicate) => {
+                    event.log(Moment::Duplicate, self.place(partition, offset));
+                }
                 (Ok(Parsed::Ignored { event_type }), _) => {
-                    tracing::debug!(topic, partition = partition.0, offset = offset.0, event_type, "unknown_event_ignored");
+                    tracing::debug!(
+                        topic,
+                        partition = partition.0,
+                        offset = offset.0,
+                        event_type,
+                        "unknown_event_ignored"
+                    );
                 }
                 (_, Outcome::DeadLettered(cause)) => tracing::warn!(
                     topic,
                     partition = partition.0,
                     offset = offset.0,
-                    reason = cause.reason,
+                    reason = cause.reason.as_str(),
                     field = cause.field,
                     detail = cause.detail,
                     sqlstate = cause.sqlstate,

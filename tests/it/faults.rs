@@ -44,24 +44,24 @@ async fn backends_that_are_terminated_under_it_lose_and_repeat_nothing() {
     let service = Service::run(&settings(kafka(), &topic, &group, &database));
     let workload = Workload::bookings("terminated", 60_000, 3);
     let audit = Audit { topic: &topic, group: &group, database: &database };
-    let mut killer = PgConnection::connect(&database).await.unwrap();
+    let mut connection = PgConnection::connect(&database).await.unwrap();
     let producing = topic.producer(&[]);
     let produce = producing.send(workload.records.iter().cloned());
-    let kill = async {
+    let terminate = async {
         let mut killed = 0;
         while handled(&audit).await < 55_000 {
             let all: Vec<(bool,)> = sqlx::query_as(
                 "select pg_terminate_backend(pid) from pg_stat_activity
                  where datname = current_database() and application_name = 'booking-history'",
             )
-            .fetch_all(&mut killer)
+            .fetch_all(&mut connection)
             .await
             .unwrap();
             killed += all.len();
         }
         killed
     };
-    let (_, killed) = tokio::join!(produce, kill);
+    let (_, killed) = tokio::join!(produce, terminate);
     assert!(killed > 5, "{killed} backends were killed");
     audit.wait_until_read(PATIENCE).await;
     audit.assert_exact(&workload.expected).await;
@@ -78,7 +78,11 @@ async fn a_broker_that_restarts_and_dies_loses_and_repeats_nothing() {
     let audit = Audit { topic: &topic, group: &group, database: &database };
     for (round, records) in workload.records.chunks(3_000).enumerate() {
         topic.producer(&[]).send(records.iter().cloned()).await;
-        if round == 0 { kafka.stop() } else { kafka.kill() }
+        if round == 0 {
+            kafka.stop();
+        } else {
+            kafka.kill();
+        }
         kafka.start();
     }
     audit.wait_until_read(PATIENCE).await;
@@ -130,7 +134,11 @@ async fn a_position_moved_by_hand_is_followed_backwards_and_forwards() {
     sqlx::query("update consumer_offsets set next_offset = 40").execute(&mut operator).await.unwrap();
     audit.wait_until_read(PATIENCE).await;
     let totals = audit.rows().await[&0].totals;
-    assert_eq!(totals, Totals { stored: 100, duplicates: 60, ..Totals::default() }, "what is read again is there already");
+    assert_eq!(
+        totals,
+        Totals { stored: 100, duplicates: 60, ..Totals::default() },
+        "what is read again is there already"
+    );
 
     // Forwards, while nothing is there: what comes below the new position is passed over.
     sqlx::query("update consumer_offsets set next_offset = 110").execute(&mut operator).await.unwrap();
@@ -148,7 +156,8 @@ async fn a_partition_halted_by_hand_stops_alone_and_goes_on_when_the_halt_is_lif
     let audit = Audit { topic: &topic, group: &group, database: &database };
     eventually(PATIENCE, |rows: &usize| *rows == 2, async || audit.rows().await.len()).await;
     let mut operator = PgConnection::connect(&database).await.unwrap();
-    let halt = "update consumer_offsets set halted_at = now(), halt_reason = 'too_many_dead_letters' where partition = 0";
+    let halt =
+        "update consumer_offsets set halted_at = now(), halt_reason = 'too_many_dead_letters' where partition = 0";
     sqlx::query(halt).execute(&mut operator).await.unwrap();
     service.wait_for_line(|line| line.contains("partition_halted") && line.contains("partition=0"), PATIENCE);
     let workload = Workload::bookings("halted", 100, 2);

@@ -12,4 +12,7 @@
 mod support;
 
 mod servers;
+mod main_job;
+mod faults;
+mod takeover;
 mod walls;

@@ -14,6 +14,8 @@ use crate::support::unique;
 use crate::support::wait::{PATIENCE, eventually};
 use crate::support::workload::{SEED, Workload};
 
+type Row = (i64, String, String, String, Option<String>, String, String, DateTime<Utc>);
+
 #[tokio::test]
 async fn the_seed_message_becomes_exactly_its_row() {
     for (format, received, saved) in [
@@ -32,7 +34,6 @@ async fn the_seed_message_becomes_exactly_its_row() {
             assert!(saved.contains(field), "{field} is missing in {saved}");
         }
 
-        type Row = (i64, String, String, String, Option<String>, String, String, DateTime<Utc>);
         let rows: Vec<Row> = sqlx::query_as(
             "select id, booking_id, user_id, hotel_id, promo_code, discount_percent::text, price::text, created_at
              from booking_history",
@@ -40,7 +41,8 @@ async fn the_seed_message_becomes_exactly_its_row() {
         .fetch_all(&mut PgConnection::connect(&database).await.unwrap())
         .await
         .unwrap();
-        let [(id, booking_id, user_id, hotel_id, promo_code, discount_percent, price, created_at)] = rows.as_slice() else {
+        let [(id, booking_id, user_id, hotel_id, promo_code, discount_percent, price, created_at)] = rows.as_slice()
+        else {
             panic!("{rows:?}");
         };
         assert_eq!([booking_id, user_id, hotel_id], ["13", "test-user-2", "test-hotel-1"]);
@@ -92,12 +94,12 @@ async fn three_instances_come_go_and_are_killed_and_the_tables_stay_exact() {
     let mut instances: Vec<Service> = (0..3).map(|_| Service::run(&settings)).collect();
     let workload = Workload::mixed("instances", 30_000, 6);
     let audit = Audit { topic: &topic, group: &group, database: &database };
-    let (producer, mut produced) = (topic.producer(&[]), 0);
+    let (producer, mut sent) = (topic.producer(&[]), 0);
     for (round, records) in workload.records.chunks(2_000).enumerate() {
         producer.send(records.iter().cloned()).await;
-        produced += i64::try_from(records.len()).unwrap();
+        sent += i64::try_from(records.len()).unwrap();
         // Not until the end of what there is: the next blow falls while records are on their way.
-        let some = produced - 1_500;
+        let some = sent - 1_500;
         let handled = async || audit.rows().await.into_values().map(|row| row.totals).sum::<Totals>().sum();
         eventually(PATIENCE, |handled| *handled >= some, handled).await;
         let victim = &mut instances[round % 3];

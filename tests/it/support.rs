@@ -8,6 +8,7 @@ pub mod postgres;
 pub mod topic;
 pub mod service;
 pub mod audit;
+pub mod workload;
 
 use std::sync::atomic::{AtomicU32, Ordering};
 

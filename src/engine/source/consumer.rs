@@ -116,7 +116,8 @@ impl<E: Event> Source<E> {
             readers.retain(|partition, _| !stale.contains(partition));
         }
         for (partition, generation, at) in wanted {
-            if !readers.contains_key(&partition) && self.is_at_rest(partition) && self.start(partition, generation, at) {
+            if !readers.contains_key(&partition) && self.is_at_rest(partition) && self.start(partition, generation, at)
+            {
                 readers.insert(partition, Reader { generation, reached: at });
             }
         }
@@ -138,11 +139,16 @@ impl<E: Event> Source<E> {
         let placed = list.set_partition_offset(&self.options.topic, partition.0, KafkaOffset::Offset(at.0));
         // The pause flag outlives an assignment, so a partition that starts is resumed; one that should pause is paused
         // again by the next `regulate`.
-        let started = placed.and_then(|()| self.consumer.incremental_assign(&list)).and_then(|()| {
-            if self.paused { self.consumer.pause(&list) } else { self.consumer.resume(&list) }
-        });
+        let started = placed
+            .and_then(|()| self.consumer.incremental_assign(&list))
+            .and_then(|()| if self.paused { self.consumer.pause(&list) } else { self.consumer.resume(&list) });
         match started {
-            Ok(()) => tracing::info!(topic = self.options.topic, partition = partition.0, position = at.0, "partition_started"),
+            Ok(()) => tracing::info!(
+                topic = self.options.topic,
+                partition = partition.0,
+                position = at.0,
+                "partition_started"
+            ),
             Err(error) => {
                 tracing::warn!(partition = partition.0, %error, "partition_start_failed");
                 self.assignment().restart([partition]);
@@ -154,7 +160,8 @@ impl<E: Event> Source<E> {
     /// Bounds the bytes that wait for the database: past the bound everything pauses, until half of it is free.
     fn regulate(&mut self) {
         let buffered = self.assignment().buffered_bytes();
-        let pause = buffered > if self.paused { self.options.buffer_max_bytes / 2 } else { self.options.buffer_max_bytes };
+        let pause =
+            buffered > if self.paused { self.options.buffer_max_bytes / 2 } else { self.options.buffer_max_bytes };
         if pause != self.paused {
             let list = self.consumer.context().list(self.reading());
             let done = if pause { self.consumer.pause(&list) } else { self.consumer.resume(&list) };
@@ -271,8 +278,8 @@ impl<E: Event> Source<E> {
                 self.complain("position_out_of_range: the log no longer has it, or not yet; trying again", &text);
                 let list = self.consumer.context().list(self.reading());
                 raw::positions(&self.consumer, &list);
-                let lost = list.elements().into_iter().filter(|element| element.offset() == KafkaOffset::Invalid);
-                self.assignment().restart(lost.map(|element| Partition(element.partition())));
+                let nowhere = list.elements().into_iter().filter(|element| element.offset() == KafkaOffset::Invalid);
+                self.assignment().restart(nowhere.map(|element| Partition(element.partition())));
             }
             Fault::Distrust => {
                 self.complain("kafka_distrusted: reading starts again where the ledger says", &text);

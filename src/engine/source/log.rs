@@ -7,6 +7,7 @@ use std::time::Duration;
 use rdkafka::TopicPartitionList;
 use rdkafka::consumer::{BaseConsumer, Consumer as _, DefaultConsumerContext};
 use rdkafka::error::KafkaResult;
+use rdkafka::metadata::MetadataTopic;
 use rdkafka::topic_partition_list::{Offset as KafkaOffset, TopicPartitionListElem};
 
 use super::{SourceError, configuration, raw, refused};
@@ -56,7 +57,7 @@ impl Log {
     /// Asks for all partitions of the topic. Blocks. A question that was not answered is an error, never "none".
     pub(crate) fn extents(&self) -> KafkaResult<Vec<Extent>> {
         let metadata = self.client.fetch_metadata(Some(&self.topic), PATIENCE)?;
-        let partitions = metadata.topics().iter().flat_map(|topic| topic.partitions());
+        let partitions = metadata.topics().iter().flat_map(MetadataTopic::partitions);
         let mut list = TopicPartitionList::new();
         for partition in partitions {
             list.add_partition(&self.topic, partition.id());
@@ -71,7 +72,12 @@ impl Log {
                 KafkaOffset::Offset(position) => Some(Mirrored::Foreign(Position(position))),
                 _ => None,
             };
-            Ok(Extent { partition: Partition(element.partition()), start: Position(start), end: Position(end), committed })
+            Ok(Extent {
+                partition: Partition(element.partition()),
+                start: Position(start),
+                end: Position(end),
+                committed,
+            })
         };
         committed.elements().into_iter().zip(metadata).map(extent).collect()
     }

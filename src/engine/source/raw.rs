@@ -81,10 +81,10 @@ pub(crate) fn metadata(list: &TopicPartitionList) -> Vec<Vec<u8>> {
         // SAFETY: the list owns `count` elements; metadata that is not null has the size beside it.
         unsafe {
             let element = &*(*list.ptr()).elems.add(index);
-            match element.metadata.is_null() {
-                true => Vec::new(),
-                false => std::slice::from_raw_parts(element.metadata.cast::<u8>(), element.metadata_size).to_vec(),
+            if element.metadata.is_null() {
+                return Vec::new();
             }
+            std::slice::from_raw_parts(element.metadata.cast::<u8>(), element.metadata_size).to_vec()
         }
     };
     (0..list.count()).map(bytes).collect()

@@ -10,6 +10,7 @@ use booking_history::servers::{Guardian, quoted};
 
 use super::kafka::Kafka;
 use super::topic::Topic;
+use super::wait::PATIENCE;
 
 /// A child that is killed when it is dropped, or when the test binary ends in any way.
 pub struct Service {
@@ -36,6 +37,13 @@ pub fn settings(kafka: &Kafka, topic: &Topic, group: &str, database: &str) -> Ve
     ]
     .map(|(name, value)| (name.to_owned(), value.to_owned()))
     .to_vec()
+}
+
+/// Makes the tables with `booking-history migrate up`.
+pub fn migrated(database: &str) {
+    let settings = [("DATABASE_URL".to_owned(), database.to_owned())];
+    let (code, lines) = Service::finish("migrate up", &settings, PATIENCE);
+    assert_eq!(code, 0, "{lines:#?}");
 }
 
 impl Service {

@@ -52,6 +52,11 @@ impl Topic {
         topic
     }
 
+    /// One that need not be there yet: [`Self::create_again`] makes it.
+    pub fn named(kafka: &Kafka, name: &str) -> Self {
+        Self { name: name.to_owned(), broker: kafka.address() }
+    }
+
     /// Makes a topic of the same name, after [`Self::delete`]; it has another id.
     pub async fn create_again(&self, partitions: i32, settings: &[(&str, &str)]) {
         let mut new = NewTopic::new(&self.name, partitions, TopicReplication::Fixed(1));

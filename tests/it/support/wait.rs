@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use tokio::time::sleep;
 
 /// Longer than anything takes that works, also on a machine with better things to do.
-pub const PATIENCE: Duration = Duration::from_secs(90);
+pub const PATIENCE: Duration = Duration::from_mins(1);
 
 /// Looks every 50 ms until `state` has what `wanted` asks for, and gives it; fails with the last state after `limit`.
 pub async fn eventually<T: Debug>(limit: Duration, wanted: impl Fn(&T) -> bool, state: impl AsyncFn() -> T) -> T {

@@ -38,23 +38,31 @@ impl Workload {
             Some("not json"),
             Some("[1,2]"),
             Some(r#"{"event_type":"BookingCreated","data":{"id":"x"}}"#),
-            Some(r#"{"event_type":"BookingCreated","data":{"id":"\u0000","user_id":"u","hotel_id":"h","price":1,"discount_percent":0,"created_at":"2026-02-15T14:37:34Z"}}"#),
-            Some(r#"{"event_type":"BookingCreated","data":{"id":"x","user_id":"u","hotel_id":"h","price":-1,"discount_percent":0,"created_at":"2026-02-15T14:37:34Z"}}"#),
+            Some(
+                r#"{"event_type":"BookingCreated","data":{"id":"\u0000","user_id":"u","hotel_id":"h","price":1,"discount_percent":0,"created_at":"2026-02-15T14:37:34Z"}}"#,
+            ),
+            Some(
+                r#"{"event_type":"BookingCreated","data":{"id":"x","user_id":"u","hotel_id":"h","price":-1,"discount_percent":0,"created_at":"2026-02-15T14:37:34Z"}}"#,
+            ),
         ];
         let mut workload = Self::default();
-        let mut last = BTreeMap::new();
+        let mut last: BTreeMap<i32, String> = BTreeMap::new();
         for index in 0..count {
             let partition = at(index / 20, partitions);
             let id = format!("{prefix}-{index}");
             match (index % 20, last.get(&partition)) {
-                (14 | 15, Some(known)) => workload.add(partition, Some(booking(known, "90.0")), |totals| &mut totals.duplicates),
-                (16, Some(known)) => workload.add(partition, Some(booking(known, "91.0")), |totals| &mut totals.dead_lettered),
+                (14 | 15, Some(known)) => {
+                    workload.add(partition, Some(booking(known, "90.0")), |totals| &mut totals.duplicates);
+                }
+                (16, Some(known)) => {
+                    workload.add(partition, Some(booking(known, "91.0")), |totals| &mut totals.dead_lettered);
+                }
                 (17, _) => {
                     let other = r#"{"event_type":"BookingCancelled","data":{"id":"13"}}"#;
                     workload.add(partition, Some(other.to_owned()), |totals| &mut totals.ignored);
                 }
                 (18 | 19, _) => {
-                    let poison = POISON[index / 7 % POISON.len()].map(str::to_owned);
+                    let poison = POISON.iter().cycle().nth(index / 7).copied().flatten().map(str::to_owned);
                     workload.add(partition, poison, |totals| &mut totals.dead_lettered);
                 }
                 _ => {

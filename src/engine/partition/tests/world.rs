@@ -3,7 +3,7 @@
 use proptest::prelude::*;
 use proptest::sample::Index;
 
-use super::*;
+use super::super::*;
 use crate::engine::batch::{Arrival, Batch, Entry, Limits, Queue};
 use crate::engine::event::Parsed;
 use crate::engine::record::{Offset, Partition, Record, Timestamp, TimestampType};
@@ -17,6 +17,8 @@ fn is_hole(offset: i64) -> bool {
 
 #[derive(Clone, Debug)]
 enum Happening {
+    /// What comes next when nothing goes wrong.
+    GoOn,
     Assign,
     Revoke,
     BeginClaim,
@@ -34,7 +36,7 @@ enum Happening {
     },
     BeginLook,
     EndLook,
-    Distrust,
+    Corrupt,
     Stop,
     /// An operator at work.
     Halt(bool),
@@ -44,6 +46,7 @@ enum Happening {
 fn happening() -> impl Strategy<Value = Happening> {
     use Happening::*;
     prop_oneof![
+        30 => Just(GoOn),
         2 => Just(Assign),
         1 => Just(Revoke),
         4 => Just(BeginClaim),
@@ -54,7 +57,7 @@ fn happening() -> impl Strategy<Value = Happening> {
         5 => (any::<bool>(), any::<bool>()).prop_map(|(arrives, answered)| Commit { arrives, answered }),
         3 => Just(BeginLook),
         3 => Just(EndLook),
-        1 => Just(Distrust),
+        1 => Just(Corrupt),
         1 => Just(Stop),
         1 => any::<bool>().prop_map(Halt),
         1 => Just(ForgetRow),
@@ -90,13 +93,35 @@ impl World {
         Self { row, handled: vec![0; usize::try_from(END).unwrap()], processes: [process(), process()] }
     }
 
+    fn go_on(&mut self, who: usize) {
+        let process = &self.processes[who];
+        let usual: &[Happening] = match process.protocol.state() {
+            _ if process.claim.is_some() => &[Happening::Claim { answered: true }],
+            _ if process.flight.is_some() => &[Happening::Commit { arrives: true, answered: true }],
+            State::Owned | State::Fenced => &[Happening::BeginClaim],
+            State::Started(..) => &[Happening::Deliver(3), Happening::BeginCommit(2)],
+            State::Claimed(..) => &[Happening::Follow, Happening::Deliver(3)],
+            _ => &[Happening::BeginLook, Happening::EndLook],
+        };
+        for happening in usual {
+            self.step(who, happening);
+        }
+    }
+
     fn step(&mut self, who: usize, happening: &Happening) {
+        if let Happening::GoOn = happening {
+            return self.go_on(who);
+        }
         let process = &mut self.processes[who];
         match *happening {
             Happening::Assign => process.protocol.assigned(),
             Happening::Revoke | Happening::Stop => {
                 let waits = process.protocol.revoked();
-                assert_eq!(waits, process.flight.is_some(), "a revoke waits for a commit in flight and for nothing else");
+                assert_eq!(
+                    waits,
+                    process.flight.is_some(),
+                    "a revoke waits for a commit in flight and for nothing else"
+                );
                 process.reader = None;
             }
             Happening::BeginClaim if process.claim.is_none() => process.claim = process.protocol.begin_claim(),
@@ -118,7 +143,11 @@ impl World {
                             self.handled[usize::try_from(entry.record.offset.0).unwrap()] += 1;
                         }
                     }
-                    if arrives && answered && !fenced { process.protocol.committed() } else { process.protocol.unsure() }
+                    if arrives && answered && !fenced {
+                        process.protocol.committed();
+                    } else {
+                        process.protocol.unsure();
+                    }
                 }
             }
             Happening::BeginLook => process.look = process.protocol.look().map(|belief| (belief, self.row)),
@@ -127,7 +156,11 @@ impl World {
                     process.protocol.seen(belief, Some(row));
                 }
             }
-            Happening::Distrust if process.flight.is_none() => process.protocol.unsure(),
+            Happening::Corrupt => {
+                // The client reports it, and then delivers what follows the batch that it could not read.
+                process.protocol.distrust();
+                process.reader = process.reader.map(|(generation, at)| (generation, Position(at.0 + 4)));
+            }
             Happening::Halt(halted) => self.row.halted = halted,
             Happening::ForgetRow => {
                 if let Some(belief) = process.protocol.look() {
@@ -171,9 +204,10 @@ impl Process {
         if let Some((generation, Position(at))) = self.reader
             && at < END
         {
-            let arrival = match is_hole(at) {
-                true => Arrival::Reached(Position(at + 1)),
-                false => Arrival::Record(Entry { record: record(at), intake: Ok(Parsed::Event(())) }),
+            let arrival = if is_hole(at) {
+                Arrival::Reached(Position(at + 1))
+            } else {
+                Arrival::Record(Entry { record: record(at), intake: Ok(Parsed::Event(())) })
             };
             self.queue.push(generation, arrival);
             self.reader = Some((generation, Position(at + 1)));
@@ -222,114 +256,4 @@ proptest! {
         }
         prop_assert_eq!(world.row.next, Position(END));
     }
-}
-
-fn row(next: i64, epoch: i64) -> Row {
-    Row { next: Position(next), epoch: Epoch(epoch), halted: false }
-}
-
-fn started() -> Protocol {
-    let mut protocol = Protocol::default();
-    protocol.assigned();
-    let generation = protocol.begin_claim().expect("owned");
-    assert_eq!(protocol.claimed(generation, Some(row(7, 1))), Finding::Start(Position(7)));
-    assert!(protocol.started(protocol.generation()));
-    protocol
-}
-
-fn step(from: i64, to: i64) -> Step {
-    Step::new(Position(from), Position(to)).expect("forwards")
-}
-
-#[test]
-fn a_claim_that_answers_after_a_revoke_starts_nothing() {
-    let mut protocol = Protocol::default();
-    protocol.assigned();
-    let generation = protocol.begin_claim().expect("owned");
-    protocol.revoked();
-    assert_eq!(protocol.claimed(generation, Some(row(7, 1))), Finding::Nothing);
-    protocol.assigned();
-    assert_eq!(protocol.claimed(generation, Some(row(7, 1))), Finding::Nothing, "nor after it came back");
-    let newer = protocol.begin_claim().expect("owned again");
-    assert_eq!(protocol.claimed(generation, Some(row(7, 1))), Finding::Nothing, "nor in place of the next claim's");
-    assert_eq!(protocol.claimed(newer, Some(row(7, 2))), Finding::Start(Position(7)));
-}
-
-#[test]
-fn a_start_that_comes_after_a_revoke_is_refused() {
-    let mut protocol = Protocol::default();
-    protocol.assigned();
-    let generation = protocol.begin_claim().expect("owned");
-    protocol.claimed(generation, Some(row(7, 1)));
-    let (generation, _) = protocol.wanted().expect("claimed");
-    protocol.revoked();
-    assert!(!protocol.started(generation));
-    protocol.assigned();
-    let claim = protocol.begin_claim().expect("owned again");
-    protocol.claimed(claim, Some(row(9, 2)));
-    assert!(!protocol.started(generation), "it would read from where the last claim said");
-}
-
-#[test]
-fn a_commit_must_begin_where_the_partition_stands() {
-    let mut protocol = started();
-    assert_eq!(protocol.begin_commit(step(8, 9)), None);
-    assert_eq!(protocol.begin_commit(step(7, 9)), Some(Epoch(1)));
-    assert_eq!(protocol.begin_commit(step(9, 10)), None, "one at a time");
-    protocol.committed();
-    assert_eq!(protocol.ready(), Some(Position(9)));
-}
-
-#[test]
-fn a_partition_that_comes_back_while_its_commit_drains_is_claimed_only_after_it() {
-    let mut protocol = started();
-    protocol.begin_commit(step(7, 9));
-    assert!(protocol.revoked());
-    protocol.assigned();
-    assert_eq!(protocol.begin_claim(), None);
-    protocol.committed();
-    assert!(protocol.begin_claim().is_some());
-}
-
-#[test]
-fn the_row_decides_after_a_lost_answer() {
-    for (found, expected) in [
-        (Some(row(9, 1)), Finding::Start(Position(9))),
-        (Some(row(7, 1)), Finding::Start(Position(7))),
-        (Some(row(3, 1)), Finding::Start(Position(3))),
-        (Some(row(9, 2)), Finding::Fenced),
-        (Some(row(9, 0)), Finding::Claim),
-        (Some(Row { halted: true, ..row(9, 1) }), Finding::Halted),
-        (None, Finding::Claim),
-    ] {
-        let mut protocol = started();
-        protocol.begin_commit(step(7, 9));
-        protocol.unsure();
-        assert_eq!(protocol.wanted(), None, "nothing is read until the row has answered");
-        let belief = protocol.look().expect("unsure");
-        assert_eq!(protocol.seen(belief, found), expected, "{found:?}");
-    }
-}
-
-#[test]
-fn a_look_that_a_commit_overtook_is_void() {
-    let mut protocol = started();
-    let belief = protocol.look().expect("started");
-    protocol.begin_commit(step(7, 9));
-    protocol.committed();
-    assert_eq!(protocol.seen(belief, Some(row(7, 1))), Finding::Nothing);
-    assert_eq!(protocol.ready(), Some(Position(9)));
-}
-
-#[test]
-fn an_idle_owner_follows_what_an_operator_writes() {
-    let mut protocol = started();
-    let belief = protocol.look().expect("started");
-    assert_eq!(protocol.seen(belief, Some(row(7, 1))), Finding::Nothing);
-    assert_eq!(protocol.seen(belief, Some(row(2, 1))), Finding::Start(Position(2)));
-    let belief = protocol.look().expect("claimed");
-    assert_eq!(protocol.seen(belief, Some(Row { halted: true, ..row(2, 1) })), Finding::Halted);
-    let belief = protocol.look().expect("halted");
-    assert_eq!(protocol.seen(belief, Some(Row { halted: true, ..row(2, 1) })), Finding::Nothing);
-    assert_eq!(protocol.seen(belief, Some(row(2, 1))), Finding::Claim);
 }

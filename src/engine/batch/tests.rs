@@ -8,7 +8,8 @@ const ALL: Limits = Limits { records: usize::MAX, bytes: usize::MAX };
 fn arrival(offset: i64, bytes: usize) -> Arrival<()> {
     let timestamp = Timestamp { millis: 0, kind: TimestampType::CreateTime };
     let value = Some(vec![0; bytes]);
-    let record = Record { partition: Partition(0), offset: Offset(offset), timestamp, key: None, value, headers: Vec::new() };
+    let record =
+        Record { partition: Partition(0), offset: Offset(offset), timestamp, key: None, value, headers: Vec::new() };
     Arrival::Record(Entry { record, intake: Ok(Parsed::Event(())) })
 }
 
