@@ -3,23 +3,27 @@
 //! After any failure the connection is dropped, what was read is thrown away, and the row decides (rule 7). Nothing is
 //! ever concluded from a failure about what the database did.
 
-use std::sync::{Arc, Mutex, PoisonError};
+mod lines;
+
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use sqlx::postgres::PgConnectOptions;
 use sqlx::{Connection as _, PgConnection};
 
+use self::lines::Lines;
 use super::assignment::{Assigned, Assignment, Work, Written};
 use super::backoff::Backoff;
+use super::batch::Entry;
 use super::claim::{StartPolicy, firsts};
-use super::event::{Event, Moment, Parsed, Place};
+use super::event::{Event, Parsed};
 use super::ledger::{self, Firsts, Ledger, within};
 use super::mirror::Committed;
-use super::partition::{Belief, Finding, Generation};
+use super::partition::{Belief, Generation, Row};
 use super::record::Partition;
 use super::run::EngineError;
 use super::source::log::{Log, Mirrored};
-use super::transaction::{self, Failure, Handled, Outcome, Way, totals};
+use super::transaction::{self, Failure, Handled, Outcome, Way};
 use super::verdict::{Verdict, verdict};
 use crate::telemetry::LineBudget;
 
@@ -78,11 +82,11 @@ impl<E: Event> Writer<E> {
         let row = self.take_over(partition).await;
         let claimed = row.as_ref().ok().copied().flatten();
         let finding = self.shared.assignment.claimed(partition, generation, claimed);
-        self.tell(partition, finding);
+        self.lines().found(partition, finding);
         row.map(drop)
     }
 
-    async fn take_over(&mut self, partition: Partition) -> sqlx::Result<Option<super::partition::Row>> {
+    async fn take_over(&mut self, partition: Partition) -> sqlx::Result<Option<Row>> {
         let shared = Arc::clone(&self.shared);
         let connection = self.connected().await?;
         let row = within(shared.limit, shared.ledger.claim(connection, partition)).await?;
@@ -129,14 +133,14 @@ impl<E: Event> Writer<E> {
         let rows = within(shared.limit, shared.ledger.look(connection, &partitions)).await?;
         for (partition, belief) in beliefs {
             let finding = shared.assignment.seen(partition, belief, rows.get(&partition).copied());
-            self.tell(partition, finding);
+            self.lines().found(partition, finding);
         }
         Ok(())
     }
 
     /// Writes batches in one transaction; what can't be written the fast way is written again with care (rule 6).
     async fn write(&mut self, work: Vec<Assigned<E>>) -> sqlx::Result<()> {
-        let lines = self.announce(&work);
+        let lines = self.lines().received(&work);
         let began = Instant::now();
         let mut way = if work.iter().any(|one| one.careful) { Way::Careful } else { Way::Fast };
         let handled = loop {
@@ -172,100 +176,21 @@ impl<E: Event> Writer<E> {
         transaction::write(connection, &shared.ledger, work, way, shared.limit).await
     }
 
-    /// Logs the records that are about to be written, if that many lines are left.
-    fn announce(&self, work: &[Assigned<E>]) -> bool {
-        let records = work.iter().map(|one| one.batch.entries().len()).sum();
-        let mut budget = self.shared.lines.lock().unwrap_or_else(PoisonError::into_inner);
-        let lines = budget.take(records, Instant::now());
-        drop(budget);
-        if lines {
-            for entry in work.iter().flat_map(|one| one.batch.entries()) {
-                if let Ok(Parsed::Event(event)) = &entry.intake {
-                    event.log(Moment::Received, self.place(entry.record.partition, entry.record.offset));
-                }
-            }
-        }
-        lines
-    }
-
     fn report(&self, one: &Assigned<E>, handled: &Handled, way: Way, lines: bool, began: Instant) {
         let (partition, step) = (one.batch.partition(), one.batch.step());
-        let topic = self.shared.ledger.topic();
         let Handled::Committed(outcomes) = handled else {
             self.shared.assignment.written(partition, Written::Unsure);
-            tracing::warn!(topic, partition = partition.0, position = step.from().0, "commit_fenced");
+            self.lines().fenced(partition, step);
             return;
         };
         let token = Committed::confirmed(partition, step.to());
-        let careful = way == Way::Careful && !outcomes.iter().all(|outcome| matches!(outcome, Outcome::Stored(_)));
+        let careful = way == Way::Careful && one.batch.entries().iter().zip(outcomes).any(needed_care);
         self.shared.assignment.written(partition, Written::Committed { token, careful });
-        let totals = totals(outcomes);
-        tracing::info!(
-            topic,
-            partition = partition.0,
-            from = step.from().0,
-            to = step.to().0,
-            records = outcomes.len(),
-            stored = totals.stored,
-            duplicates = totals.duplicates,
-            ignored = totals.ignored,
-            dead_lettered = totals.dead_lettered,
-            millis = u64::try_from(began.elapsed().as_millis()).unwrap_or(u64::MAX),
-            "batch_committed"
-        );
-        if lines {
-            self.report_records(one, outcomes);
-        }
+        self.lines().committed(&one.batch, outcomes, lines, began.elapsed());
     }
 
-    fn report_records(&self, one: &Assigned<E>, outcomes: &[Outcome]) {
-        let topic = self.shared.ledger.topic();
-        for (entry, outcome) in one.batch.entries().iter().zip(outcomes) {
-            let (partition, offset) = (entry.record.partition, entry.record.offset);
-            match (&entry.intake, outcome) {
-                (Ok(Parsed::Event(event)), Outcome::Stored(id)) => {
-                    event.log(Moment::Stored(*id), self.place(partition, offset));
-                }
-                (Ok(Parsed::Event(event)), Outcome::Duplicate) => {
-                    event.log(Moment::Duplicate, self.place(partition, offset));
-                }
-                (Ok(Parsed::Ignored { event_type }), _) => {
-                    tracing::debug!(
-                        topic,
-                        partition = partition.0,
-                        offset = offset.0,
-                        event_type,
-                        "unknown_event_ignored"
-                    );
-                }
-                (_, Outcome::DeadLettered(cause)) => tracing::warn!(
-                    topic,
-                    partition = partition.0,
-                    offset = offset.0,
-                    reason = cause.reason.as_str(),
-                    field = cause.field,
-                    detail = cause.detail,
-                    sqlstate = cause.sqlstate,
-                    "record_dead_lettered"
-                ),
-                _ => {}
-            }
-        }
-    }
-
-    fn place(&self, partition: Partition, offset: super::record::Offset) -> Place<'_> {
-        Place { topic: self.shared.ledger.topic(), partition, offset }
-    }
-
-    fn tell(&self, partition: Partition, finding: Finding) {
-        let (topic, partition) = (self.shared.ledger.topic(), partition.0);
-        match finding {
-            Finding::Nothing => {}
-            Finding::Start(position) => tracing::debug!(topic, partition, position = position.0, "partition_placed"),
-            Finding::Fenced => tracing::warn!(topic, partition, "partition_taken_over: somebody else claimed it"),
-            Finding::Halted => tracing::error!(topic, partition, "partition_halted"),
-            Finding::Claim => tracing::debug!(topic, partition, "partition_to_be_claimed"),
-        }
+    fn lines(&self) -> Lines<'_> {
+        Lines { topic: self.shared.ledger.topic(), budget: &self.shared.lines }
     }
 
     async fn connected(&mut self) -> sqlx::Result<&mut PgConnection> {
@@ -301,4 +226,9 @@ impl<E: Event> Writer<E> {
         }
         Ok(())
     }
+}
+
+/// Whether the fast way would have failed on it.
+fn needed_care<E>((entry, outcome): (&Entry<E>, &Outcome)) -> bool {
+    matches!(entry.intake, Ok(Parsed::Event(_))) && !matches!(outcome, Outcome::Stored(_))
 }

@@ -15,4 +15,6 @@ mod servers;
 mod main_job;
 mod faults;
 mod takeover;
+mod booking_table;
+mod adoption;
 mod walls;

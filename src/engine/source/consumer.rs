@@ -8,7 +8,7 @@ use rdkafka::consumer::{BaseConsumer, Consumer as _};
 use rdkafka::error::KafkaError;
 use rdkafka::topic_partition_list::Offset as KafkaOffset;
 
-use super::faults::{Fault, fault};
+use super::faults::{Complaints, Fault, fault};
 use super::rebalance::{Context, Reader};
 use super::{SourceError, configuration, raw, refused};
 use crate::engine::assignment::Assignment;
@@ -25,8 +25,6 @@ const CHUNK: usize = 512;
 const REACH_INTERVAL: Duration = Duration::from_millis(100);
 /// How often committed positions are told to Kafka.
 const MIRROR_INTERVAL: Duration = Duration::from_secs(3);
-/// How often one kind of trouble is logged.
-const COMPLAINT_INTERVAL: Duration = Duration::from_secs(10);
 /// Nothing assigned for so long is worth a warning.
 const UNASSIGNED_WARNING: Duration = Duration::from_secs(30);
 
@@ -52,7 +50,7 @@ pub(crate) struct Source<E: Event> {
     mirror_at: Instant,
     unassigned_since: Instant,
     refused_since: Option<Instant>,
-    complaints: BTreeMap<&'static str, (Instant, u64)>,
+    complaints: Complaints,
 }
 
 impl<E: Event> Source<E> {
@@ -73,7 +71,7 @@ impl<E: Event> Source<E> {
             mirror_at: now,
             unassigned_since: now,
             refused_since: None,
-            complaints: BTreeMap::new(),
+            complaints: Complaints::default(),
         })
     }
 
@@ -259,14 +257,14 @@ impl<E: Event> Source<E> {
     fn fault(&mut self, error: &KafkaError) -> Result<(), SourceError> {
         let text = error.to_string();
         match fault(error) {
-            Fault::Passing => self.complain("kafka_unavailable", &text),
-            Fault::NoTopic => self.complain("topic_missing: waiting for it", &text),
-            Fault::OtherProtocol => self.complain(
+            Fault::Passing => self.complaints.complain("kafka_unavailable", &text),
+            Fault::NoTopic => self.complaints.complain("topic_missing: waiting for it", &text),
+            Fault::OtherProtocol => self.complaints.complain(
                 "group_in_use: an older consumer with another assignor is in the group; stop it first",
                 &text,
             ),
             Fault::Refused => {
-                self.complain("kafka_refused", &text);
+                self.complaints.complain("kafka_refused", &text);
                 let since = *self.refused_since.get_or_insert_with(Instant::now);
                 if since.elapsed() > self.options.startup_timeout && self.assignment().is_empty() {
                     return Err(SourceError::Fatal(text));
@@ -275,14 +273,15 @@ impl<E: Event> Source<E> {
             Fault::OutOfRange => {
                 // The error does not say whose position it is; that partition has none from here on. One that has just
                 // started has none either, and loses nothing by starting again.
-                self.complain("position_out_of_range: the log no longer has it, or not yet; trying again", &text);
+                self.complaints
+                    .complain("position_out_of_range: the log no longer has it, or not yet; trying again", &text);
                 let list = self.consumer.context().list(self.reading());
                 raw::positions(&self.consumer, &list);
                 let nowhere = list.elements().into_iter().filter(|element| element.offset() == KafkaOffset::Invalid);
                 self.assignment().restart(nowhere.map(|element| Partition(element.partition())));
             }
             Fault::Distrust => {
-                self.complain("kafka_distrusted: reading starts again where the ledger says", &text);
+                self.complaints.complain("kafka_distrusted: reading starts again where the ledger says", &text);
                 self.assignment().restart(self.reading());
             }
             Fault::Fatal => {
@@ -291,17 +290,6 @@ impl<E: Event> Source<E> {
             }
         }
         Ok(())
-    }
-
-    /// Logs a kind of trouble at most once in a while, with the number of times that it was met since.
-    fn complain(&mut self, what: &'static str, error: &str) {
-        let now = Instant::now();
-        let (last, times) = self.complaints.entry(what).or_insert((now, 0));
-        *times += 1;
-        if *times == 1 || now.duration_since(*last) >= COMPLAINT_INTERVAL {
-            tracing::warn!(topic = self.options.topic, error, times = *times, "{what}");
-            *last = now;
-        }
     }
 
     fn reading(&self) -> Vec<Partition> {

@@ -1,5 +1,8 @@
 //! What an error of the consumer means for the records around it.
 
+use std::collections::BTreeMap;
+use std::time::{Duration, Instant};
+
 use rdkafka::error::KafkaError;
 use rdkafka::types::RDKafkaErrorCode as Code;
 
@@ -74,6 +77,26 @@ fn fault_of_code(code: Code) -> Fault {
         Code::AutoOffsetReset | Code::OffsetOutOfRange => Fault::OutOfRange,
         Code::Fatal | Code::FencedInstanceId | Code::UnreleasedInstanceId => Fault::Fatal,
         _ => Fault::Distrust,
+    }
+}
+
+/// How often one kind of trouble is logged.
+const COMPLAINT_INTERVAL: Duration = Duration::from_secs(10);
+
+/// What is worth a warning, but not one each time: a broker that is away is met many times a second.
+#[derive(Debug, Default)]
+pub(super) struct Complaints(BTreeMap<&'static str, (Instant, u64)>);
+
+impl Complaints {
+    /// Logs a kind of trouble at most once in a while, with the number of times that it was met so far.
+    pub(super) fn complain(&mut self, what: &'static str, error: &str) {
+        let now = Instant::now();
+        let (last, times) = self.0.entry(what).or_insert((now, 0));
+        *times += 1;
+        if *times == 1 || now.duration_since(*last) >= COMPLAINT_INTERVAL {
+            tracing::warn!(error, times = *times, "{what}");
+            *last = now;
+        }
     }
 }
 
