@@ -82,6 +82,7 @@ fn read_unreadable(bytes: &[u8], error: &serde_json::Error) -> Result<Parsed<Boo
     if let Some(event_type) = other_type(skipped.event_type)? {
         return Ok(Parsed::Ignored { event_type });
     }
+    required("data", skipped.data, |_| Ok(()))?;
     match serde_json::from_slice::<Envelope<'_, &RawValue>>(bytes) {
         Ok(Envelope { data: Slot::Once(data), .. }) if !data.get().starts_with('{') => {
             Err(refusal("data", NOT_AN_OBJECT))
