@@ -94,6 +94,7 @@ fn a_field_that_is_known_may_be_there_once() {
         let value = message(&quoted, &format!("{quoted}null,{quoted}"));
         check_refused(&value, Reason::DuplicateField, Some(&path));
     }
+    check_refused(&message(r#""data":"#, r#""data":1e999,"data":"#), Reason::DuplicateField, Some("data"));
     let unknown = message(r#""data":{"#, r#""x":1,"x":2,"id":3,"id":4,"data":{"y":1,"y":2,"#);
     assert!(parse(unknown.as_bytes()).is_ok());
 }

@@ -9,8 +9,8 @@ mod object;
 use std::borrow::Cow;
 
 use rust_decimal::Decimal;
+use serde::Serialize;
 use serde::de::IgnoredAny;
-use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
 use super::created_at::CreatedAt;
@@ -82,6 +82,7 @@ fn read_unreadable(bytes: &[u8], error: &serde_json::Error) -> Result<Parsed<Boo
     if let Some(event_type) = other_type(skipped.event_type)? {
         return Ok(Parsed::Ignored { event_type });
     }
+    required("data", skipped.data, |_| Ok(()))?;
     match serde_json::from_slice::<Envelope<'_, &RawValue>>(bytes) {
         Ok(Envelope { data: Slot::Once(data), .. }) if !data.get().starts_with('{') => {
             Err(refusal("data", NOT_AN_OBJECT))
@@ -143,14 +144,14 @@ fn text(raw: &RawValue) -> Result<Cow<'_, str>, Fault> {
 }
 
 fn string(raw: &RawValue) -> Result<Cow<'_, str>, Fault> {
-    #[derive(Deserialize)]
-    struct Text<'a>(#[serde(borrow)] Cow<'a, str>);
-
-    if !raw.get().starts_with('"') {
+    let Some(quoted) = raw.get().strip_prefix('"').and_then(|rest| rest.strip_suffix('"')) else {
         return Err(Fault { reason: Reason::WrongType, detail: "must be a string" });
+    };
+    // Its grammar was checked: without an escape in it, it is its own text.
+    if !quoted.contains('\\') {
+        return Ok(Cow::Borrowed(quoted));
     }
-    let text: Text<'_> = serde_json::from_str(raw.get()).map_err(|_| NOT_TEXT)?;
-    Ok(text.0)
+    serde_json::from_str(raw.get()).map(Cow::Owned).map_err(|_| NOT_TEXT)
 }
 
 fn number(raw: &RawValue) -> Result<Decimal, Fault> {

@@ -39,10 +39,9 @@ async fn an_old_table_is_adopted_and_given_back_as_it_was() {
     let (shape, rows) = (shape(&mut connection).await, rows(&mut connection).await);
     for _ in 0..2 {
         MIGRATIONS.run(&mut connection).await.unwrap();
-        let columns: Vec<String> = strings(&mut connection, COLUMNS).await;
-        let (text, numeric) = (["booking_id text", "user_id text", "hotel_id text", "promo_code text"], "numeric");
-        assert!(text.iter().all(|column| columns.iter().any(|found| found.starts_with(column))), "{columns:?}");
-        assert_eq!(columns.iter().filter(|column| column.contains(numeric)).count(), 2, "{columns:?}");
+        let types = "select string_agg(format_type(atttypid, atttypmod), ' ' order by attnum)
+            from pg_attribute where attrelid = 'booking_history'::regclass and attnum between 2 and 7";
+        assert_eq!(strings(&mut connection, types).await, ["text text text text numeric numeric"]);
         let percents = "select discount_percent::text from booking_history where discount_percent <> 'NaN' order by id";
         let percents = strings(&mut connection, percents).await;
         assert_eq!(percents, ["89.99", "0.30000000000000004", "10000000000000000000000"]);
@@ -129,8 +128,8 @@ async fn check_bounds(connection: &mut PgConnection) {
         (6, "'infinity'"),
     ];
     for (place, value) in bad {
-        let mut values = good;
-        values[place] = value;
+        let values: Vec<&str> =
+            good.iter().enumerate().map(|(other, good)| if other == place { value } else { good }).collect();
         let error = insert(connection, &values).await.unwrap_err();
         assert!(error.as_database_error().unwrap().is_check_violation(), "{value}: {error}");
     }
