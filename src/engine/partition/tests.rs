@@ -29,7 +29,6 @@ fn happening() -> impl Strategy<Value = Happening> {
     ]
 }
 
-
 proptest! {
     #![proptest_config(ProptestConfig { cases: 500, ..ProptestConfig::default() })]
 
@@ -43,6 +42,14 @@ proptest! {
         }
         world.end_in_peace();
     }
+}
+
+#[test]
+fn the_seeds_of_the_fuzzer_hold() {
+    let seeds = std::fs::read_dir(concat!(env!("CARGO_MANIFEST_DIR"), "/fuzz/seeds/partition")).expect("seeds");
+    let seeds: Vec<_> = seeds.map(|seed| std::fs::read(seed.expect("a seed").path()).expect("bytes")).collect();
+    assert!(seeds.len() >= 7);
+    seeds.iter().for_each(|seed| world::replay(seed));
 }
 
 fn row(next: i64, epoch: i64) -> Row {

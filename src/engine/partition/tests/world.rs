@@ -1,8 +1,8 @@
 //! Two processes, one row, one log, and anything happening in any order: every record is handled exactly once.
 
-use crate::engine::partition::{Belief, Generation, Protocol, Row, State};
 use crate::engine::batch::{Arrival, Batch, Entry, Limits, Queue};
 use crate::engine::event::Parsed;
+use crate::engine::partition::{Belief, Generation, Protocol, Row, State};
 use crate::engine::record::{Epoch, Offset, Partition, Position, Record, Timestamp, TimestampType};
 
 /// The log ends here; every fifth offset is a hole, and so is the last.
@@ -38,6 +38,35 @@ pub(crate) enum Happening {
     /// An operator at work.
     Halt(bool),
     ForgetRow,
+}
+
+/// Takes bytes for happenings, two for each: who it happens to and what, and how.
+pub(crate) fn replay(bytes: &[u8]) {
+    let mut world = World::new();
+    for pair in bytes.chunks_exact(2).take(500) {
+        world.step(usize::from(pair[0] % 2), &happening(pair[0] >> 1, usize::from(pair[1])));
+    }
+    world.end_in_peace();
+}
+
+fn happening(what: u8, how: usize) -> Happening {
+    match what % 15 {
+        0 => Happening::Assign,
+        1 => Happening::Revoke,
+        2 => Happening::BeginClaim,
+        3 => Happening::Claim { answered: how.is_multiple_of(2) },
+        4 => Happening::Follow,
+        5 => Happening::Deliver(how % 8),
+        6 => Happening::BeginCommit(how % 8 + 1),
+        7 => Happening::Commit { arrives: how.is_multiple_of(2), answered: how % 4 < 2 },
+        8 => Happening::BeginLook,
+        9 => Happening::EndLook,
+        10 => Happening::Corrupt,
+        11 => Happening::Stop,
+        12 => Happening::Halt(how.is_multiple_of(2)),
+        13 => Happening::ForgetRow,
+        _ => Happening::GoOn,
+    }
 }
 
 pub(crate) struct World {
@@ -79,8 +108,14 @@ impl World {
         self.step(0, &Happening::Assign);
         for _ in 0..50 {
             for happening in [
-                Happening::BeginLook, Happening::EndLook, Happening::BeginClaim, Happening::Claim { answered: true },
-                Happening::Follow, Happening::Deliver(3), Happening::BeginCommit(3), answered.clone(),
+                Happening::BeginLook,
+                Happening::EndLook,
+                Happening::BeginClaim,
+                Happening::Claim { answered: true },
+                Happening::Follow,
+                Happening::Deliver(3),
+                Happening::BeginCommit(3),
+                answered.clone(),
             ] {
                 self.step(0, &happening);
             }
