@@ -14,9 +14,9 @@ use super::batch::Limits;
 use super::claim::StartPolicy;
 use super::event::Event;
 use super::ledger::Ledger;
-use super::source::SourceError;
-use super::source::consumer::{Source, SourceOptions};
+use super::source::consumer::Source;
 use super::source::log::Log;
+use super::source::{SourceError, SourceOptions};
 use super::writer::{Shared, Writer};
 use crate::telemetry::LineBudget;
 

@@ -25,6 +25,19 @@ pub enum SourceError {
     Fatal(String),
 }
 
+/// What the consumer thread needs to know.
+#[derive(Clone)]
+pub(crate) struct SourceOptions {
+    /// The full set of librdkafka properties.
+    pub(crate) properties: BTreeMap<String, String>,
+    /// The topic.
+    pub(crate) topic: String,
+    /// Records waiting may occupy so much; past it, reading pauses until half of it is free.
+    pub(crate) buffer_max_bytes: usize,
+    /// How long a server may refuse who we are before that is final.
+    pub(crate) startup_timeout: Duration,
+}
+
 fn configuration(properties: &BTreeMap<String, String>) -> ClientConfig {
     let mut config = ClientConfig::new();
     config.extend(properties.iter().map(|(name, value)| (name.clone(), value.clone())));

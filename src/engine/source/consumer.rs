@@ -10,12 +10,12 @@ use rdkafka::topic_partition_list::Offset as KafkaOffset;
 
 use super::faults::{Complaints, Fault, fault};
 use super::rebalance::{Context, Reader};
-use super::{SourceError, configuration, raw, refused};
+use super::{SourceError, SourceOptions, configuration, raw, refused};
 use crate::engine::assignment::Assignment;
 use crate::engine::batch::{Arrival, Entry};
 use crate::engine::event::Event;
 use crate::engine::partition::Generation;
-use crate::engine::record::{Partition, Position};
+use crate::engine::record::{Partition, Position, Record};
 
 /// How long one poll waits for a record: the longest delay of a start, a pause or a stop.
 const POLL: Duration = Duration::from_millis(20);
@@ -27,19 +27,6 @@ const REACH_INTERVAL: Duration = Duration::from_millis(100);
 const MIRROR_INTERVAL: Duration = Duration::from_secs(3);
 /// Nothing assigned for so long is worth a warning.
 const UNASSIGNED_WARNING: Duration = Duration::from_secs(30);
-
-/// What the consumer thread needs to know.
-#[derive(Clone)]
-pub(crate) struct SourceOptions {
-    /// The full set of librdkafka properties.
-    pub(crate) properties: BTreeMap<String, String>,
-    /// The topic.
-    pub(crate) topic: String,
-    /// Records waiting may occupy so much; past it, reading pauses until half of it is free.
-    pub(crate) buffer_max_bytes: usize,
-    /// How long a server may refuse who we are before that is final.
-    pub(crate) startup_timeout: Duration,
-}
 
 /// Reads the topic for one process.
 pub(crate) struct Source<E: Event> {
@@ -196,7 +183,7 @@ impl<E: Event> Source<E> {
         Ok(())
     }
 
-    fn arrival(&self, record: crate::engine::record::Record) -> Option<(Partition, Generation, Arrival<E>)> {
+    fn arrival(&self, record: Record) -> Option<(Partition, Generation, Arrival<E>)> {
         let mut readers = self.consumer.context().readers();
         let reader = readers.get_mut(&record.partition)?;
         reader.reached = reader.reached.max(record.offset.next());
