@@ -10,6 +10,7 @@ mod faults;
 pub(crate) mod consumer;
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use rdkafka::ClientConfig;
 use rdkafka::error::KafkaError;

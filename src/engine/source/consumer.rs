@@ -1,6 +1,5 @@
 //! The consumer thread: reads what the assignment wants read, and reports it.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
