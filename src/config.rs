@@ -10,7 +10,12 @@ mod properties;
 mod raw;
 mod values;
 
-use std::{io, num::NonZeroUsize, path::Path, time::Duration};
+use std::{
+    io,
+    num::{NonZeroU32, NonZeroUsize},
+    path::Path,
+    time::Duration,
+};
 
 pub use database::Database;
 pub use faults::{ConfigFaults, Fault};
@@ -55,6 +60,14 @@ pub struct Settings {
     pub retry_initial: Duration,
     /// `RETRY_MAX`.
     pub retry_max: Duration,
+    /// `DEAD_LETTER_MAX_ATTEMPTS`, the first failure included.
+    pub dead_letter_max_attempts: NonZeroU32,
+    /// `DEAD_LETTER_RETRY_INITIAL`: at most `dead_letter_retry_max`.
+    pub dead_letter_retry_initial: Duration,
+    /// `DEAD_LETTER_RETRY_MAX`.
+    pub dead_letter_retry_max: Duration,
+    /// `BREAKER_CONSECUTIVE`; `None` is off.
+    pub breaker_consecutive: Option<NonZeroU32>,
     /// `STARTUP_TIMEOUT`; 0 is one try.
     pub startup_timeout: Duration,
     /// `SHUTDOWN_TIMEOUT`; 0 waits for nothing.
@@ -87,6 +100,12 @@ impl Settings {
         let database_timeout = faults.check("DATABASE_TIMEOUT", &raw.database_timeout, values::some_time);
         let retry_max = faults.check("RETRY_MAX", &raw.retry_max, values::some_time);
         let retry_initial = faults.check("RETRY_INITIAL", &raw.retry_initial, values::time_up_to(retry_max));
+        let attempts =
+            faults.check("DEAD_LETTER_MAX_ATTEMPTS", &raw.dead_letter_max_attempts, values::number(1..=1_000_u32));
+        let letter_max = faults.check("DEAD_LETTER_RETRY_MAX", &raw.dead_letter_retry_max, values::some_time);
+        let letter_initial =
+            faults.check("DEAD_LETTER_RETRY_INITIAL", &raw.dead_letter_retry_initial, values::time_up_to(letter_max));
+        let breaker = faults.check("BREAKER_CONSECUTIVE", &raw.breaker_consecutive, values::number(0..=1_000_000_u32));
         let startup_timeout = faults.check("STARTUP_TIMEOUT", &raw.startup_timeout, values::time);
         let shutdown_timeout = faults.check("SHUTDOWN_TIMEOUT", &raw.shutdown_timeout, values::time);
 
@@ -108,6 +127,10 @@ impl Settings {
                 database_timeout: database_timeout?,
                 retry_initial: retry_initial?,
                 retry_max: retry_max?,
+                dead_letter_max_attempts: NonZeroU32::new(attempts?)?,
+                dead_letter_retry_initial: letter_initial?,
+                dead_letter_retry_max: letter_max?,
+                breaker_consecutive: NonZeroU32::new(breaker?),
                 startup_timeout: startup_timeout?,
                 shutdown_timeout: shutdown_timeout?,
             })

@@ -33,5 +33,6 @@ pub mod ledger;
 pub mod dead_letter;
 pub mod verdict;
 pub mod backoff;
+pub(crate) mod redrive;
 pub mod mirror;
 pub mod run;

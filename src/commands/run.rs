@@ -9,6 +9,7 @@ use super::{CommandError, SchemaState, schema_state};
 use crate::booking::Booking;
 use crate::config::{Settings, consumer_properties};
 use crate::engine::backoff::Backoff;
+use crate::engine::dead_letter::Schedule;
 use crate::engine::ledger::{connect, within};
 use crate::engine::run::{EngineError, Options};
 use crate::engine::verdict::{Verdict, verdict};
@@ -80,6 +81,12 @@ fn options(settings: &Settings) -> Options {
         retry_max: settings.retry_max,
         startup_timeout: settings.startup_timeout,
         shutdown_timeout: settings.shutdown_timeout,
+        dead_letters: Schedule {
+            max_attempts: settings.dead_letter_max_attempts,
+            initial: settings.dead_letter_retry_initial,
+            max: settings.dead_letter_retry_max,
+        },
+        breaker: settings.breaker_consecutive,
         log_records_per_second: settings.log_records_per_second,
     }
 }

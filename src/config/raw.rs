@@ -60,6 +60,18 @@ pub struct RawSettings {
     /// The longest pause while the database is away
     #[arg(long, env, value_name = "TIME", default_value = "30s")]
     pub retry_max: String,
+    /// Tries of a dead letter that may heal by itself, the first failure included
+    #[arg(long, env, value_name = "NUMBER", default_value = "5")]
+    pub dead_letter_max_attempts: String,
+    /// The first pause before a dead letter is tried again; it doubles from there
+    #[arg(long, env, value_name = "TIME", default_value = "1s")]
+    pub dead_letter_retry_initial: String,
+    /// The longest pause before a dead letter is tried again
+    #[arg(long, env, value_name = "TIME", default_value = "5m")]
+    pub dead_letter_retry_max: String,
+    /// Dead letters in a row that halt a partition; 0 = off
+    #[arg(long, env, value_name = "NUMBER", default_value = "100")]
+    pub breaker_consecutive: String,
     /// How long to wait for schema, privileges and authentication to be right before exit 69
     #[arg(long, env, value_name = "TIME", default_value = "60s")]
     pub startup_timeout: String,

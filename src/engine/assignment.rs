@@ -59,6 +59,8 @@ pub(crate) enum Written {
         token: Committed,
         /// It had to be written with care.
         careful: bool,
+        /// The breaker halted the partition.
+        halted: bool,
     },
     /// It was too much for the database's time limit: rolled back.
     TooSlow,

@@ -54,6 +54,16 @@ impl<Random: FnMut() -> f64> Backoff<Random> {
     }
 }
 
+/// How long to wait after so many failures of something that has no schedule of its own in memory, as a dead letter:
+/// between half of the wait and all of it.
+#[must_use]
+pub fn wait_after(failures: u32, initial: Duration, max: Duration) -> Duration {
+    let mut schedule = Backoff::with_random(initial, max, || 1.0);
+    // Past 64 doublings it stays at the bound.
+    let wait = (0..failures.clamp(1, 64)).map(|_| schedule.wait()).last().unwrap_or(initial);
+    wait.mul_f64(0.5 + random() / 2.0)
+}
+
 /// Every `RandomState` has keys of its own, so the hash of nothing is a random number.
 fn random() -> f64 {
     let bits = RandomState::new().hash_one(());
@@ -109,6 +119,17 @@ mod tests {
             (0..8).map(|_| backoff.wait()).collect::<Vec<_>>()
         };
         assert_ne!(waits(), waits());
+    }
+
+    #[test]
+    fn a_letter_waits_between_half_of_its_wait_and_all_of_it() {
+        for (failures, longest) in
+            [(0, 100), (1, 100), (2, 200), (5, 1_600), (9, 25_600), (10, 30_000), (u32::MAX, 30_000)]
+        {
+            let wait = wait_after(failures, INITIAL, MAX);
+            let longest = Duration::from_millis(longest);
+            assert!(wait >= longest / 2 && wait <= longest, "{failures}: {wait:?}");
+        }
     }
 
     proptest! {

@@ -81,6 +81,15 @@ impl<E> Batch<E> {
     }
 }
 
+impl<E> Batch<E> {
+    /// Keeps the first entries only; the step ends behind the last of them. The rest has to be read again.
+    pub fn cut(&mut self, entries: usize) {
+        self.entries.truncate(entries);
+        let end = self.entries.last().and_then(|entry| Step::new(self.step.from(), entry.record.offset.next()));
+        self.step = end.unwrap_or(self.step);
+    }
+}
+
 /// What has arrived of one partition and is not in a batch yet.
 ///
 /// It is emptied by a change of generation and by nothing else: if records could be dropped while reading goes on, what

@@ -1,14 +1,19 @@
 //! A record that can't become a row, and why: kept whole in `dead_letters`, in the transaction that moves past it.
 
-use base64::Engine as _;
-use base64::engine::general_purpose::STANDARD as BASE64;
-use serde_json::{Value, json};
+mod headers;
+
+use std::num::NonZeroU32;
+use std::time::Duration;
+
+use serde_json::Value;
 use sqlx::PgConnection;
 use uuid::Uuid;
 
+use super::backoff::wait_after;
 use super::event::{Reason, Refusal};
 use super::ledger::Ledger;
-use super::record::{Header, Record, TimestampType};
+use super::record::{Offset, Partition, Record, Timestamp, TimestampType};
+use super::verdict::SqlState;
 
 /// Why a record is a dead letter.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -31,6 +36,36 @@ impl From<Refusal> for Cause {
     }
 }
 
+impl Cause {
+    /// Whether the same bytes may succeed later: the row that it refers to may come, a trigger may change its mind, and
+    /// what nobody has classified may pass.
+    #[must_use]
+    pub fn may_heal(&self) -> bool {
+        let state = self.sqlstate.as_deref().and_then(SqlState::parse);
+        self.reason == Reason::Unclassified || state.is_some_and(SqlState::may_heal)
+    }
+}
+
+/// When a letter that may heal is tried again.
+#[derive(Clone, Copy, Debug)]
+pub struct Schedule {
+    /// Tries in all, the first failure included.
+    pub max_attempts: NonZeroU32,
+    /// The first wait.
+    pub initial: Duration,
+    /// The longest wait.
+    pub max: Duration,
+}
+
+impl Schedule {
+    /// The wait after so many failures; `None`: a person has to look.
+    #[must_use]
+    pub fn wait(&self, cause: &Cause, failures: u32) -> Option<Duration> {
+        let again = cause.may_heal() && failures < self.max_attempts.get();
+        again.then(|| wait_after(failures, self.initial, self.max))
+    }
+}
+
 /// A record on its way into the table.
 #[derive(Clone, Debug)]
 pub struct DeadLetter<'a> {
@@ -40,13 +75,18 @@ pub struct DeadLetter<'a> {
     pub cause: Cause,
 }
 
-/// Writes letters, `parked`: the same bytes can't succeed later. A letter that is there already (the same record, read
-/// again after its position was moved back) stays as it is.
+/// Writes letters, each with its first failed attempt: `waiting` if it may heal by itself, else `parked`. A letter that
+/// is there already (the same record, read again after its position was moved back) stays as it is.
 ///
 /// # Errors
 /// Whatever the database answered; nothing in a letter can be refused for its content.
 #[expect(clippy::as_conversions, reason = "how a query is told the type of an array of optional values")]
-pub async fn insert(connection: &mut PgConnection, ledger: &Ledger, letters: &[DeadLetter<'_>]) -> sqlx::Result<()> {
+pub async fn insert(
+    connection: &mut PgConnection,
+    ledger: &Ledger,
+    letters: &[DeadLetter<'_>],
+    schedule: &Schedule,
+) -> sqlx::Result<()> {
     if letters.is_empty() {
         return Ok(());
     }
@@ -62,19 +102,32 @@ pub async fn insert(connection: &mut PgConnection, ledger: &Ledger, letters: &[D
     let timestamp_types: Vec<Option<&str>> = records().map(|record| timestamp_type(record.timestamp.kind)).collect();
     let keys: Vec<Option<&[u8]>> = records().map(|record| record.key.as_deref()).collect();
     let values: Vec<Option<&[u8]>> = records().map(|record| record.value.as_deref()).collect();
-    let headers: Vec<Value> = records().map(|record| record.headers.iter().map(header).collect()).collect();
+    let headers: Vec<Value> = records().map(|record| headers::to_json(&record.headers)).collect();
     let reasons: Vec<&str> = causes().map(|cause| cause.reason.as_str()).collect();
     let fields: Vec<Option<&str>> = causes().map(|cause| cause.field).collect();
     let details: Vec<&str> = causes().map(|cause| cause.detail.as_str()).collect();
     let sqlstates: Vec<Option<&str>> = causes().map(|cause| cause.sqlstate.as_deref()).collect();
     let constraints: Vec<Option<&str>> = causes().map(|cause| cause.constraint.as_deref()).collect();
+    let waits: Vec<Option<f64>> =
+        causes().map(|cause| schedule.wait(cause, 1).map(|wait| wait.as_secs_f64())).collect();
     sqlx::query!(
-        r#"insert into dead_letters (group_id, topic, id, partition, "offset", digest, record_timestamp_ms, timestamp_type,
-                                     key, value, headers, reason, field, detail, sqlstate, constraint_name, status)
-           select $1, $2, letter.*, 'parked'
-           from unnest($3::uuid[], $4::integer[], $5::bigint[], $6::bytea[], $7::bigint[], $8::text[], $9::bytea[],
-                       $10::bytea[], $11::jsonb[], $12::text[], $13::text[], $14::text[], $15::text[], $16::text[]) as letter
-           on conflict (group_id, topic, partition, "offset", digest) do nothing"#,
+        r#"with inserted as (
+               insert into dead_letters (group_id, topic, id, partition, "offset", digest, record_timestamp_ms,
+                                         timestamp_type, key, value, headers, reason, field, detail, sqlstate,
+                                         constraint_name, status, next_attempt_at)
+               select $1, $2, id, partition, "offset", digest, record_timestamp_ms, timestamp_type, key, value, headers,
+                      reason, field, detail, sqlstate, constraint_name,
+                      case when wait is null then 'parked' else 'waiting' end, now() + make_interval(secs => wait)
+               from unnest($3::uuid[], $4::integer[], $5::bigint[], $6::bytea[], $7::bigint[], $8::text[], $9::bytea[],
+                           $10::bytea[], $11::jsonb[], $12::text[], $13::text[], $14::text[], $15::text[], $16::text[],
+                           $17::float8[])
+                    as letter (id, partition, "offset", digest, record_timestamp_ms, timestamp_type, key, value, headers,
+                               reason, field, detail, sqlstate, constraint_name, wait)
+               on conflict (group_id, topic, partition, "offset", digest) do nothing
+               returning id, detail
+           )
+           insert into dead_letter_attempts (dead_letter_id, attempt, outcome, detail)
+           select id, 1, 'failed', detail from inserted"#,
         ledger.group_id(),
         ledger.topic(),
         &ids,
@@ -90,11 +143,125 @@ pub async fn insert(connection: &mut PgConnection, ledger: &Ledger, letters: &[D
         &fields as &[Option<&str>],
         &details as &[&str],
         &sqlstates as &[Option<&str>],
-        &constraints as &[Option<&str>]
+        &constraints as &[Option<&str>],
+        &waits as &[Option<f64>]
     )
     .execute(connection)
     .await?;
     Ok(())
+}
+
+/// A letter that is due, held by this transaction.
+#[derive(Clone, Debug)]
+pub struct Due {
+    /// Names it.
+    pub id: Uuid,
+    /// The record, with the value that a person may have corrected.
+    pub record: Record,
+    /// Failed tries so far.
+    pub attempts: u32,
+}
+
+/// Takes the letter that has been due for longest and that no other instance is trying. It is held until the transaction
+/// ends, however it ends.
+///
+/// # Errors
+/// Whatever the database answered.
+pub async fn take_due(transaction: &mut PgConnection, ledger: &Ledger) -> sqlx::Result<Option<Due>> {
+    let row = sqlx::query!(
+        r#"select id, partition, "offset", record_timestamp_ms, timestamp_type, key, value, headers, attempts
+           from dead_letters
+           where group_id = $1 and topic = $2 and status = 'waiting' and next_attempt_at <= now()
+           order by next_attempt_at limit 1
+           for update skip locked"#,
+        ledger.group_id(),
+        ledger.topic()
+    )
+    .fetch_optional(transaction)
+    .await?;
+    Ok(row.map(|row| Due {
+        id: row.id,
+        attempts: u32::try_from(row.attempts).unwrap_or_default(),
+        record: Record {
+            partition: Partition(row.partition),
+            offset: Offset(row.offset),
+            timestamp: timestamp(row.record_timestamp_ms, row.timestamp_type.as_deref()),
+            key: row.key,
+            value: row.value,
+            headers: headers::from_json(&row.headers),
+        },
+    }))
+}
+
+/// The letter's row is in its table: it is resolved.
+///
+/// # Errors
+/// Whatever the database answered.
+pub async fn resolve(
+    transaction: &mut PgConnection,
+    due: &Due,
+    outcome: &'static str,
+    resolved_by: &str,
+) -> sqlx::Result<()> {
+    sqlx::query!(
+        "with resolved as (
+             update dead_letters
+             set status = 'resolved', next_attempt_at = null, resolved_at = now(), resolved_by = $2
+             where id = $1 returning id, attempts
+         )
+         insert into dead_letter_attempts (dead_letter_id, attempt, outcome)
+         select id, attempts + 1, $3 from resolved",
+        due.id,
+        resolved_by,
+        outcome
+    )
+    .execute(transaction)
+    .await?;
+    Ok(())
+}
+
+/// The letter was refused again: it waits for its next try, or for a person.
+///
+/// # Errors
+/// Whatever the database answered.
+pub async fn refuse(
+    transaction: &mut PgConnection,
+    due: &Due,
+    cause: &Cause,
+    wait: Option<Duration>,
+) -> sqlx::Result<()> {
+    let outcome = if cause.reason == Reason::ConflictingDuplicate { "conflict" } else { "failed" };
+    sqlx::query!(
+        "with refused as (
+             update dead_letters
+             set status = case when $8::float8 is null then 'parked' else 'waiting' end,
+                 next_attempt_at = now() + make_interval(secs => $8), attempts = attempts + 1, last_failed_at = now(),
+                 reason = $2, field = $3, detail = $4, sqlstate = $5, constraint_name = $6
+             where id = $1 returning id, attempts, detail
+         )
+         insert into dead_letter_attempts (dead_letter_id, attempt, outcome, detail)
+         select id, attempts, $7, detail from refused",
+        due.id,
+        cause.reason.as_str(),
+        cause.field,
+        cause.detail,
+        cause.sqlstate,
+        cause.constraint,
+        outcome,
+        wait.map(|wait| wait.as_secs_f64())
+    )
+    .execute(transaction)
+    .await?;
+    Ok(())
+}
+
+fn timestamp(millis: Option<i64>, kind: Option<&str>) -> Timestamp {
+    let kind = match kind {
+        Some("create_time") => TimestampType::CreateTime,
+        Some("log_append_time") => TimestampType::LogAppendTime,
+        _ => TimestampType::None,
+    };
+    Timestamp { millis: millis.unwrap_or(-1), kind }
 }
 
 fn timestamp_type(kind: TimestampType) -> Option<&'static str> {
@@ -102,46 +269,5 @@ fn timestamp_type(kind: TimestampType) -> Option<&'static str> {
         TimestampType::None => None,
         TimestampType::CreateTime => Some("create_time"),
         TimestampType::LogAppendTime => Some("log_append_time"),
-    }
-}
-
-/// Postgres refuses bytes that are not UTF-8, and NUL: such a name or value goes in as base64.
-fn header(header: &Header) -> Value {
-    let mut object = match text(&header.name) {
-        Some(name) => json!({ "name": name }),
-        None => json!({ "name_base64": BASE64.encode(&header.name) }),
-    };
-    let (key, value) = match header.value.as_deref().map(|bytes| (bytes, text(bytes))) {
-        None => ("value", Value::Null),
-        Some((_, Some(text))) => ("value", text.into()),
-        Some((bytes, None)) => ("base64", BASE64.encode(bytes).into()),
-    };
-    if let Value::Object(object) = &mut object {
-        object.insert(key.to_owned(), value);
-    }
-    object
-}
-
-fn text(bytes: &[u8]) -> Option<&str> {
-    std::str::from_utf8(bytes).ok().filter(|text| !text.contains('\0'))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn check(name: &[u8], value: Option<&[u8]>, expected: &Value) {
-        assert_eq!(&header(&Header { name: name.to_vec(), value: value.map(<[u8]>::to_vec) }), expected);
-    }
-
-    #[test]
-    fn a_header_of_any_bytes_becomes_json_that_postgres_accepts() {
-        check(b"trace", Some(b"abc"), &json!({"name": "trace", "value": "abc"}));
-        check(b"trace", Some(b""), &json!({"name": "trace", "value": ""}));
-        check(b"trace", None, &json!({"name": "trace", "value": null}));
-        check(b"raw", Some(&[0xff, 0x00]), &json!({"name": "raw", "base64": "/wA="}));
-        check(b"nul", Some(b"a\0b"), &json!({"name": "nul", "base64": "YQBi"}));
-        check(&[0xfe], Some(b"x"), &json!({"name_base64": "/g==", "value": "x"}));
-        check(b"", Some("\u{10ffff}".as_bytes()), &json!({"name": "", "value": "\u{10ffff}"}));
     }
 }

@@ -55,6 +55,10 @@ pub struct Advance {
     pub last: Option<(Offset, Digest)>,
     /// What became of its records.
     pub totals: Totals,
+    /// Dead letters since the last good row.
+    pub letters_in_a_row: u32,
+    /// They are too many: nothing more is read until an operator says so.
+    pub halt: bool,
 }
 
 /// Where a partition without a row starts.
@@ -125,6 +129,12 @@ impl Ledger {
     #[must_use]
     pub fn new(group_id: String, topic: String, owner: String) -> Self {
         Self { group_id, topic, owner }
+    }
+
+    /// Who claims them.
+    #[must_use]
+    pub fn owner(&self) -> &str {
+        &self.owner
     }
 
     /// The group whose rows these are.
@@ -226,16 +236,21 @@ impl Ledger {
     }
 
     /// The first statement of every transaction that moves rows: locks them in order of partition and tells which are
-    /// still as they were claimed and read. A competitor waits here, and then matches nothing.
+    /// still as they were claimed and read, and their dead letters in a row. A competitor waits here, and then matches
+    /// nothing.
     ///
     /// # Errors
     /// Whatever the database answered.
-    pub async fn fence(&self, transaction: &mut PgConnection, steps: &[Claimed]) -> sqlx::Result<Vec<Partition>> {
+    pub async fn fence(
+        &self,
+        transaction: &mut PgConnection,
+        steps: &[Claimed],
+    ) -> sqlx::Result<BTreeMap<Partition, u32>> {
         let partitions: Vec<i32> = steps.iter().map(|step| step.partition.0).collect();
         let positions: Vec<i64> = steps.iter().map(|step| step.step.from().0).collect();
         let epochs: Vec<i64> = steps.iter().map(|step| step.epoch.0).collect();
-        let held = sqlx::query_scalar!(
-            "select held.partition from consumer_offsets as held
+        let held = sqlx::query!(
+            "select held.partition, held.letters_in_a_row from consumer_offsets as held
              join unnest($3::integer[], $4::bigint[], $5::bigint[]) as step (partition, next_offset, epoch)
                on held.partition = step.partition and held.next_offset = step.next_offset and held.epoch = step.epoch
              where held.group_id = $1 and held.topic = $2 and held.halted_at is null
@@ -249,21 +264,25 @@ impl Ledger {
         )
         .fetch_all(transaction)
         .await?;
-        Ok(held.into_iter().map(Partition).collect())
+        let letters = |count: i32| u32::try_from(count).unwrap_or_default();
+        Ok(held.into_iter().map(|row| (Partition(row.partition), letters(row.letters_in_a_row))).collect())
     }
 
-    /// The last statement of the transaction: moves the rows that [`Self::fence`] holds. Gives the number of rows moved.
+    /// The last statement of the transaction: moves the rows that [`Self::fence`] holds, all of them or it fails.
     ///
     /// # Errors
     /// Whatever the database answered.
     #[expect(clippy::as_conversions, reason = "how a query is told the type of an array of optional values")]
-    pub async fn advance(&self, transaction: &mut PgConnection, advances: &[Advance]) -> sqlx::Result<u64> {
+    pub async fn advance(&self, transaction: &mut PgConnection, advances: &[Advance]) -> sqlx::Result<()> {
         let column = |value: fn(&Advance) -> i64| advances.iter().map(value).collect::<Vec<i64>>();
         let partitions: Vec<i32> = advances.iter().map(|advance| advance.partition.0).collect();
         let offsets: Vec<Option<i64>> =
             advances.iter().map(|advance| advance.last.map(|(offset, _)| offset.0)).collect();
         let digests: Vec<Option<&[u8]>> =
             advances.iter().map(|advance| advance.last.as_ref().map(|(_, digest)| digest.0.as_slice())).collect();
+        let letters: Vec<i32> =
+            advances.iter().map(|advance| i32::try_from(advance.letters_in_a_row).unwrap_or(i32::MAX)).collect();
+        let halts: Vec<bool> = advances.iter().map(|advance| advance.halt).collect();
         let moved = sqlx::query!(
             "update consumer_offsets as held
              set next_offset = step.next_offset,
@@ -271,10 +290,14 @@ impl Ledger {
                  last_digest = coalesce(step.last_digest, held.last_digest),
                  stored = held.stored + step.stored, duplicates = held.duplicates + step.duplicates,
                  ignored = held.ignored + step.ignored, dead_lettered = held.dead_lettered + step.dead_lettered,
+                 letters_in_a_row = step.letters_in_a_row,
+                 halted_at = case when step.halt then now() end,
+                 halt_reason = case when step.halt then 'too_many_dead_letters' end,
                  updated_at = now()
              from unnest($3::integer[], $4::bigint[], $5::bigint[], $6::bytea[], $7::bigint[], $8::bigint[], $9::bigint[],
-                         $10::bigint[])
-                  as step (partition, next_offset, last_offset, last_digest, stored, duplicates, ignored, dead_lettered)
+                         $10::bigint[], $11::integer[], $12::boolean[])
+                  as step (partition, next_offset, last_offset, last_digest, stored, duplicates, ignored, dead_lettered,
+                           letters_in_a_row, halt)
              where held.group_id = $1 and held.topic = $2 and held.partition = step.partition",
             self.group_id,
             self.topic,
@@ -285,11 +308,17 @@ impl Ledger {
             &column(|advance| total(advance.totals.stored)),
             &column(|advance| total(advance.totals.duplicates)),
             &column(|advance| total(advance.totals.ignored)),
-            &column(|advance| total(advance.totals.dead_lettered))
+            &column(|advance| total(advance.totals.dead_lettered)),
+            &letters,
+            &halts
         )
         .execute(transaction)
         .await?;
-        Ok(moved.rows_affected())
+        if moved.rows_affected() == u64::try_from(advances.len()).unwrap_or(u64::MAX) {
+            Ok(())
+        } else {
+            Err(sqlx::Error::Protocol("consumer_offsets did not take the new positions".to_owned()))
+        }
     }
 }
 

@@ -195,6 +195,14 @@ impl Protocol {
         }
     }
 
+    /// The step in flight is committed, and halts the partition.
+    pub fn committed_and_halted(&mut self) {
+        self.committed();
+        if let State::Started(..) = self.state {
+            self.halt();
+        }
+    }
+
     /// The step in flight failed, or nobody knows (rule 7). What was read is dropped, and the row decides.
     pub fn unsure(&mut self) {
         match self.state {

@@ -1,6 +1,7 @@
 //! The loop: consumer thread, writers and mirror joined, and their end.
 
 use std::collections::BTreeMap;
+use std::num::NonZeroU32;
 use std::sync::{Arc, Mutex, mpsc};
 use std::time::{Duration, Instant};
 
@@ -12,11 +13,14 @@ use super::assignment::Assignment;
 use super::backoff::Backoff;
 use super::batch::Limits;
 use super::claim::StartPolicy;
+use super::dead_letter::Schedule;
 use super::event::Event;
 use super::ledger::Ledger;
+use super::redrive::Redrive;
 use super::source::consumer::Source;
 use super::source::log::Log;
 use super::source::{SourceError, SourceOptions};
+use super::transaction::Rules;
 use super::writer::{Shared, Writer};
 use crate::telemetry::LineBudget;
 
@@ -51,6 +55,10 @@ pub struct Options {
     pub startup_timeout: Duration,
     /// How long a stop waits for what is in flight, and for the group to be left.
     pub shutdown_timeout: Duration,
+    /// When a dead letter that may heal is tried again.
+    pub dead_letters: Schedule,
+    /// Dead letters in a row that halt a partition; `None` = never.
+    pub breaker: Option<NonZeroU32>,
     /// Per-record log lines in a second, at most.
     pub log_records_per_second: u32,
 }
@@ -155,12 +163,15 @@ fn writers<E: Event>(
         log: Log::new(&options.properties, &options.topic)?,
         start: options.start,
         database: options.database.clone(),
-        limit: options.database_timeout,
+        rules: Rules { limit: options.database_timeout, breaker: options.breaker, schedule: options.dead_letters },
         startup_timeout: options.startup_timeout,
         lines: Mutex::new(LineBudget::new(options.log_records_per_second)),
     });
     let backoff = || Backoff::new(options.retry_initial, options.retry_max);
-    Ok((0..options.writers).map(|_| Writer::new(Arc::clone(&shared), backoff()).run()).collect())
+    let mut tasks: JoinSet<_> =
+        (0..options.writers).map(|_| Writer::new(Arc::clone(&shared), backoff()).run()).collect();
+    tasks.spawn(Redrive::new(shared, backoff()).run());
+    Ok(tasks)
 }
 
 fn reading_ended(ended: Result<Result<(), SourceError>, oneshot::error::RecvError>) -> EngineError {

@@ -1,17 +1,20 @@
 //! One transaction: fence, rows, dead letters, positions, commit. Everything that the records of its batches cause is in
 //! it, or none of it.
 
-use std::collections::BTreeSet;
+pub(crate) mod rows;
+
+use std::collections::BTreeMap;
+use std::num::NonZeroU32;
 use std::time::Duration;
 
-use sqlx::postgres::PgDatabaseError;
 use sqlx::{Connection as _, PgConnection};
 
 use super::assignment::Assigned;
 use super::batch::Entry;
-use super::dead_letter::{self, Cause, DeadLetter};
-use super::event::{Event, Fate, Parsed, Reason, Refusal};
-use super::ledger::{self, Advance, Claimed, Ledger, Totals, within};
+use super::dead_letter::{self, Cause, DeadLetter, Schedule};
+use super::event::Event;
+use super::ledger::{Advance, Claimed, Ledger, Totals, within};
+use super::record::Partition;
 use super::verdict::{Verdict, verdict};
 
 /// How the rows are written.
@@ -21,6 +24,8 @@ pub(crate) enum Way {
     Fast,
     /// Row by row where needed. Only this way judges records.
     Careful,
+    /// The same for an error that nobody has classified, and that came back again and again.
+    Isolating,
 }
 
 /// What became of one record.
@@ -43,6 +48,8 @@ pub(crate) enum Handled {
     Fenced,
     /// Committed; one outcome for each entry, in order.
     Committed(Vec<Outcome>),
+    /// The same, and the breaker has halted the partition.
+    Halted(Vec<Outcome>),
 }
 
 /// Why a transaction was not committed, or may not have been.
@@ -50,6 +57,8 @@ pub(crate) enum Handled {
 pub(crate) enum Failure {
     /// It was rolled back; what it wrote has to be written with care.
     NeedsCare,
+    /// It was rolled back; the breaker lets only so many entries of this partition's batch pass.
+    Cut(Partition, usize),
     /// The database failed, and nobody knows what it did.
     Database(sqlx::Error),
 }
@@ -60,176 +69,106 @@ impl From<sqlx::Error> for Failure {
     }
 }
 
+/// What all transactions of a process share.
+#[derive(Clone, Debug)]
+pub(crate) struct Rules {
+    /// For one statement.
+    pub(crate) limit: Duration,
+    /// So many dead letters in a row halt a partition; `None` = never.
+    pub(crate) breaker: Option<NonZeroU32>,
+    /// When a letter that may heal is tried again.
+    pub(crate) schedule: Schedule,
+}
+
 /// Writes the batches, and tells what became of each, in their order.
 pub(crate) async fn write<E: Event>(
     connection: &mut PgConnection,
     ledger: &Ledger,
     work: &[Assigned<E>],
     way: Way,
-    limit: Duration,
+    rules: &Rules,
 ) -> Result<Vec<Handled>, Failure> {
+    let limit = rules.limit;
     let mut transaction = within(limit, connection.begin()).await?;
     let steps: Vec<Claimed> = work.iter().map(Assigned::claimed).collect();
     let held = within(limit, ledger.fence(&mut transaction, &steps)).await?;
-    let held: BTreeSet<_> = held.into_iter().collect();
-    let ours: Vec<&Assigned<E>> = work.iter().filter(|one| held.contains(&one.batch.partition())).collect();
-    let mut outcomes = Vec::new();
-    if !ours.is_empty() {
-        let entries: Vec<&Entry<E>> = ours.iter().flat_map(|one| one.batch.entries()).collect();
-        outcomes = store(&mut transaction, &entries, way, limit).await?;
-        let letters: Vec<DeadLetter<'_>> = entries.iter().zip(&outcomes).filter_map(letter).collect();
-        within(limit, dead_letter::insert(&mut transaction, ledger, &letters)).await?;
-        let mut rest = outcomes.as_slice();
-        let advances: Vec<Advance> = ours
-            .iter()
-            .map(|one| {
-                let (these, others) = rest.split_at_checked(one.batch.entries().len()).unwrap_or((rest, &[]));
-                rest = others;
-                Advance {
-                    partition: one.batch.partition(),
-                    to: one.batch.step().to(),
-                    last: one.batch.last(),
-                    totals: totals(these),
-                }
-            })
-            .collect();
-        within(limit, ledger.advance(&mut transaction, &advances)).await?;
-    }
+    let ours: Vec<&Assigned<E>> = work.iter().filter(|one| held.contains_key(&one.batch.partition())).collect();
+    let entries: Vec<&Entry<E>> = ours.iter().flat_map(|one| one.batch.entries()).collect();
+    let outcomes = rows::store(&mut transaction, &entries, way, limit).await?;
+    let advances = advances(&ours, &outcomes, &held, rules.breaker)?;
+    let letters: Vec<DeadLetter<'_>> = entries.iter().zip(&outcomes).filter_map(letter).collect();
+    within(limit, dead_letter::insert(&mut transaction, ledger, &letters, &rules.schedule)).await?;
+    within(limit, ledger.advance(&mut transaction, &advances)).await?;
     match within(limit, transaction.commit()).await {
         // A deferred constraint speaks at the commit. The answer arrived, so it is rolled back for sure.
         Err(error) if way == Way::Fast && needs_care(&error) => return Err(Failure::NeedsCare),
         answer => answer?,
     }
-    let mut outcomes = outcomes.into_iter();
+    let (mut outcomes, mut advances) = (outcomes.into_iter(), advances.into_iter());
     let handled = work.iter().map(|one| {
-        if held.contains(&one.batch.partition()) {
-            Handled::Committed(outcomes.by_ref().take(one.batch.entries().len()).collect())
+        if !held.contains_key(&one.batch.partition()) {
+            return Handled::Fenced;
+        }
+        let outcomes = outcomes.by_ref().take(one.batch.entries().len()).collect();
+        if advances.next().is_some_and(|advance| advance.halt) {
+            Handled::Halted(outcomes)
         } else {
-            Handled::Fenced
+            Handled::Committed(outcomes)
         }
     });
     Ok(handled.collect())
 }
 
-/// Writes the rows, in order of their key, so that two writers of the same keys wait for each other and never deadlock.
-async fn store<E: Event>(
-    transaction: &mut PgConnection,
-    entries: &[&Entry<E>],
-    way: Way,
-    limit: Duration,
-) -> Result<Vec<Outcome>, Failure> {
-    let mut events: Vec<(usize, &E)> = Vec::with_capacity(entries.len());
-    let mut outcomes = Vec::with_capacity(entries.len());
-    for (index, entry) in entries.iter().enumerate() {
-        outcomes.push(match &entry.intake {
-            Ok(Parsed::Event(event)) => {
-                events.push((index, event));
-                Outcome::Ignored // until the database has answered, below
-            }
-            Ok(Parsed::Ignored { .. }) => Outcome::Ignored,
-            Err(refusal) => Outcome::DeadLettered(Cause::from(refusal.clone())),
-        });
-    }
-    events.sort_by(|(_, one), (_, other)| one.key().cmp(other.key()));
-    let (places, events): (Vec<usize>, Vec<&E>) = events.into_iter().unzip();
-    let written = match way {
-        _ if events.is_empty() => Vec::new(),
-        Way::Fast => fast(transaction, &events, limit).await?,
-        Way::Careful => careful(transaction, &events, limit).await?,
-    };
-    for (place, outcome) in places.into_iter().zip(written) {
-        if let Some(slot) = outcomes.get_mut(place) {
-            *slot = outcome;
+/// How each batch leaves its row.
+fn advances<E>(
+    batches: &[&Assigned<E>],
+    mut outcomes: &[Outcome],
+    letters_before: &BTreeMap<Partition, u32>,
+    breaker: Option<NonZeroU32>,
+) -> Result<Vec<Advance>, Failure> {
+    let advance = |one: &&Assigned<E>| {
+        let (partition, entries) = (one.batch.partition(), one.batch.entries().len());
+        let (these, others) = outcomes.split_at_checked(entries).unwrap_or((outcomes, &[]));
+        outcomes = others;
+        let before = letters_before.get(&partition).copied().unwrap_or_default();
+        let (letters_in_a_row, tripped) = letters_in_a_row(before, these, breaker);
+        match tripped {
+            Some(last) if last < entries => Err(Failure::Cut(partition, last)),
+            tripped => Ok(Advance {
+                partition,
+                to: one.batch.step().to(),
+                last: one.batch.last(),
+                totals: totals(these),
+                letters_in_a_row,
+                halt: tripped.is_some(),
+            }),
         }
-    }
-    Ok(outcomes)
+    };
+    batches.iter().map(advance).collect()
 }
 
-async fn fast<E: Event>(
-    transaction: &mut PgConnection,
-    events: &[&E],
-    limit: Duration,
-) -> Result<Vec<Outcome>, Failure> {
-    match within(limit, E::insert_all(transaction, events)).await {
-        Ok(ids) if ids.len() == events.len() => Ok(ids.into_iter().map(Outcome::Stored).collect()),
-        Ok(_) => Err(Failure::NeedsCare),
-        Err(error) if needs_care(&error) => Err(Failure::NeedsCare),
-        Err(error) => Err(Failure::Database(error)),
-    }
-}
-
-/// Finds the events that Postgres refuses by trying halves, each under a savepoint: `O(k log n)` statements for `k` of
-/// `n`. The others are written.
-async fn careful<E: Event>(
-    transaction: &mut PgConnection,
-    events: &[&E],
-    limit: Duration,
-) -> Result<Vec<Outcome>, Failure> {
-    within(limit, ledger::check_constraints_at_once(transaction)).await?;
-    let mut outcomes = Vec::with_capacity(events.len());
-    let mut untried = vec![events];
-    while let Some(events) = untried.pop() {
-        let mut savepoint = within(limit, transaction.begin()).await?;
-        match within(limit, E::insert_each(&mut savepoint, events)).await {
-            Ok(fates) if fates.len() == events.len() => {
-                within(limit, savepoint.commit()).await?;
-                outcomes.extend(fates.into_iter().map(outcome));
-            }
-            Ok(fates) => {
-                let text = format!("insert_each told {} fates of {} events", fates.len(), events.len());
-                return Err(Failure::Database(sqlx::Error::Protocol(text)));
-            }
-            Err(error) if verdict(&error) == Verdict::Record => {
-                within(limit, savepoint.rollback()).await?;
-                if events.len() == 1 {
-                    outcomes.push(Outcome::DeadLettered(rejection(&error)));
-                } else {
-                    let (first, second) = events.split_at(events.len() / 2);
-                    untried.extend([second, first]);
+/// Counts on from `before`: a good row ends the count, a duplicate or an ignored event leaves it. Also tells after how
+/// many outcomes the breaker's number is reached.
+fn letters_in_a_row(before: u32, outcomes: &[Outcome], breaker: Option<NonZeroU32>) -> (u32, Option<usize>) {
+    let mut count = before;
+    for (outcome, so_far) in outcomes.iter().zip(1..) {
+        match outcome {
+            Outcome::Stored(_) => count = 0,
+            Outcome::Duplicate | Outcome::Ignored => {}
+            Outcome::DeadLettered(_) => {
+                count = count.saturating_add(1);
+                if breaker.is_some_and(|number| count >= number.get()) {
+                    return (count, Some(so_far));
                 }
             }
-            Err(error) => return Err(Failure::Database(error)),
         }
     }
-    Ok(outcomes)
+    (count, None)
 }
 
 /// The fast way judges nothing: whatever may be a record's fault is left to the careful one.
 fn needs_care(error: &sqlx::Error) -> bool {
     matches!(verdict(error), Verdict::Record | Verdict::Unknown)
-}
-
-fn outcome(fate: Fate) -> Outcome {
-    match fate {
-        Fate::Stored(id) => Outcome::Stored(id),
-        Fate::Duplicate => Outcome::Duplicate,
-        Fate::Conflict => refused(
-            Reason::ConflictingDuplicate,
-            "a row with the same key and other content is stored; it was left as it is",
-        ),
-        Fate::Swallowed => refused(
-            Reason::DatabaseRejected,
-            "the database took the row and stored nothing, as a trigger that returns null does",
-        ),
-    }
-}
-
-fn refused(reason: Reason, detail: &str) -> Outcome {
-    Outcome::DeadLettered(Cause::from(Refusal { reason, field: None, detail: detail.to_owned() }))
-}
-
-/// What Postgres said, without its message: that may quote the record.
-fn rejection(error: &sqlx::Error) -> Cause {
-    let postgres = error.as_database_error().and_then(|error| error.try_downcast_ref::<PgDatabaseError>());
-    let constraint = postgres.and_then(PgDatabaseError::constraint).map(str::to_owned);
-    let sqlstate = postgres.map(|error| error.code().to_owned());
-    let names = [
-        Some(format!("the database refused the row with SQLSTATE {}", sqlstate.as_deref().unwrap_or("unknown"))),
-        constraint.as_ref().map(|name| format!("constraint {name}")),
-        postgres.and_then(PgDatabaseError::column).map(|name| format!("column {name}")),
-    ];
-    let detail = names.into_iter().flatten().collect::<Vec<_>>().join(", ");
-    Cause { reason: Reason::DatabaseRejected, field: None, detail, sqlstate, constraint }
 }
 
 fn letter<'a, E>((entry, outcome): (&&'a Entry<E>, &Outcome)) -> Option<DeadLetter<'a>> {
@@ -251,4 +190,42 @@ pub(crate) fn totals(outcomes: &[Outcome]) -> Totals {
         } += 1;
     }
     totals
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::engine::event::{Reason, Refusal};
+
+    fn check(before: u32, outcomes: &str, breaker: u32, expected: (u32, Option<usize>)) {
+        let cause = || Cause::from(Refusal { reason: Reason::NotJson, field: None, detail: String::new() });
+        let outcome = |letter: char| match letter {
+            's' => Outcome::Stored(1),
+            'd' => Outcome::Duplicate,
+            'i' => Outcome::Ignored,
+            _ => Outcome::DeadLettered(cause()),
+        };
+        let all: Vec<Outcome> = outcomes.chars().map(outcome).collect();
+        assert_eq!(letters_in_a_row(before, &all, NonZeroU32::new(breaker)), expected, "{before} {outcomes} {breaker}");
+    }
+
+    #[test]
+    fn good_rows_end_the_row_of_letters_and_duplicates_and_ignored_events_do_not() {
+        check(0, "", 3, (0, None));
+        check(2, "", 3, (2, None));
+        check(2, "s", 3, (0, None));
+        check(2, "di", 3, (2, None));
+        check(0, "xdxi", 3, (2, None));
+        check(0, "xxsx", 3, (1, None));
+    }
+
+    #[test]
+    fn the_breaker_trips_at_the_number_and_not_one_later() {
+        check(0, "xxx", 3, (3, Some(3)));
+        check(2, "x", 3, (3, Some(1)));
+        check(2, "dixsss", 3, (3, Some(3)));
+        check(0, "xxsxxxx", 3, (3, Some(6)));
+        check(7, "x", 3, (8, Some(1)));
+        check(90, "xxxx", 0, (94, None));
+    }
 }

@@ -23,9 +23,12 @@ use super::partition::{Belief, Generation, Row};
 use super::record::Partition;
 use super::run::EngineError;
 use super::source::log::{Log, Mirrored};
-use super::transaction::{self, Failure, Handled, Outcome, Way};
+use super::transaction::{self, Failure, Handled, Outcome, Rules, Way};
 use super::verdict::{Verdict, verdict};
 use crate::telemetry::LineBudget;
+
+/// So often an error that nobody has classified is met before a record is looked for that causes it.
+const UNCLASSIFIED_TRIES: u32 = 3;
 
 /// What the writers of a process share.
 pub(crate) struct Shared<E> {
@@ -34,8 +37,7 @@ pub(crate) struct Shared<E> {
     pub(crate) log: Log,
     pub(crate) start: StartPolicy,
     pub(crate) database: PgConnectOptions,
-    /// For one statement, or one connect.
-    pub(crate) limit: Duration,
+    pub(crate) rules: Rules,
     /// How long the database may refuse who we are or what we ask before that is final.
     pub(crate) startup_timeout: Duration,
     pub(crate) lines: Mutex<LineBudget>,
@@ -46,31 +48,48 @@ pub(crate) struct Writer<E> {
     shared: Arc<Shared<E>>,
     connection: Option<PgConnection>,
     backoff: Backoff,
-    refused_since: Option<Instant>,
+    trouble: Option<Trouble>,
+}
+
+/// A kind of work that fails, and since when. Success of another kind proves nothing: a row can often be read when none
+/// can be written.
+#[derive(Clone, Copy, Debug)]
+struct Trouble {
+    kind: Kind,
+    since: Instant,
+    /// Failures with an error that nobody has classified.
+    unclassified: u32,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Kind {
+    Claim,
+    Look,
+    Write,
 }
 
 impl<E: Event> Writer<E> {
     /// Not connected yet.
     pub(crate) fn new(shared: Arc<Shared<E>>, backoff: Backoff) -> Self {
-        Self { shared, connection: None, backoff, refused_since: None }
+        Self { shared, connection: None, backoff, trouble: None }
     }
 
     /// Until there is no more work, or the database is of no more use.
     pub(crate) async fn run(mut self) -> Result<(), EngineError> {
         loop {
-            let done = match self.shared.assignment.next_work().await {
-                Work::Claim(partition, generation) => self.claim(partition, generation).await,
-                Work::Look(beliefs) => self.look(beliefs).await,
-                Work::Write(work) => self.write(work).await,
+            let (kind, done) = match self.shared.assignment.next_work().await {
+                Work::Claim(partition, generation) => (Kind::Claim, self.claim(partition, generation).await),
+                Work::Look(beliefs) => (Kind::Look, self.look(beliefs).await),
+                Work::Write(work) => (Kind::Write, self.write(work).await),
                 Work::Stop => break,
             };
             match done {
-                Ok(()) => self.recovered(),
-                Err(error) => self.failed(error).await?,
+                Ok(()) => self.succeeded(kind),
+                Err(error) => self.failed(kind, error).await?,
             }
         }
         if let Some(connection) = self.connection.take()
-            && let Err(error) = within(self.shared.limit, connection.close()).await
+            && let Err(error) = within(self.shared.rules.limit, connection.close()).await
         {
             tracing::debug!(%error, "disconnect_failed");
         }
@@ -89,14 +108,14 @@ impl<E: Event> Writer<E> {
     async fn take_over(&mut self, partition: Partition) -> sqlx::Result<Option<Row>> {
         let shared = Arc::clone(&self.shared);
         let connection = self.connected().await?;
-        let row = within(shared.limit, shared.ledger.claim(connection, partition)).await?;
+        let row = within(shared.rules.limit, shared.ledger.claim(connection, partition)).await?;
         if row.is_some() {
             return Ok(row);
         }
         let Some(firsts) = self.first_positions().await else { return Ok(None) };
         let connection = self.connected().await?;
-        within(shared.limit, shared.ledger.create(connection, &firsts)).await?;
-        within(shared.limit, shared.ledger.claim(connection, partition)).await
+        within(shared.rules.limit, shared.ledger.create(connection, &firsts)).await?;
+        within(shared.rules.limit, shared.ledger.claim(connection, partition)).await
     }
 
     /// A question that Kafka did not answer is asked again, later; it never means "none".
@@ -130,7 +149,7 @@ impl<E: Event> Writer<E> {
         let shared = Arc::clone(&self.shared);
         let partitions: Vec<Partition> = beliefs.iter().map(|(partition, _)| *partition).collect();
         let connection = self.connected().await?;
-        let rows = within(shared.limit, shared.ledger.look(connection, &partitions)).await?;
+        let rows = within(shared.rules.limit, shared.ledger.look(connection, &partitions)).await?;
         for (partition, belief) in beliefs {
             let finding = shared.assignment.seen(partition, belief, rows.get(&partition).copied());
             self.lines().found(partition, finding);
@@ -139,13 +158,18 @@ impl<E: Event> Writer<E> {
     }
 
     /// Writes batches in one transaction; what can't be written the fast way is written again with care (rule 6).
-    async fn write(&mut self, work: Vec<Assigned<E>>) -> sqlx::Result<()> {
+    async fn write(&mut self, mut work: Vec<Assigned<E>>) -> sqlx::Result<()> {
         let lines = self.lines().received(&work);
         let began = Instant::now();
-        let mut way = if work.iter().any(|one| one.careful) { Way::Careful } else { Way::Fast };
+        let mut way = self.first_way(&work);
         let handled = loop {
             match self.transact(&work, way).await {
                 Err(Failure::NeedsCare) if way == Way::Fast => way = Way::Careful,
+                // The breaker lets only so many pass; what is cut off is read again, if ever.
+                Err(Failure::Cut(partition, entries)) => {
+                    let one = work.iter_mut().find(|one| one.batch.partition() == partition);
+                    one.into_iter().for_each(|one| one.batch.cut(entries));
+                }
                 Err(Failure::NeedsCare) => {
                     break Err(sqlx::Error::Protocol("a careful write asked for care".to_owned()));
                 }
@@ -173,20 +197,37 @@ impl<E: Event> Writer<E> {
     async fn transact(&mut self, work: &[Assigned<E>], way: Way) -> Result<Vec<Handled>, Failure> {
         let shared = Arc::clone(&self.shared);
         let connection = self.connected().await?;
-        transaction::write(connection, &shared.ledger, work, way, shared.limit).await
+        transaction::write(connection, &shared.ledger, work, way, &shared.rules).await
+    }
+
+    fn first_way(&self, work: &[Assigned<E>]) -> Way {
+        if self.trouble.is_some_and(|trouble| trouble.unclassified >= UNCLASSIFIED_TRIES) {
+            Way::Isolating
+        } else if work.iter().any(|one| one.careful) {
+            Way::Careful
+        } else {
+            Way::Fast
+        }
     }
 
     fn report(&self, one: &Assigned<E>, handled: &Handled, way: Way, lines: bool, began: Instant) {
         let (partition, step) = (one.batch.partition(), one.batch.step());
-        let Handled::Committed(outcomes) = handled else {
-            self.shared.assignment.written(partition, Written::Unsure);
-            self.lines().fenced(partition, step);
-            return;
+        let (outcomes, halted) = match handled {
+            Handled::Committed(outcomes) => (outcomes, false),
+            Handled::Halted(outcomes) => (outcomes, true),
+            Handled::Fenced => {
+                self.shared.assignment.written(partition, Written::Unsure);
+                self.lines().fenced(partition, step);
+                return;
+            }
         };
         let token = Committed::confirmed(partition, step.to());
-        let careful = way == Way::Careful && one.batch.entries().iter().zip(outcomes).any(needed_care);
-        self.shared.assignment.written(partition, Written::Committed { token, careful });
+        let careful = way != Way::Fast && one.batch.entries().iter().zip(outcomes).any(needed_care);
+        self.shared.assignment.written(partition, Written::Committed { token, careful, halted });
         self.lines().committed(&one.batch, outcomes, lines, began.elapsed());
+        if halted {
+            self.lines().too_many_dead_letters(partition, step);
+        }
     }
 
     fn lines(&self) -> Lines<'_> {
@@ -195,26 +236,29 @@ impl<E: Event> Writer<E> {
 
     async fn connected(&mut self) -> sqlx::Result<&mut PgConnection> {
         if self.connection.is_none() {
-            self.connection = Some(ledger::connect(&self.shared.database, self.shared.limit).await?);
+            self.connection = Some(ledger::connect(&self.shared.database, self.shared.rules.limit).await?);
         }
         self.connection.as_mut().ok_or_else(|| sqlx::Error::Protocol("not connected".to_owned()))
     }
 
-    fn recovered(&mut self) {
-        self.backoff.reset();
-        self.refused_since = None;
+    fn succeeded(&mut self, kind: Kind) {
+        if self.trouble.is_some_and(|trouble| trouble.kind == kind) {
+            self.trouble = None;
+            self.backoff.reset();
+        }
     }
 
     /// Waits before the next try, or ends what can't succeed.
-    async fn failed(&mut self, error: sqlx::Error) -> Result<(), EngineError> {
+    async fn failed(&mut self, kind: Kind, error: sqlx::Error) -> Result<(), EngineError> {
         self.connection = None;
-        match verdict(&error).without_a_record() {
+        let trouble = self.trouble.get_or_insert(Trouble { kind, since: Instant::now(), unclassified: 0 });
+        trouble.kind = kind;
+        let verdict = verdict(&error);
+        trouble.unclassified += u32::from(verdict == Verdict::Unknown);
+        match verdict.without_a_record() {
             Verdict::Corrupt => return Err(EngineError::Corrupt(error)),
-            Verdict::Operator => {
-                let since = *self.refused_since.get_or_insert_with(Instant::now);
-                if since.elapsed() >= self.shared.startup_timeout {
-                    return Err(EngineError::Database(error));
-                }
+            Verdict::Operator if trouble.since.elapsed() >= self.shared.startup_timeout => {
+                return Err(EngineError::Database(error));
             }
             _ => {}
         }

@@ -91,8 +91,13 @@ impl<E> Schedule<E> {
         let slot = self.slot(partition);
         slot.in_flight_bytes = 0;
         match how {
-            Written::Committed { token, careful } => {
-                slot.protocol.committed();
+            Written::Committed { token, careful, halted } => {
+                if halted {
+                    slot.protocol.committed_and_halted()
+                } else {
+                    slot.protocol.committed()
+                }
+                slot.follow();
                 slot.committed = Some(token);
                 slot.max_records = slot.max_records.saturating_mul(2).min(all);
                 slot.careful_batches = if careful { CAREFUL_BATCHES } else { slot.careful_batches.saturating_sub(1) };

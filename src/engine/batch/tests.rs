@@ -75,6 +75,14 @@ fn a_record_above_the_bound_is_a_batch_alone() {
 }
 
 #[test]
+fn a_batch_that_is_cut_ends_behind_its_last_record() {
+    let mut queue = queue([arrival(3, 1), arrival(5, 1), arrival(6, 1), Arrival::Reached(Position(9))]);
+    let mut batch = queue.take(Position(3), ALL).expect("a batch");
+    batch.cut(2);
+    check(Some(&batch), 3, 6, &[3, 5]);
+}
+
+#[test]
 fn another_generation_empties_the_queue_and_the_same_one_does_not() {
     let mut queue = queue([arrival(0, 1)]);
     queue.follow(Generation::default());

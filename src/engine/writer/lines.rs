@@ -81,6 +81,17 @@ impl Lines<'_> {
         tracing::warn!(topic = self.topic, partition = partition.0, position = step.from().0, "commit_fenced");
     }
 
+    /// The breaker has halted a partition.
+    pub(super) fn too_many_dead_letters(&self, partition: Partition, step: Step) {
+        tracing::error!(
+            topic = self.topic,
+            partition = partition.0,
+            position = step.to().0,
+            reason = "too_many_dead_letters",
+            "partition_halted"
+        );
+    }
+
     /// What a claim or a look led to.
     pub(super) fn found(&self, partition: Partition, finding: Finding) {
         let (topic, partition) = (self.topic, partition.0);

@@ -1,0 +1,136 @@
+//! Tries dead letters again that wait: one transaction for each, beside the partitions and never in their way.
+//!
+//! Any instance may try any letter of its group and topic; a letter is held by the transaction that tries it, so two never
+//! try the same. If the process dies in the middle, the letter is as it was.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use sqlx::{Connection as _, PgConnection};
+
+use super::backoff::Backoff;
+use super::dead_letter::{self, Cause, Due};
+use super::event::{Event, Parsed, Reason, Refusal};
+use super::ledger::{self, within};
+use super::run::EngineError;
+use super::transaction::{Outcome, rows};
+use super::verdict::{Verdict, verdict};
+use super::writer::Shared;
+
+/// How often the table is asked for letters that are due.
+const POLL: Duration = Duration::from_secs(1);
+
+/// See the module.
+pub(crate) struct Redrive<E> {
+    shared: Arc<Shared<E>>,
+    connection: Option<PgConnection>,
+    backoff: Backoff,
+}
+
+impl<E: Event> Redrive<E> {
+    /// Not connected yet.
+    pub(crate) fn new(shared: Arc<Shared<E>>, backoff: Backoff) -> Self {
+        Self { shared, connection: None, backoff }
+    }
+
+    /// Until the process stops. A database that is away, or refuses what we ask, is the writers' business: here it only
+    /// means to wait.
+    pub(crate) async fn run(mut self) -> Result<(), EngineError> {
+        while !self.shared.assignment.is_stopping() {
+            let wait = match self.try_one().await {
+                Ok(true) => Duration::ZERO,
+                Ok(false) => POLL,
+                Err(error) => {
+                    self.connection = None;
+                    tracing::debug!(%error, "redrive_postponed");
+                    POLL.max(self.backoff.wait())
+                }
+            };
+            tokio::select! {
+                () = tokio::time::sleep(wait) => {}
+                () = self.shared.assignment.until_stopping() => {}
+            }
+        }
+        Ok(())
+    }
+
+    /// Tries the letter that has been due for longest. False if there is none.
+    async fn try_one(&mut self) -> sqlx::Result<bool> {
+        let shared = Arc::clone(&self.shared);
+        let limit = shared.rules.limit;
+        if self.connection.is_none() {
+            self.connection = Some(ledger::connect(&shared.database, limit).await?);
+        }
+        let Some(connection) = self.connection.as_mut() else { return Ok(false) };
+        let mut transaction = within(limit, connection.begin()).await?;
+        let Some(due) = within(limit, dead_letter::take_due(&mut transaction, &shared.ledger)).await? else {
+            within(limit, transaction.rollback()).await?;
+            self.backoff.reset();
+            return Ok(false);
+        };
+        let outcome = store::<E>(&mut transaction, &due, limit).await?;
+        match &outcome {
+            Outcome::Stored(_) => {
+                let by = shared.ledger.owner();
+                within(limit, dead_letter::resolve(&mut transaction, &due, "stored", by)).await?;
+            }
+            Outcome::Duplicate | Outcome::Ignored => {
+                let by = shared.ledger.owner();
+                within(limit, dead_letter::resolve(&mut transaction, &due, "duplicate", by)).await?;
+            }
+            Outcome::DeadLettered(cause) => {
+                let wait = shared.rules.schedule.wait(cause, due.attempts.saturating_add(1));
+                within(limit, dead_letter::refuse(&mut transaction, &due, cause, wait)).await?;
+            }
+        }
+        within(limit, transaction.commit()).await?;
+        self.backoff.reset();
+        self.tell(&due, &outcome);
+        Ok(true)
+    }
+
+    fn tell(&self, due: &Due, outcome: &Outcome) {
+        let (topic, partition, offset) = (self.shared.ledger.topic(), due.record.partition.0, due.record.offset.0);
+        match outcome {
+            Outcome::DeadLettered(cause) => {
+                let reason = cause.reason.as_str();
+                tracing::info!(topic, partition, offset, dead_letter = %due.id, reason, "dead_letter_refused");
+            }
+            _ => tracing::info!(topic, partition, offset, dead_letter = %due.id, "dead_letter_resolved"),
+        }
+    }
+}
+
+/// Writes the letter's row, if it can be.
+async fn store<E: Event>(transaction: &mut PgConnection, due: &Due, limit: Duration) -> sqlx::Result<Outcome> {
+    let event = match E::parse(&due.record) {
+        Ok(Parsed::Event(event)) => event,
+        Ok(Parsed::Ignored { .. }) => {
+            let detail = "it is an event of another type now: discard it, or correct it again".to_owned();
+            return Ok(dead(Refusal { reason: Reason::InvalidValue, field: Some("event_type"), detail }));
+        }
+        Err(refusal) => return Ok(dead(refusal)),
+    };
+    within(limit, ledger::check_constraints_at_once(transaction)).await?;
+    let mut savepoint = within(limit, transaction.begin()).await?;
+    match within(limit, E::insert_each(&mut savepoint, &[&event])).await {
+        Ok(fates) => {
+            within(limit, savepoint.commit()).await?;
+            let fate = fates.into_iter().next();
+            fate.map(rows::outcome).ok_or_else(|| sqlx::Error::Protocol("insert_each told no fate".to_owned()))
+        }
+        Err(error) => match verdict(&error) {
+            Verdict::Record | Verdict::Unknown => {
+                within(limit, savepoint.rollback()).await?;
+                Ok(Outcome::DeadLettered(rows::rejection(&error)))
+            }
+            Verdict::TryAgain(_) | Verdict::TooSlow | Verdict::NewConnection | Verdict::Operator | Verdict::Corrupt => {
+                Err(error)
+            }
+        },
+    }
+}
+
+fn dead(refusal: Refusal) -> Outcome {
+    Outcome::DeadLettered(Cause::from(refusal))
+}

@@ -1,0 +1,149 @@
+//! The rows of a transaction: what Postgres makes of each event.
+
+use std::time::Duration;
+
+use sqlx::postgres::PgDatabaseError;
+use sqlx::{Connection as _, PgConnection};
+
+use super::{Failure, Outcome, Way, needs_care};
+use crate::engine::batch::Entry;
+use crate::engine::dead_letter::Cause;
+use crate::engine::event::{Event, Fate, Parsed, Reason, Refusal};
+use crate::engine::ledger::{self, within};
+use crate::engine::verdict::{Verdict, verdict};
+
+/// Writes the rows, in order of their key, so that two writers of the same keys wait for each other and never deadlock.
+pub(super) async fn store<E: Event>(
+    transaction: &mut PgConnection,
+    entries: &[&Entry<E>],
+    way: Way,
+    limit: Duration,
+) -> Result<Vec<Outcome>, Failure> {
+    let mut events: Vec<(usize, &E)> = Vec::with_capacity(entries.len());
+    let mut outcomes = Vec::with_capacity(entries.len());
+    for (index, entry) in entries.iter().enumerate() {
+        outcomes.push(match &entry.intake {
+            Ok(Parsed::Event(event)) => {
+                events.push((index, event));
+                Outcome::Ignored // until the database has answered, below
+            }
+            Ok(Parsed::Ignored { .. }) => Outcome::Ignored,
+            Err(refusal) => Outcome::DeadLettered(Cause::from(refusal.clone())),
+        });
+    }
+    events.sort_by(|(_, one), (_, other)| one.key().cmp(other.key()));
+    let (places, events): (Vec<usize>, Vec<&E>) = events.into_iter().unzip();
+    let written = match way {
+        _ if events.is_empty() => Vec::new(),
+        Way::Fast => fast(transaction, &events, limit).await?,
+        Way::Careful | Way::Isolating => careful(transaction, &events, way, limit).await?,
+    };
+    for (place, outcome) in places.into_iter().zip(written) {
+        if let Some(slot) = outcomes.get_mut(place) {
+            *slot = outcome;
+        }
+    }
+    Ok(outcomes)
+}
+
+async fn fast<E: Event>(
+    transaction: &mut PgConnection,
+    events: &[&E],
+    limit: Duration,
+) -> Result<Vec<Outcome>, Failure> {
+    match within(limit, E::insert_all(transaction, events)).await {
+        Ok(ids) if ids.len() == events.len() => Ok(ids.into_iter().map(Outcome::Stored).collect()),
+        Ok(_) => Err(Failure::NeedsCare),
+        Err(error) if needs_care(&error) => Err(Failure::NeedsCare),
+        Err(error) => Err(Failure::Database(error)),
+    }
+}
+
+/// Finds the events that Postgres refuses by trying halves, each under a savepoint: `O(k log n)` statements for `k` of
+/// `n`. The others are written.
+async fn careful<E: Event>(
+    transaction: &mut PgConnection,
+    events: &[&E],
+    way: Way,
+    limit: Duration,
+) -> Result<Vec<Outcome>, Failure> {
+    within(limit, ledger::check_constraints_at_once(transaction)).await?;
+    let mut outcomes = Vec::with_capacity(events.len());
+    let mut untried = vec![events];
+    while let Some(events) = untried.pop() {
+        let mut savepoint = within(limit, transaction.begin()).await?;
+        match within(limit, E::insert_each(&mut savepoint, events)).await {
+            Ok(fates) if fates.len() == events.len() => {
+                within(limit, savepoint.commit()).await?;
+                outcomes.extend(fates.into_iter().map(outcome));
+            }
+            Ok(fates) => {
+                let text = format!("insert_each told {} fates of {} events", fates.len(), events.len());
+                return Err(Failure::Database(sqlx::Error::Protocol(text)));
+            }
+            Err(error) if blames_a_record(&error, way) => {
+                within(limit, savepoint.rollback()).await?;
+                if events.len() == 1 {
+                    outcomes.push(Outcome::DeadLettered(rejection(&error)));
+                } else {
+                    let (first, second) = events.split_at(events.len() / 2);
+                    untried.extend([second, first]);
+                }
+            }
+            Err(error) => return Err(Failure::Database(error)),
+        }
+    }
+    if way == Way::Isolating && outcomes.len() > 1 && outcomes.iter().all(is_unclassified) {
+        let text = "every record is refused with an error that nobody has classified";
+        return Err(Failure::Database(sqlx::Error::Protocol(text.to_owned())));
+    }
+    Ok(outcomes)
+}
+
+fn blames_a_record(error: &sqlx::Error, way: Way) -> bool {
+    match verdict(error) {
+        Verdict::Record => true,
+        Verdict::Unknown => way == Way::Isolating,
+        Verdict::TryAgain(_) | Verdict::TooSlow | Verdict::NewConnection | Verdict::Operator | Verdict::Corrupt => {
+            false
+        }
+    }
+}
+
+fn is_unclassified(outcome: &Outcome) -> bool {
+    matches!(outcome, Outcome::DeadLettered(Cause { reason: Reason::Unclassified, .. }))
+}
+
+pub(crate) fn outcome(fate: Fate) -> Outcome {
+    match fate {
+        Fate::Stored(id) => Outcome::Stored(id),
+        Fate::Duplicate => Outcome::Duplicate,
+        Fate::Conflict => refused(
+            Reason::ConflictingDuplicate,
+            "a row with the same key and other content is stored; it was left as it is",
+        ),
+        Fate::Swallowed => refused(
+            Reason::DatabaseRejected,
+            "the database took the row and stored nothing, as a trigger that returns null does",
+        ),
+    }
+}
+
+fn refused(reason: Reason, detail: &str) -> Outcome {
+    Outcome::DeadLettered(Cause::from(Refusal { reason, field: None, detail: detail.to_owned() }))
+}
+
+/// What Postgres said, without its message: that may quote the record.
+pub(crate) fn rejection(error: &sqlx::Error) -> Cause {
+    let postgres = error.as_database_error().and_then(|error| error.try_downcast_ref::<PgDatabaseError>());
+    let reason = if verdict(error) == Verdict::Record { Reason::DatabaseRejected } else { Reason::Unclassified };
+    let constraint = postgres.and_then(PgDatabaseError::constraint).map(str::to_owned);
+    let sqlstate = postgres.map(|error| error.code().to_owned());
+    let names = [
+        Some(format!("the database refused the row with SQLSTATE {}", sqlstate.as_deref().unwrap_or("unknown"))),
+        constraint.as_ref().map(|name| format!("constraint {name}")),
+        postgres.and_then(PgDatabaseError::column).map(|name| format!("column {name}")),
+    ];
+    let detail = names.into_iter().flatten().collect::<Vec<_>>().join(", ");
+    Cause { reason, field: None, detail, sqlstate, constraint }
+}
