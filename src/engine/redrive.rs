@@ -91,12 +91,11 @@ impl<E: Event> Redrive<E> {
 
     fn tell(&self, due: &Due, outcome: &Outcome) {
         let (topic, partition, offset) = (self.shared.ledger.topic(), due.record.partition.0, due.record.offset.0);
-        match outcome {
-            Outcome::DeadLettered(cause) => {
-                let reason = cause.reason.as_str();
-                tracing::info!(topic, partition, offset, dead_letter = %due.id, reason, "dead_letter_refused");
-            }
-            _ => tracing::info!(topic, partition, offset, dead_letter = %due.id, "dead_letter_resolved"),
+        if let Outcome::DeadLettered(cause) = outcome {
+            let reason = cause.reason.as_str();
+            tracing::info!(topic, partition, offset, dead_letter = %due.id, reason, "dead_letter_refused");
+        } else {
+            tracing::info!(topic, partition, offset, dead_letter = %due.id, "dead_letter_resolved");
         }
     }
 }

@@ -167,8 +167,9 @@ impl<E: Event> Writer<E> {
                 Err(Failure::NeedsCare) if way == Way::Fast => way = Way::Careful,
                 // The breaker lets only so many pass; what is cut off is read again, if ever.
                 Err(Failure::Cut(partition, entries)) => {
-                    let one = work.iter_mut().find(|one| one.batch.partition() == partition);
-                    one.into_iter().for_each(|one| one.batch.cut(entries));
+                    for one in work.iter_mut().filter(|one| one.batch.partition() == partition) {
+                        one.batch.cut(entries);
+                    }
                 }
                 Err(Failure::NeedsCare) => {
                     break Err(sqlx::Error::Protocol("a careful write asked for care".to_owned()));

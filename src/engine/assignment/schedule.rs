@@ -93,9 +93,9 @@ impl<E> Schedule<E> {
         match how {
             Written::Committed { token, careful, halted } => {
                 if halted {
-                    slot.protocol.committed_and_halted()
+                    slot.protocol.committed_and_halted();
                 } else {
-                    slot.protocol.committed()
+                    slot.protocol.committed();
                 }
                 slot.follow();
                 slot.committed = Some(token);
