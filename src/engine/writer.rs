@@ -264,7 +264,7 @@ impl<E: Event> Writer<E> {
             _ => {}
         }
         let wait = self.backoff.wait();
-        tracing::warn!(%error, retry_in = %humantime::format_duration(wait), "database_unavailable");
+        tracing::warn!(%error, retry_in_ms = u64::try_from(wait.as_millis()).unwrap_or(u64::MAX), "database_unavailable");
         tokio::select! {
             () = tokio::time::sleep(wait) => {}
             () = self.shared.assignment.until_stopping() => {}

@@ -69,7 +69,7 @@ async fn careful<E: Event>(
 ) -> Result<Vec<Outcome>, Failure> {
     within(limit, ledger::check_constraints_at_once(transaction)).await?;
     let mut outcomes = Vec::with_capacity(events.len());
-    let mut untried = vec![events];
+    let (mut untried, mut unclassified) = (vec![events], None);
     while let Some(events) = untried.pop() {
         let mut savepoint = within(limit, transaction.begin()).await?;
         match within(limit, E::insert_each(&mut savepoint, events)).await {
@@ -85,6 +85,7 @@ async fn careful<E: Event>(
                 within(limit, savepoint.rollback()).await?;
                 if events.len() == 1 {
                     outcomes.push(Outcome::DeadLettered(rejection(&error)));
+                    unclassified = Some(error).filter(|error| verdict(error) == Verdict::Unknown).or(unclassified);
                 } else {
                     let (first, second) = events.split_at(events.len() / 2);
                     untried.extend([second, first]);
@@ -93,11 +94,11 @@ async fn careful<E: Event>(
             Err(error) => return Err(Failure::Database(error)),
         }
     }
-    if way == Way::Isolating && outcomes.len() > 1 && outcomes.iter().all(is_unclassified) {
-        let text = "every record is refused with an error that nobody has classified";
-        return Err(Failure::Database(sqlx::Error::Protocol(text.to_owned())));
+    match unclassified {
+        // It is not the records.
+        Some(error) if outcomes.len() > 1 && outcomes.iter().all(is_unclassified) => Err(Failure::Database(error)),
+        _ => Ok(outcomes),
     }
-    Ok(outcomes)
 }
 
 fn blames_a_record(error: &sqlx::Error, way: Way) -> bool {
