@@ -2,6 +2,8 @@
 
 mod failure;
 mod migrate;
+mod offsets;
+mod output;
 mod run;
 mod demo;
 
@@ -41,6 +43,9 @@ enum Command {
     /// Brings the database's schema up to date, takes it back, or shows where it is
     #[command(after_help = migrate::EXAMPLES, arg_required_else_help = true)]
     Migrate(migrate::MigrateArgs),
+    /// Shows where each partition stands, or lets a halted one go on
+    #[command(after_help = offsets::EXAMPLES, arg_required_else_help = true)]
+    Offsets(offsets::OffsetsArgs),
     /// Shows the main job with an embedded broker and a database of its own, killed hard in the middle
     #[command(after_help = demo::EXAMPLES)]
     Demo(demo::DemoArgs),
@@ -74,6 +79,7 @@ impl CommandLine {
             match &self.command {
                 Command::Run => run::run(&logging(settings()?)).await,
                 Command::Migrate(args) => migrate::run(args, &logging(settings()?)).await,
+                Command::Offsets(args) => offsets::run(args, &logging(settings()?)).await,
                 // It brings its own servers, and reads no settings.
                 Command::Demo(args) => demo::run(args).await,
             }
