@@ -75,7 +75,7 @@ impl CommandLine {
             .build()
             .map_err(|error| CommandError::Internal(format!("no threads for the work: {error}")))?;
         let settings = || Settings::from_raw(&self.settings, |file: &Path| fs::read_to_string(file));
-        runtime.block_on(async {
+        let done = runtime.block_on(async {
             match &self.command {
                 Command::Run => run::run(&logging(settings()?)).await,
                 Command::Migrate(args) => migrate::run(args, &logging(settings()?)).await,
@@ -83,7 +83,10 @@ impl CommandLine {
                 // It brings its own servers, and reads no settings.
                 Command::Demo(args) => demo::run(args).await,
             }
-        })
+        });
+        // A question to a frozen server may still be open: nobody waits for its answer.
+        runtime.shutdown_background();
+        done
     }
 }
 

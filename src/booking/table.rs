@@ -40,6 +40,7 @@ pub(super) async fn insert_all(connection: &mut PgConnection, bookings: &[&Booki
     )
     .fetch_one(connection)
     .await
+    .map_err(blame_the_sequence)
 }
 
 /// Inserts what is not there, and tells the fate of each of `bookings`, in their order.
@@ -55,6 +56,18 @@ pub(super) async fn insert_each(connection: &mut PgConnection, bookings: &[&Book
         bookings.iter().zip(&fates).filter(|(_, fate)| fate.is_none()).map(|(booking, _)| *booking).collect();
     let mut compared = compare(connection, &met).await?.into_iter();
     Ok(fates.into_iter().filter_map(|fate| fate.or_else(|| compared.next())).collect())
+}
+
+/// No record is to blame for an id that the table made up: rows were copied in with ids of their own, and the sequence
+/// is behind them.
+fn blame_the_sequence(error: sqlx::Error) -> sqlx::Error {
+    let constraint = error.as_database_error().and_then(|error| error.constraint());
+    if constraint != Some("booking_history_pkey") {
+        return error;
+    }
+    let advice = "the next id of booking_history is taken; set its sequence behind the highest id, by \
+        select setval(pg_get_serial_sequence('booking_history', 'id'), max(id)) from booking_history";
+    sqlx::Error::Configuration(advice.into())
 }
 
 /// The ids of the rows that are new, by key.
@@ -82,7 +95,8 @@ async fn insert_missing(connection: &mut PgConnection, bookings: &[&Booking]) ->
         &columns.created_at,
     )
     .fetch_all(connection)
-    .await?;
+    .await
+    .map_err(blame_the_sequence)?;
     Ok(rows.into_iter().map(|row| (row.booking_id, row.id)).collect())
 }
 

@@ -101,7 +101,6 @@ pub(super) async fn run(args: &OffsetsArgs, settings: &Settings) -> Result<(), C
 
 async fn extents(settings: &Settings) -> Result<Vec<Extent>, CommandError> {
     let log = Log::new(&consumer_properties(settings).into_iter().collect(), &settings.kafka_topic);
-    let log = log.map_err(|error| CommandError::Unavailable(error.to_string()))?;
     let asked = tokio::task::spawn_blocking(move || log.extents()).await;
     match asked {
         Ok(Ok(extents)) => Ok(extents),
@@ -113,6 +112,7 @@ async fn extents(settings: &Settings) -> Result<Vec<Extent>, CommandError> {
     }
 }
 
+#[expect(clippy::struct_field_names, reason = "the names of the columns")]
 struct Row {
     topic: String,
     partition: i32,

@@ -22,7 +22,7 @@ pub(super) fn print<T: Serialize>(output: Output, lines: &[T], none: &str) -> Re
     let failed = |error: &dyn std::fmt::Display| CommandError::Internal(format!("can't print: {error}"));
     let lines: Vec<Value> = lines.iter().map(serde_json::to_value).collect::<Result<_, _>>().map_err(|e| failed(&e))?;
     let text = match output {
-        Output::Json => lines.iter().map(|line| format!("{line}\n")).collect(),
+        Output::Json => lines.iter().flat_map(|line| [line.to_string(), "\n".to_owned()]).collect(),
         Output::Table => table(&lines),
     };
     let written = io::stdout().write_all(text.as_bytes()).and_then(|()| io::stdout().flush());

@@ -194,7 +194,18 @@ impl<E> Assignment<E> {
         }
     }
 
-    /// The claim's answer; `None` if it could not be had.
+    /// Whether the claim is still wanted.
+    #[must_use]
+    pub(crate) fn is_claiming(&self, partition: Partition, generation: Generation) -> bool {
+        self.lock().slot(partition).is_claiming(generation)
+    }
+
+    /// The database could not be asked.
+    pub(crate) fn claim_failed(&self, partition: Partition, generation: Generation) {
+        self.change(|schedule| schedule.claim_failed(partition, generation));
+    }
+
+    /// The claim's answer; `None` if there is no row, and none can be made yet.
     pub(crate) fn claimed(&self, partition: Partition, generation: Generation, row: Option<Row>) -> Finding {
         self.change(|schedule| schedule.claimed(partition, generation, row))
     }

@@ -122,7 +122,8 @@ pub struct Place<'a> {
 /// A kind of event that is kept exactly once.
 ///
 /// The two ways of writing run inside a transaction of the engine: they must not begin, commit or roll back, and
-/// whatever a record causes must be written through the connection that they are given.
+/// whatever a record causes must be written through the connection that they are given. An error of Postgres is judged by
+/// its SQLSTATE; where that would blame a record for what is wrong with the table, answer `sqlx::Error::Configuration`.
 pub trait Event: Debug + Sized + Send + Sync + 'static {
     /// Reads a record. Pure: the same bytes always give the same answer.
     ///

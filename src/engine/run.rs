@@ -92,7 +92,7 @@ pub async fn run<E: Event>(options: Options, shutdown: impl Future<Output = ()>)
     let limits = Limits { records: options.batch_max_records, bytes: options.batch_max_bytes };
     let assignment = Arc::new(Assignment::new(limits, session_timeout(&options.properties)));
     let mut reader = Reader::start::<E>(&options, &assignment)?;
-    let mut writers = writers::<E>(&options, &assignment)?;
+    let mut writers = writers::<E>(&options, &assignment);
 
     let outcome = tokio::select! {
         () = shutdown => Ok(()),
@@ -153,14 +153,11 @@ impl Reader {
     }
 }
 
-fn writers<E: Event>(
-    options: &Options,
-    assignment: &Arc<Assignment<E>>,
-) -> Result<JoinSet<Result<(), EngineError>>, EngineError> {
+fn writers<E: Event>(options: &Options, assignment: &Arc<Assignment<E>>) -> JoinSet<Result<(), EngineError>> {
     let shared = Arc::new(Shared {
         assignment: Arc::clone(assignment),
         ledger: Ledger::new(options.group_id.clone(), options.topic.clone(), owner()),
-        log: Log::new(&options.properties, &options.topic)?,
+        log: Log::new(&options.properties, &options.topic),
         start: options.start,
         database: options.database.clone(),
         rules: Rules { limit: options.database_timeout, breaker: options.breaker, schedule: options.dead_letters },
@@ -171,7 +168,7 @@ fn writers<E: Event>(
     let mut tasks: JoinSet<_> =
         (0..options.writers).map(|_| Writer::new(Arc::clone(&shared), backoff()).run()).collect();
     tasks.spawn(Redrive::new(shared, backoff()).run());
-    Ok(tasks)
+    tasks
 }
 
 fn reading_ended(ended: Result<Result<(), SourceError>, oneshot::error::RecvError>) -> EngineError {

@@ -100,7 +100,7 @@ pub(crate) async fn write<E: Event>(
     within(limit, dead_letter::insert(&mut transaction, ledger, &letters, &rules.schedule)).await?;
     within(limit, ledger.advance(&mut transaction, &advances)).await?;
     match within(limit, transaction.commit()).await {
-        // A deferred constraint speaks at the commit. The answer arrived, so it is rolled back for sure.
+        // A deferred constraint speaks at the commit. Should it be committed all the same, the next fence tells.
         Err(error) if way == Way::Fast && needs_care(&error) => return Err(Failure::NeedsCare),
         answer => answer?,
     }

@@ -81,6 +81,8 @@ pub fn verdict(error: &sqlx::Error) -> Verdict {
             }
             None => Verdict::Unknown,
         },
+        // Our own limit, and that of the network: less at once may pass.
+        sqlx::Error::Io(error) if error.kind() == io::ErrorKind::TimedOut => Verdict::TooSlow,
         sqlx::Error::Io(_) => Verdict::TryAgain(Cause::Connection),
         // A handshake that broke off is the network's; a certificate that isn't trusted is somebody's decision.
         sqlx::Error::Tls(cause) if is_caused_by_io(cause.as_ref()) => Verdict::TryAgain(Cause::Connection),
@@ -112,6 +114,8 @@ fn verdict_on(state: SqlState, routine: Option<&str>) -> Verdict {
         ("0A", _) if routine == Some("RevalidateCachedQuery") => Verdict::NewConnection,
         (_, "26000" | "42P05") => Verdict::NewConnection,
 
+        // A sequence at its end gives no record an id.
+        (_, "2200H") => Verdict::Operator,
         ("22" | "23", _) | (_, "54000" | "54001" | "P0001") => Verdict::Record,
 
         ("08", _) => Verdict::TryAgain(Cause::Connection),

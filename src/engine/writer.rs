@@ -98,16 +98,27 @@ impl<E: Event> Writer<E> {
 
     /// Takes a row over, and makes it first if it is missing (rule 2).
     async fn claim(&mut self, partition: Partition, generation: Generation) -> sqlx::Result<()> {
-        let row = self.take_over(partition).await;
-        let claimed = row.as_ref().ok().copied().flatten();
-        let finding = self.shared.assignment.claimed(partition, generation, claimed);
-        self.lines().found(partition, finding);
-        row.map(drop)
+        match self.take_over(partition, generation).await {
+            Ok(row) => {
+                let finding = self.shared.assignment.claimed(partition, generation, row);
+                self.lines().found(partition, finding);
+                Ok(())
+            }
+            Err(error) => {
+                self.shared.assignment.claim_failed(partition, generation);
+                Err(error)
+            }
+        }
     }
 
-    async fn take_over(&mut self, partition: Partition) -> sqlx::Result<Option<Row>> {
+    /// Asks before each update whether the claim is still wanted: a late one would fence the rightful owner.
+    async fn take_over(&mut self, partition: Partition, generation: Generation) -> sqlx::Result<Option<Row>> {
         let shared = Arc::clone(&self.shared);
+        let wanted = || shared.assignment.is_claiming(partition, generation);
         let connection = self.connected().await?;
+        if !wanted() {
+            return Ok(None);
+        }
         let row = within(shared.rules.limit, shared.ledger.claim(connection, partition)).await?;
         if row.is_some() {
             return Ok(row);
@@ -115,6 +126,9 @@ impl<E: Event> Writer<E> {
         let Some(firsts) = self.first_positions().await else { return Ok(None) };
         let connection = self.connected().await?;
         within(shared.rules.limit, shared.ledger.create(connection, &firsts)).await?;
+        if !wanted() {
+            return Ok(None);
+        }
         within(shared.rules.limit, shared.ledger.claim(connection, partition)).await
     }
 

@@ -75,6 +75,13 @@ impl<E> Schedule<E> {
         finding
     }
 
+    /// The database could not be asked: the writer that tried waits, and the partition needs no wait of its own.
+    pub(super) fn claim_failed(&mut self, partition: Partition, generation: Generation) {
+        let slot = self.slot(partition);
+        slot.protocol.claimed(generation, None);
+        slot.follow();
+    }
+
     pub(super) fn seen(&mut self, partition: Partition, belief: Belief, row: Option<Row>) -> Finding {
         let longest_wait = self.longest_wait;
         let slot = self.slot(partition);
@@ -223,6 +230,10 @@ impl<E> Slot<E> {
 
     pub(super) fn commit_in_flight(&self) -> bool {
         self.protocol.commit_in_flight()
+    }
+
+    pub(super) fn is_claiming(&self, generation: Generation) -> bool {
+        self.protocol.state() == State::Claiming && self.protocol.generation() == generation
     }
 
     pub(super) fn started(&mut self, generation: Generation) -> bool {

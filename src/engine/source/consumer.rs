@@ -20,10 +20,16 @@ use crate::engine::record::{Partition, Position, Record};
 const POLL: Duration = Duration::from_millis(20);
 /// So many records are reported at once, at most.
 const CHUNK: usize = 512;
+/// So many bytes are reported at once, at most and one record.
+const CHUNK_BYTES: usize = 1 << 20;
 /// How often idle partitions are asked for the position past markers and aborted data.
 const REACH_INTERVAL: Duration = Duration::from_millis(100);
+/// How long the question for the bounds of one log may hold up the thread.
+const WATERMARKS: Duration = Duration::from_secs(1);
 /// How often committed positions are told to Kafka.
 const MIRROR_INTERVAL: Duration = Duration::from_secs(3);
+/// How often all of them are told again.
+const MIRROR_AGAIN_INTERVAL: Duration = Duration::from_mins(1);
 /// Nothing assigned for so long is worth a warning.
 const UNASSIGNED_WARNING: Duration = Duration::from_secs(30);
 
@@ -34,8 +40,10 @@ pub(crate) struct Source<E: Event> {
     paused: bool,
     reach_at: Instant,
     mirror_at: Instant,
+    mirror_again_at: Instant,
     unassigned_since: Instant,
-    refused_since: Option<Instant>,
+    /// The first and the last refusal of a series.
+    refused: Option<(Instant, Instant)>,
     complaints: Complaints,
 }
 
@@ -55,14 +63,24 @@ impl<E: Event> Source<E> {
             paused: false,
             reach_at: now,
             mirror_at: now,
+            mirror_again_at: now,
             unassigned_since: now,
-            refused_since: None,
+            refused: None,
             complaints: Complaints::default(),
         })
     }
 
     /// Until the assignment stops, or Kafka is of no more use.
     pub(crate) fn run(&mut self) -> Result<(), SourceError> {
+        let ended = self.read_until_stopped();
+        if ended.is_ok() {
+            self.reach();
+        }
+        self.assignment().reading_ended();
+        ended
+    }
+
+    fn read_until_stopped(&mut self) -> Result<(), SourceError> {
         while !self.assignment().is_stopping() {
             self.follow();
             self.regulate();
@@ -70,8 +88,6 @@ impl<E: Event> Source<E> {
             self.mirror();
             self.watch();
         }
-        self.reach();
-        self.assignment().reading_ended();
         Ok(())
     }
 
@@ -94,9 +110,7 @@ impl<E: Event> Source<E> {
         let mut readers = context.readers();
         let stale: Vec<Partition> = readers.iter().filter(|(p, reader)| !keeps(p, reader)).map(|(p, _)| *p).collect();
         if !stale.is_empty() {
-            if let Err(error) = self.consumer.incremental_unassign(&context.list(stale.iter().copied())) {
-                tracing::warn!(%error, "unassign_failed");
-            }
+            context.unassign(&self.consumer, &stale);
             readers.retain(|partition, _| !stale.contains(partition));
         }
         for (partition, generation, at) in wanted {
@@ -159,10 +173,14 @@ impl<E: Event> Source<E> {
     /// Takes what has arrived, up to a chunk, and reports it.
     fn read(&mut self) -> Result<(), SourceError> {
         let mut arrivals = Vec::new();
-        let mut wait = POLL;
-        while arrivals.len() < CHUNK {
+        let (mut wait, mut bytes) = (POLL, 0);
+        while arrivals.len() < CHUNK && bytes < CHUNK_BYTES {
             match self.consumer.poll(wait) {
-                Some(Ok(message)) => arrivals.extend(self.arrival(raw::record(&message))),
+                Some(Ok(message)) => {
+                    let record = raw::record(&message);
+                    bytes += record.size();
+                    arrivals.extend(self.arrival(record));
+                }
                 Some(Err(error)) => {
                     // What came before the error is good; what it means for the rest is decided first.
                     self.report(std::mem::take(&mut arrivals));
@@ -219,9 +237,14 @@ impl<E: Event> Source<E> {
     }
 
     fn mirror(&mut self) {
-        if self.mirror_at <= Instant::now() {
-            self.mirror_at = Instant::now() + MIRROR_INTERVAL;
-            self.consumer.context().mirror(&self.consumer, self.assignment().take_committed());
+        let (now, context) = (Instant::now(), self.consumer.context());
+        if self.mirror_at <= now {
+            self.mirror_at = now + MIRROR_INTERVAL;
+            context.mirror(&self.consumer, self.assignment().take_committed());
+        }
+        if self.mirror_again_at <= now {
+            self.mirror_again_at = now + MIRROR_AGAIN_INTERVAL;
+            context.mirror_again(&self.consumer);
         }
     }
 
@@ -229,7 +252,7 @@ impl<E: Event> Source<E> {
     fn watch(&mut self) {
         if !self.assignment().is_empty() {
             self.unassigned_since = Instant::now();
-            self.refused_since = None;
+            self.refused = None;
         } else if self.unassigned_since.elapsed() > UNASSIGNED_WARNING {
             self.unassigned_since = Instant::now();
             tracing::warn!(
@@ -251,20 +274,15 @@ impl<E: Event> Source<E> {
             ),
             Fault::Refused => {
                 self.complaints.complain("kafka_refused", &text);
-                let since = *self.refused_since.get_or_insert_with(Instant::now);
-                if since.elapsed() > self.options.startup_timeout && self.assignment().is_empty() {
+                if self.refused_for_long() && self.assignment().is_empty() {
                     return Err(SourceError::Fatal(text));
                 }
             }
             Fault::OutOfRange => {
-                // The error does not say whose position it is; that partition has none from here on. One that has just
-                // started has none either, and loses nothing by starting again.
+                // The error does not say whose position it is, and that partition is read no more.
                 self.complaints
                     .complain("position_out_of_range: the log no longer has it, or not yet; trying again", &text);
-                let list = self.consumer.context().list(self.reading());
-                raw::positions(&self.consumer, &list);
-                let nowhere = list.elements().into_iter().filter(|element| element.offset() == KafkaOffset::Invalid);
-                self.assignment().restart(nowhere.map(|element| Partition(element.partition())));
+                self.assignment().restart(self.out_of_range());
             }
             Fault::Distrust => {
                 self.complaints.complain("kafka_distrusted: reading starts again where the ledger says", &text);
@@ -276,6 +294,25 @@ impl<E: Event> Source<E> {
             }
         }
         Ok(())
+    }
+
+    /// Whether refusals have come for longer than the start-up timeout, without a pause of half of it.
+    fn refused_for_long(&mut self) -> bool {
+        let (now, patience) = (Instant::now(), self.options.startup_timeout);
+        let goes_on = |(_, last): &(Instant, Instant)| now.duration_since(*last) <= patience / 2;
+        let (since, _) = self.refused.filter(goes_on).unwrap_or((now, now));
+        self.refused = Some((since, now));
+        now.duration_since(since) >= patience
+    }
+
+    /// The partitions whose position is outside of their log, or of which nobody knows.
+    fn out_of_range(&self) -> Vec<Partition> {
+        let readers = self.consumer.context().readers().clone();
+        let outside = |(partition, reader): &(&Partition, &Reader)| {
+            let log = self.consumer.fetch_watermarks(&self.options.topic, partition.0, WATERMARKS);
+            log.map_or(true, |(start, end)| !(start..=end).contains(&reader.reached.0))
+        };
+        readers.iter().filter(outside).map(|(partition, _)| *partition).collect()
     }
 
     fn reading(&self) -> Vec<Partition> {

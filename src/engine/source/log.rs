@@ -6,11 +6,11 @@ use std::time::Duration;
 
 use rdkafka::TopicPartitionList;
 use rdkafka::consumer::{BaseConsumer, Consumer as _, DefaultConsumerContext};
-use rdkafka::error::KafkaResult;
+use rdkafka::error::{KafkaError, KafkaResult};
 use rdkafka::metadata::MetadataTopic;
 use rdkafka::topic_partition_list::{Offset as KafkaOffset, TopicPartitionListElem};
 
-use super::{SourceError, configuration, raw, refused};
+use super::{configuration, raw};
 use crate::engine::mirror::METADATA;
 use crate::engine::record::{Partition, Position};
 
@@ -39,34 +39,38 @@ pub(crate) enum Mirrored {
     Own,
 }
 
-/// A topic's log, as the brokers describe it.
+/// A topic's log, as the brokers describe it. Each question has a client of its own, made with the consumer's
+/// properties: one that is kept and never polled would collect events for ever.
 pub(crate) struct Log {
-    client: BaseConsumer<DefaultConsumerContext>,
+    properties: BTreeMap<String, String>,
     topic: String,
 }
 
 impl Log {
-    /// A client with the consumer's own properties; connects when it is first asked.
-    pub(crate) fn new(properties: &BTreeMap<String, String>, topic: &str) -> Result<Self, SourceError> {
-        let mut config = configuration(properties);
-        config.remove("group.instance.id"); // it is no member
-        let client = config.create().map_err(|error| refused(&error))?;
-        Ok(Self { client, topic: topic.to_owned() })
+    pub(crate) fn new(properties: &BTreeMap<String, String>, topic: &str) -> Self {
+        let mut properties = properties.clone();
+        properties.remove("group.instance.id"); // it is no member
+        properties.remove("statistics.interval.ms");
+        Self { properties, topic: topic.to_owned() }
     }
 
     /// Asks for all partitions of the topic. Blocks. A question that was not answered is an error, never "none".
     pub(crate) fn extents(&self) -> KafkaResult<Vec<Extent>> {
-        let metadata = self.client.fetch_metadata(Some(&self.topic), PATIENCE)?;
+        let client: BaseConsumer<DefaultConsumerContext> = configuration(&self.properties).create()?;
+        let metadata = client.fetch_metadata(Some(&self.topic), PATIENCE)?;
+        if let Some(error) = metadata.topics().iter().find_map(MetadataTopic::error) {
+            return Err(KafkaError::MetadataFetch(error.into()));
+        }
         let partitions = metadata.topics().iter().flat_map(MetadataTopic::partitions);
         let mut list = TopicPartitionList::new();
         for partition in partitions {
             list.add_partition(&self.topic, partition.id());
         }
-        let committed = self.client.committed_offsets(list, PATIENCE)?;
+        let committed = client.committed_offsets(list, PATIENCE)?;
         let metadata = raw::metadata(&committed);
         let extent = |(element, metadata): (TopicPartitionListElem<'_>, Vec<u8>)| {
             element.error()?;
-            let (start, end) = self.client.fetch_watermarks(&self.topic, element.partition(), PATIENCE)?;
+            let (start, end) = client.fetch_watermarks(&self.topic, element.partition(), PATIENCE)?;
             let committed = match element.offset() {
                 KafkaOffset::Offset(_) if metadata == METADATA.as_bytes() => Some(Mirrored::Own),
                 KafkaOffset::Offset(position) => Some(Mirrored::Foreign(Position(position))),

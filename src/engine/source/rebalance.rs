@@ -33,13 +33,14 @@ pub(super) struct Context<E> {
     pub(super) assignment: Arc<Assignment<E>>,
     pub(super) topic: String,
     readers: Mutex<BTreeMap<Partition, Reader>>,
+    mirrored: Mutex<BTreeMap<Partition, Position>>,
     /// How long a revocation waits for a commit in flight.
     patience: Duration,
 }
 
 impl<E> Context<E> {
     pub(super) fn new(assignment: Arc<Assignment<E>>, topic: String, patience: Duration) -> Self {
-        Self { assignment, topic, readers: Mutex::default(), patience }
+        Self { assignment, topic, readers: Mutex::default(), mirrored: Mutex::default(), patience }
     }
 
     /// The partitions that are being read.
@@ -55,14 +56,49 @@ impl<E> Context<E> {
         list
     }
 
-    /// Tells Kafka the positions that were committed. Asynchronous always: a synchronous commit blocks the thread for as
-    /// long as the broker is away. A position that does not arrive is told again with the next.
+    /// Ends the reading of partitions. The client takes a list as a whole or not at all; one that it would not have is
+    /// no reason to go on reading the others.
+    pub(super) fn unassign(&self, consumer: &BaseConsumer<Self>, partitions: &[Partition])
+    where
+        E: Send + Sync + 'static,
+    {
+        let Err(error) = consumer.incremental_unassign(&self.list(partitions.iter().copied())) else { return };
+        tracing::warn!(%error, "unassign_failed");
+        for partition in partitions {
+            if let Err(error) = consumer.incremental_unassign(&self.list([*partition])) {
+                tracing::warn!(partition = partition.0, %error, "unassign_failed");
+            }
+        }
+    }
+
+    /// Tells Kafka the positions that were committed.
     pub(super) fn mirror(&self, consumer: &BaseConsumer<Self>, committed: Vec<Committed>)
     where
         E: Send + Sync + 'static,
     {
+        let new: BTreeMap<Partition, Position> = committed.into_iter().map(Committed::into_parts).collect();
+        self.tell(consumer, &new);
+        self.mirrored.lock().unwrap_or_else(PoisonError::into_inner).extend(new);
+    }
+
+    /// Tells Kafka again where the partitions that are read have got: what it was told may never have arrived.
+    pub(super) fn mirror_again(&self, consumer: &BaseConsumer<Self>)
+    where
+        E: Send + Sync + 'static,
+    {
+        let mut mirrored = self.mirrored.lock().unwrap_or_else(PoisonError::into_inner);
+        let readers = self.readers();
+        mirrored.retain(|partition, _| readers.contains_key(partition));
+        self.tell(consumer, &mirrored);
+    }
+
+    /// Asynchronous always: a synchronous commit blocks the thread for as long as the broker is away.
+    fn tell(&self, consumer: &BaseConsumer<Self>, positions: &BTreeMap<Partition, Position>)
+    where
+        E: Send + Sync + 'static,
+    {
         let mut list = TopicPartitionList::new();
-        for (partition, position) in committed.into_iter().map(Committed::into_parts) {
+        for (partition, position) in positions {
             let mut element = list.add_partition(&self.topic, partition.0);
             if element.set_offset(KafkaOffset::Offset(position.0)).is_ok() {
                 element.set_metadata(METADATA);
@@ -88,9 +124,7 @@ impl<E> Context<E> {
         let mut readers = self.readers();
         let reading: Vec<Partition> = partitions.iter().copied().filter(|p| readers.remove(p).is_some()).collect();
         drop(readers);
-        if let Err(error) = consumer.incremental_unassign(&self.list(reading)) {
-            tracing::warn!(%error, "unassign_failed");
-        }
+        self.unassign(consumer, &reading);
         for partition in partitions {
             tracing::info!(topic = self.topic, partition = partition.0, lost, "partition_revoked");
         }
