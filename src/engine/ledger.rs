@@ -3,12 +3,13 @@
 //! Whatever moves or halts a partition names the epoch that it was claimed under and the position that it was read at;
 //! a row that says otherwise is not touched. That is the fence, and there is no other.
 
+mod connection;
+
 use std::collections::BTreeMap;
-use std::time::Duration;
 
-use sqlx::postgres::PgConnectOptions;
-use sqlx::{ConnectOptions, Connection, PgConnection};
+use sqlx::{Connection, PgConnection};
 
+pub use self::connection::{connect, within};
 use super::partition::Row;
 use super::record::{Digest, Epoch, Offset, Partition, Position, Step};
 
@@ -79,41 +80,6 @@ pub struct Firsts {
     pub of_a_new_topic: Vec<First>,
     /// If some have: a partition seen later starts at its beginning, because it holds records from before it was seen.
     pub of_a_known_topic: Vec<First>,
-}
-
-/// Opens a connection whose every statement, lock wait and idle transaction ends within `limit`, so that the row lock
-/// of a frozen or cut-off owner ends too.
-///
-/// # Errors
-/// Whatever the server or the network answered.
-pub async fn connect(options: &PgConnectOptions, limit: Duration) -> sqlx::Result<PgConnection> {
-    let options = options.clone().disable_statement_logging();
-    let mut connection = within(limit, options.connect()).await?;
-    let millis = limit.as_millis().to_string();
-    within(
-        limit,
-        sqlx::query!(
-            "select set_config(name, value, false) from unnest($1::text[], $2::text[]) as setting (name, value)",
-            &["statement_timeout", "lock_timeout", "idle_in_transaction_session_timeout"].map(str::to_owned),
-            &[(); 3].map(|()| millis.clone())
-        )
-        .fetch_all(&mut connection),
-    )
-    .await?;
-    Ok(connection)
-}
-
-/// Gives up on a database that does not answer. The server's own limits are the same, so the extra second lets its
-/// answer arrive first. Whoever gets the time-out must drop the connection.
-///
-/// # Errors
-/// The time-out, as an I/O error, or whatever `work` failed with.
-pub async fn within<T>(limit: Duration, work: impl Future<Output = sqlx::Result<T>>) -> sqlx::Result<T> {
-    let answer = tokio::time::timeout(limit.saturating_add(Duration::from_secs(1)), work).await;
-    answer.unwrap_or_else(|_| {
-        let text = format!("no answer from the database within {}", humantime::format_duration(limit));
-        Err(sqlx::Error::Io(std::io::Error::new(std::io::ErrorKind::TimedOut, text)))
-    })
 }
 
 /// Makes deferred constraints speak at the statement that breaks them, for the rest of the transaction.

@@ -7,6 +7,7 @@ pub(crate) mod raw;
 pub(crate) mod log;
 mod rebalance;
 mod faults;
+mod trouble;
 pub(crate) mod consumer;
 
 use std::collections::BTreeMap;

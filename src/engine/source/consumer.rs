@@ -4,10 +4,9 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use rdkafka::consumer::{BaseConsumer, Consumer as _};
-use rdkafka::error::KafkaError;
 use rdkafka::topic_partition_list::Offset as KafkaOffset;
 
-use super::faults::{Complaints, Fault, fault};
+use super::faults::Complaints;
 use super::rebalance::{Context, Reader};
 use super::{SourceError, SourceOptions, configuration, raw, refused};
 use crate::engine::assignment::Assignment;
@@ -24,27 +23,23 @@ const CHUNK: usize = 512;
 const CHUNK_BYTES: usize = 1 << 20;
 /// How often idle partitions are asked for the position past markers and aborted data.
 const REACH_INTERVAL: Duration = Duration::from_millis(100);
-/// How long the question for the bounds of one log may hold up the thread.
-const WATERMARKS: Duration = Duration::from_secs(1);
 /// How often committed positions are told to Kafka.
 const MIRROR_INTERVAL: Duration = Duration::from_secs(3);
 /// How often all of them are told again.
 const MIRROR_AGAIN_INTERVAL: Duration = Duration::from_mins(1);
-/// Nothing assigned for so long is worth a warning.
-const UNASSIGNED_WARNING: Duration = Duration::from_secs(30);
 
 /// Reads the topic for one process.
 pub(crate) struct Source<E: Event> {
-    consumer: BaseConsumer<Context<E>>,
-    options: SourceOptions,
-    paused: bool,
-    reach_at: Instant,
-    mirror_at: Instant,
-    mirror_again_at: Instant,
-    unassigned_since: Instant,
+    pub(super) consumer: BaseConsumer<Context<E>>,
+    pub(super) options: SourceOptions,
+    pub(super) paused: bool,
+    pub(super) reach_at: Instant,
+    pub(super) mirror_at: Instant,
+    pub(super) mirror_again_at: Instant,
+    pub(super) unassigned_since: Instant,
     /// The first and the last refusal of a series.
-    refused: Option<(Instant, Instant)>,
-    complaints: Complaints,
+    pub(super) refused: Option<(Instant, Instant)>,
+    pub(super) complaints: Complaints,
 }
 
 impl<E: Event> Source<E> {
@@ -248,78 +243,11 @@ impl<E: Event> Source<E> {
         }
     }
 
-    /// Says so when Kafka gives us nothing for long: an older broker does not even answer a newer group protocol.
-    fn watch(&mut self) {
-        if !self.assignment().is_empty() {
-            self.unassigned_since = Instant::now();
-            self.refused = None;
-        } else if self.unassigned_since.elapsed() > UNASSIGNED_WARNING {
-            self.unassigned_since = Instant::now();
-            tracing::warn!(
-                topic = self.options.topic,
-                "no_partition_assigned: kafka has given this instance nothing for 30 s; it may not be reachable, the topic \
-                 may not exist, there may be more instances than partitions, or the broker may not know this group.protocol"
-            );
-        }
-    }
-
-    fn fault(&mut self, error: &KafkaError) -> Result<(), SourceError> {
-        let text = error.to_string();
-        match fault(error) {
-            Fault::Passing => self.complaints.complain("kafka_unavailable", &text),
-            Fault::NoTopic => self.complaints.complain("topic_missing: waiting for it", &text),
-            Fault::OtherProtocol => self.complaints.complain(
-                "group_in_use: an older consumer with another assignor is in the group; stop it first",
-                &text,
-            ),
-            Fault::Refused => {
-                self.complaints.complain("kafka_refused", &text);
-                if self.refused_for_long() && self.assignment().is_empty() {
-                    return Err(SourceError::Fatal(text));
-                }
-            }
-            Fault::OutOfRange => {
-                // The error does not say whose position it is, and that partition is read no more.
-                self.complaints
-                    .complain("position_out_of_range: the log no longer has it, or not yet; trying again", &text);
-                self.assignment().restart(self.out_of_range());
-            }
-            Fault::Distrust => {
-                self.complaints.complain("kafka_distrusted: reading starts again where the ledger says", &text);
-                self.assignment().restart(self.reading());
-            }
-            Fault::Fatal => {
-                let reason = self.consumer.client().fatal_error().map_or(text, |(_, reason)| reason);
-                return Err(SourceError::Fatal(reason));
-            }
-        }
-        Ok(())
-    }
-
-    /// Whether refusals have come for longer than the start-up timeout, without a pause of half of it.
-    fn refused_for_long(&mut self) -> bool {
-        let (now, patience) = (Instant::now(), self.options.startup_timeout);
-        let goes_on = |(_, last): &(Instant, Instant)| now.duration_since(*last) <= patience / 2;
-        let (since, _) = self.refused.filter(goes_on).unwrap_or((now, now));
-        self.refused = Some((since, now));
-        now.duration_since(since) >= patience
-    }
-
-    /// The partitions whose position is outside of their log, or of which nobody knows.
-    fn out_of_range(&self) -> Vec<Partition> {
-        let readers = self.consumer.context().readers().clone();
-        let outside = |(partition, reader): &(&Partition, &Reader)| {
-            let log = self.consumer.fetch_watermarks(&self.options.topic, partition.0, WATERMARKS);
-            log.map_or(true, |(start, end)| !(start..=end).contains(&reader.reached.0))
-        };
-        readers.iter().filter(outside).map(|(partition, _)| *partition).collect()
-    }
-
-    fn reading(&self) -> Vec<Partition> {
+    pub(super) fn reading(&self) -> Vec<Partition> {
         self.consumer.context().readers().keys().copied().collect()
     }
 
-    fn assignment(&self) -> &Assignment<E> {
+    pub(super) fn assignment(&self) -> &Assignment<E> {
         &self.consumer.context().assignment
     }
 }

@@ -1,0 +1,87 @@
+//! What the consumer thread does about what Kafka complains of, and about silence.
+
+use std::time::{Duration, Instant};
+
+use rdkafka::consumer::Consumer as _;
+use rdkafka::error::KafkaError;
+
+use super::SourceError;
+use super::consumer::Source;
+use super::faults::{Fault, fault};
+use super::rebalance::Reader;
+use crate::engine::event::Event;
+use crate::engine::record::Partition;
+
+/// Nothing assigned for so long is worth a warning.
+const UNASSIGNED_WARNING: Duration = Duration::from_secs(30);
+/// How long the question for the bounds of one log may hold up the thread.
+const WATERMARKS: Duration = Duration::from_secs(1);
+
+impl<E: Event> Source<E> {
+    /// Says so when Kafka gives us nothing for long: an older broker does not even answer a newer group protocol.
+    pub(super) fn watch(&mut self) {
+        if !self.assignment().is_empty() {
+            self.unassigned_since = Instant::now();
+            self.refused = None;
+        } else if self.unassigned_since.elapsed() > UNASSIGNED_WARNING {
+            self.unassigned_since = Instant::now();
+            tracing::warn!(
+                topic = self.options.topic,
+                "no_partition_assigned: kafka has given this instance nothing for 30 s; it may not be reachable, the topic \
+                 may not exist, there may be more instances than partitions, or the broker may not know this group.protocol"
+            );
+        }
+    }
+
+    pub(super) fn fault(&mut self, error: &KafkaError) -> Result<(), SourceError> {
+        let text = error.to_string();
+        match fault(error) {
+            Fault::Passing => self.complaints.complain("kafka_unavailable", &text),
+            Fault::NoTopic => self.complaints.complain("topic_missing: waiting for it", &text),
+            Fault::OtherProtocol => self.complaints.complain(
+                "group_in_use: an older consumer with another assignor is in the group; stop it first",
+                &text,
+            ),
+            Fault::Refused => {
+                self.complaints.complain("kafka_refused", &text);
+                if self.refused_for_long() && self.assignment().is_empty() {
+                    return Err(SourceError::Fatal(text));
+                }
+            }
+            Fault::OutOfRange => {
+                // The error does not say whose position it is, and that partition is read no more.
+                self.complaints
+                    .complain("position_out_of_range: the log no longer has it, or not yet; trying again", &text);
+                self.assignment().restart(self.out_of_range());
+            }
+            Fault::Distrust => {
+                self.complaints.complain("kafka_distrusted: reading starts again where the ledger says", &text);
+                self.assignment().restart(self.reading());
+            }
+            Fault::Fatal => {
+                let reason = self.consumer.client().fatal_error().map_or(text, |(_, reason)| reason);
+                return Err(SourceError::Fatal(reason));
+            }
+        }
+        Ok(())
+    }
+
+    /// Whether refusals have come for longer than the start-up timeout, without a pause of half of it.
+    fn refused_for_long(&mut self) -> bool {
+        let (now, patience) = (Instant::now(), self.options.startup_timeout);
+        let goes_on = |(_, last): &(Instant, Instant)| now.duration_since(*last) <= patience / 2;
+        let (since, _) = self.refused.filter(goes_on).unwrap_or((now, now));
+        self.refused = Some((since, now));
+        now.duration_since(since) >= patience
+    }
+
+    /// The partitions whose position is outside of their log, or of which nobody knows.
+    fn out_of_range(&self) -> Vec<Partition> {
+        let readers = self.consumer.context().readers().clone();
+        let outside = |(partition, reader): &(&Partition, &Reader)| {
+            let log = self.consumer.fetch_watermarks(&self.options.topic, partition.0, WATERMARKS);
+            log.map_or(true, |(start, end)| !(start..=end).contains(&reader.reached.0))
+        };
+        readers.iter().filter(outside).map(|(partition, _)| *partition).collect()
+    }
+}
