@@ -17,4 +17,5 @@ mod faults;
 mod takeover;
 mod booking_table;
 mod adoption;
+mod dead_letter_sql;
 mod walls;
