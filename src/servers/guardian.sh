@@ -6,9 +6,33 @@
 #   start WORDS   starts the server                  its process id
 #   signal NAME   sends the server a signal          0 if it was there
 #   poll          looks whether it still runs        `running`, or its exit status
+server=
+status=127
+dir=
+
+finish() {
+  trap '' HUP INT TERM PIPE
+  if [ -n "$server" ]; then
+    kill -s "$last_signal" "$server" 2>/dev/null && kill -s CONT "$server" 2>/dev/null
+    tries=0
+    while kill -0 "$server" 2>/dev/null; do
+      [ "$tries" -eq 100 ] && kill -s KILL "$server" 2>/dev/null
+      tries=$((tries + 1))
+      sleep 0.05
+    done
+  fi
+  cd / && rm -rf "$dir"
+}
+
+last_signal=$1
+# However this ends but by SIGKILL. An answer that nobody takes any more must not end it (`:`, not ignored: servers
+# would inherit that), but only the end of the commands.
+trap finish EXIT
+trap 'exit 1' HUP INT TERM
+trap : PIPE
+
 dir=$(mktemp -d "${TMPDIR:-/tmp}/booking-history.XXXXXX") && cd "$dir" || exit 1
 echo "$dir"
-server=
 
 while IFS= read -r line; do
   words=${line#* }
@@ -33,20 +57,14 @@ while IFS= read -r line; do
     if [ -n "$server" ] && kill -0 "$server" 2>/dev/null; then
       echo running
     else
-      wait "$server"
-      echo $?
+      if [ -n "$server" ]; then
+        wait "$server"
+        status=$?
+        # From here on its number may be somebody else's.
+        server=
+      fi
+      echo "$status"
     fi
     ;;
   esac
 done
-
-if [ -n "$server" ]; then
-  kill -s "$1" "$server" 2>/dev/null && kill -s CONT "$server" 2>/dev/null
-  tries=0
-  while kill -0 "$server" 2>/dev/null; do
-    [ "$tries" -eq 100 ] && kill -s KILL "$server" 2>/dev/null
-    tries=$((tries + 1))
-    sleep 0.05
-  done
-fi
-cd / && rm -rf "$dir"
