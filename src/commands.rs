@@ -1,8 +1,10 @@
 //! What the program can be asked to do: one file for each command.
 
 mod failure;
+mod output;
 mod migrate;
 mod run;
+mod dead_letters;
 mod demo;
 
 use std::{fs, path::Path};
@@ -41,6 +43,9 @@ enum Command {
     /// Brings the database's schema up to date, takes it back, or shows where it is
     #[command(after_help = migrate::EXAMPLES, arg_required_else_help = true)]
     Migrate(migrate::MigrateArgs),
+    /// Shows the records that could not become a row; what changes them is SQL
+    #[command(after_help = dead_letters::EXAMPLES, arg_required_else_help = true)]
+    DeadLetters(dead_letters::DeadLettersArgs),
     /// Shows the main job with an embedded broker and a database of its own, killed hard in the middle
     #[command(after_help = demo::EXAMPLES)]
     Demo(demo::DemoArgs),
@@ -74,6 +79,7 @@ impl CommandLine {
             match &self.command {
                 Command::Run => run::run(&logging(settings()?)).await,
                 Command::Migrate(args) => migrate::run(args, &logging(settings()?)).await,
+                Command::DeadLetters(args) => dead_letters::run(args, &logging(settings()?)).await,
                 // It brings its own servers, and reads no settings.
                 Command::Demo(args) => demo::run(args).await,
             }

@@ -18,4 +18,5 @@ mod takeover;
 mod booking_table;
 mod adoption;
 mod dead_letter_sql;
+mod dead_letter_commands;
 mod walls;

@@ -1,0 +1,105 @@
+//! How the listing commands print: aligned columns for people, one JSON object a line for tools.
+
+use std::io::{self, Write};
+
+use clap::ValueEnum;
+use serde::Serialize;
+
+use super::CommandError;
+
+/// Who reads it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(super) enum Output {
+    /// People
+    Table,
+    /// Tools: one object a line
+    Json,
+}
+
+/// Writes to standard output. A reader that has seen enough (`| head`) is no fault.
+pub(super) fn print(text: &str) -> Result<(), CommandError> {
+    let mut out = io::stdout().lock();
+    match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
+        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => {
+            Err(CommandError::Internal(format!("can't write to standard output: {error}")))
+        }
+        _ => Ok(()),
+    }
+}
+
+/// Says something about the answer that is not part of it.
+pub(super) fn remark(text: &str) {
+    // Where standard error is gone, there is nobody to be told.
+    writeln!(io::stderr(), "{text}").ok();
+}
+
+/// One object a line.
+pub(super) fn json_lines<T: Serialize>(objects: &[T]) -> Result<String, CommandError> {
+    let mut lines = String::new();
+    for object in objects {
+        let line = serde_json::to_string(object).map_err(|error| CommandError::Internal(error.to_string()))?;
+        lines.push_str(&line);
+        lines.push('\n');
+    }
+    Ok(lines)
+}
+
+/// Columns as wide as what is in them. Cells are made [`printable`].
+pub(super) fn table<const COLUMNS: usize>(
+    names: [&str; COLUMNS],
+    rows: impl IntoIterator<Item = [String; COLUMNS]>,
+) -> String {
+    let mut lines = vec![names.map(str::to_owned)];
+    lines.extend(rows.into_iter().map(|row| row.map(|cell| printable(&cell).replace('\n', "\\n"))));
+    let mut widths = [0; COLUMNS];
+    for line in &lines {
+        for (width, cell) in widths.iter_mut().zip(line) {
+            *width = cell.chars().count().max(*width);
+        }
+    }
+    let mut text = String::new();
+    for line in &lines {
+        let cells = line.iter().zip(widths).map(|(cell, width)| format!("{cell:<width$}"));
+        text.push_str(cells.collect::<Vec<_>>().join("  ").trim_end());
+        text.push('\n');
+    }
+    text
+}
+
+/// Text that does nothing to a terminal but show: a record may hold anything.
+pub(super) fn printable(text: &str) -> String {
+    let each = text.chars().map(|c| match c {
+        '\n' | '\t' => c.to_string(),
+        // They make text run backwards.
+        '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}' => c.escape_unicode().to_string(),
+        c if c.is_control() => c.escape_unicode().to_string(),
+        c => c.to_string(),
+    });
+    each.collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn columns_are_as_wide_as_what_is_in_them() {
+        let row = |a: &str, b: &str| [a.to_owned(), b.to_owned(), String::new()];
+        assert_eq!(
+            table(["id", "reason", "note"], [row("1", "é"), row("1000", "two\nlines")]),
+            "id    reason      note\n1     é\n1000  two\\nlines\n"
+        );
+        assert_eq!(table(["id"], []), "id\n");
+    }
+
+    #[test]
+    fn nothing_that_a_record_holds_steers_a_terminal() {
+        assert_eq!(printable("a\tb\né \u{1F600}"), "a\tb\né \u{1F600}");
+        assert_eq!(printable("\u{1b}[2J\r\u{9b}\u{202e}"), "\\u{1b}[2J\\u{d}\\u{9b}\\u{202e}");
+    }
+
+    #[test]
+    fn json_is_one_object_a_line() {
+        assert_eq!(json_lines(&["a\nb", "c"]).unwrap(), "\"a\\nb\"\n\"c\"\n");
+    }
+}
