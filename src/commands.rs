@@ -1,10 +1,11 @@
 //! What the program can be asked to do: one file for each command.
 
 mod failure;
+mod output;
 mod migrate;
 mod offsets;
-mod output;
 mod run;
+mod dead_letters;
 mod demo;
 
 use std::{fs, path::Path};
@@ -46,6 +47,9 @@ enum Command {
     /// Shows where each partition stands, or lets a halted one go on
     #[command(after_help = offsets::EXAMPLES, arg_required_else_help = true)]
     Offsets(offsets::OffsetsArgs),
+    /// Shows the records that could not become a row; what changes them is SQL
+    #[command(after_help = dead_letters::EXAMPLES, arg_required_else_help = true)]
+    DeadLetters(dead_letters::DeadLettersArgs),
     /// Shows the main job with an embedded broker and a database of its own, killed hard in the middle
     #[command(after_help = demo::EXAMPLES)]
     Demo(demo::DemoArgs),
@@ -80,6 +84,7 @@ impl CommandLine {
                 Command::Run => run::run(&logging(settings()?)).await,
                 Command::Migrate(args) => migrate::run(args, &logging(settings()?)).await,
                 Command::Offsets(args) => offsets::run(args, &logging(settings()?)).await,
+                Command::DeadLetters(args) => dead_letters::run(args, &logging(settings()?)).await,
                 // It brings its own servers, and reads no settings.
                 Command::Demo(args) => demo::run(args).await,
             }

@@ -8,6 +8,9 @@ use crate::{
 /// There is one variant for each exit code.
 #[derive(Debug, thiserror::Error)]
 pub enum CommandError {
+    /// 1: nothing failed, but the answer is not what was hoped for.
+    #[error("{0}")]
+    Finding(String),
     /// 78: the settings can't be used.
     #[error(transparent)]
     Config(#[from] ConfigFaults),
@@ -24,6 +27,7 @@ impl CommandError {
     #[must_use]
     pub fn exit_code(&self) -> u8 {
         match self {
+            Self::Finding(_) => 1,
             Self::Config(_) => 78,      // EX_CONFIG
             Self::Unavailable(_) => 69, // EX_UNAVAILABLE
             Self::Internal(_) => 70,    // EX_SOFTWARE

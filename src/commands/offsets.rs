@@ -8,7 +8,7 @@ use serde::Serialize;
 use sqlx::PgConnection;
 
 use super::CommandError;
-use super::output::{Output, print};
+use super::output::{Output, json_lines, print, remark, table};
 use crate::config::{Settings, consumer_properties};
 use crate::engine::ledger::{connect, within};
 use crate::engine::source::log::{Extent, Log};
@@ -33,7 +33,7 @@ enum OffsetsCommand {
     /// Shows each partition: position, log, lag, owner, state and totals
     List {
         /// table, or json for one object a line
-        #[arg(long, value_enum, default_value_t)]
+        #[arg(long, value_enum, default_value = "table")]
         output: Output,
     },
     /// Lets halted partitions go on; a running service follows within a second or two
@@ -85,7 +85,13 @@ pub(super) async fn run(args: &OffsetsArgs, settings: &Settings) -> Result<(), C
             let log: BTreeMap<i32, Extent> =
                 log.unwrap_or_default().into_iter().map(|extent| (extent.partition.0, extent)).collect();
             let lines: Vec<Line> = rows.into_iter().map(|row| line(row, &log)).collect();
-            print(*output, &lines, "no partition was ever claimed for this group and topic")
+            if lines.is_empty() {
+                remark("no partition was ever claimed for this group and topic");
+            }
+            match output {
+                Output::Json => print(&json_lines(&lines)?),
+                Output::Table => print(&table(COLUMNS, lines.iter().map(cells))),
+            }
         }
         OffsetsCommand::Resume(resume) => {
             // Asked for only if it is needed: a halt must be liftable while the broker is away.
@@ -94,7 +100,13 @@ pub(super) async fn run(args: &OffsetsArgs, settings: &Settings) -> Result<(), C
                 _ => Vec::new(),
             };
             let done = within(limit, resume_halted(&mut connection, settings, resume, &log)).await.map_err(failed)?;
-            print(Output::Table, &done, "nothing done: no such partition is halted")
+            if done.is_empty() {
+                remark("nothing done: no such partition is halted");
+            }
+            let cells = |done: &Resumed| {
+                [done.partition.to_string(), done.next_offset.to_string(), shown(done.halt_reason.as_deref())]
+            };
+            print(&table(["partition", "goes on at", "was halted for"], done.iter().map(cells)))
         }
     }
 }
@@ -192,8 +204,30 @@ fn line(row: Row, log: &BTreeMap<i32, Extent>) -> Line {
     }
 }
 
+/// The columns for people: JSON has the totals as well.
+const COLUMNS: [&str; 9] =
+    ["partition", "next_offset", "log_start", "log_end", "lag", "state", "halt_reason", "epoch", "owner"];
+
+fn cells(line: &Line) -> [String; 9] {
+    let number = |number: Option<i64>| number.map_or_else(|| "?".to_owned(), |number| number.to_string());
+    [
+        line.partition.to_string(),
+        line.next_offset.to_string(),
+        number(line.log_start),
+        number(line.log_end),
+        number(line.lag),
+        line.state.to_owned(),
+        shown(line.halt_reason.as_deref()),
+        line.epoch.to_string(),
+        shown(line.owner.as_deref()),
+    ]
+}
+
+fn shown(text: Option<&str>) -> String {
+    text.unwrap_or_default().to_owned()
+}
+
 /// What was done to a partition.
-#[derive(Serialize)]
 struct Resumed {
     partition: i32,
     halt_reason: Option<String>,

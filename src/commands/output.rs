@@ -1,82 +1,105 @@
-//! What the listing commands print: aligned columns for people, or one JSON object a line for programs.
+//! How the listing commands print: aligned columns for people, one JSON object a line for tools.
 
 use std::io::{self, Write};
 
+use clap::ValueEnum;
 use serde::Serialize;
-use serde_json::Value;
 
 use super::CommandError;
 
-/// How a list is printed.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
+/// Who reads it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub(super) enum Output {
-    /// Aligned columns
-    #[default]
+    /// People
     Table,
-    /// One object a line
+    /// Tools: one object a line
     Json,
 }
 
-/// Prints lines to standard output; if there are none, says so on standard error.
-pub(super) fn print<T: Serialize>(output: Output, lines: &[T], none: &str) -> Result<(), CommandError> {
-    let failed = |error: &dyn std::fmt::Display| CommandError::Internal(format!("can't print: {error}"));
-    let lines: Vec<Value> = lines.iter().map(serde_json::to_value).collect::<Result<_, _>>().map_err(|e| failed(&e))?;
-    let text = match output {
-        Output::Json => lines.iter().flat_map(|line| [line.to_string(), "\n".to_owned()]).collect(),
-        Output::Table => table(&lines),
-    };
-    let written = io::stdout().write_all(text.as_bytes()).and_then(|()| io::stdout().flush());
-    written.map_err(|error| failed(&error))?;
-    if lines.is_empty() {
-        writeln!(io::stderr(), "{none}").map_err(|error| failed(&error))?;
+/// Writes to standard output. A reader that has seen enough (`| head`) is no fault.
+pub(super) fn print(text: &str) -> Result<(), CommandError> {
+    let mut out = io::stdout().lock();
+    match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
+        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => {
+            Err(CommandError::Internal(format!("can't write to standard output: {error}")))
+        }
+        _ => Ok(()),
     }
-    Ok(())
 }
 
-/// Objects of the same fields, in their order: a line of names, then a line for each, numbers to the right.
-fn table(lines: &[Value]) -> String {
-    let objects: Vec<_> = lines.iter().filter_map(Value::as_object).collect();
-    let Some(first) = objects.first() else { return String::new() };
-    let column = |name: &String| {
-        let values: Vec<&Value> = objects.iter().filter_map(|object| object.get(name)).collect();
-        let cells: Vec<String> = std::iter::once(name.clone()).chain(values.iter().map(|value| cell(value))).collect();
-        let width = cells.iter().map(|cell| cell.chars().count()).max().unwrap_or_default();
-        let right = values.iter().all(|value| value.is_number() || value.is_null());
-        let pad = |cell: String| if right { format!("{cell:>width$}") } else { format!("{cell:<width$}") };
-        cells.into_iter().map(pad).collect::<Vec<_>>()
-    };
-    let columns: Vec<Vec<String>> = first.keys().map(column).collect();
-    let line = |index: usize| {
-        let cells: Vec<&str> = columns.iter().filter_map(|column| column.get(index)).map(String::as_str).collect();
-        format!("{}\n", cells.join("  ").trim_end())
-    };
-    (0..=objects.len()).map(line).collect()
+/// Says something about the answer that is not part of it.
+pub(super) fn remark(text: &str) {
+    // Where standard error is gone, there is nobody to be told.
+    writeln!(io::stderr(), "{text}").ok();
 }
 
-/// One line whatever the value holds.
-fn cell(value: &Value) -> String {
-    match value {
-        Value::Null => "-".to_owned(),
-        Value::String(text) if text.chars().any(char::is_control) => text.escape_debug().to_string(),
-        Value::String(text) => text.clone(),
-        other => other.to_string(),
+/// One object a line.
+pub(super) fn json_lines<T: Serialize>(objects: &[T]) -> Result<String, CommandError> {
+    let mut lines = String::new();
+    for object in objects {
+        let line = serde_json::to_string(object).map_err(|error| CommandError::Internal(error.to_string()))?;
+        lines.push_str(&line);
+        lines.push('\n');
     }
+    Ok(lines)
+}
+
+/// Columns as wide as what is in them. Cells are made [`printable`].
+pub(super) fn table<const COLUMNS: usize>(
+    names: [&str; COLUMNS],
+    rows: impl IntoIterator<Item = [String; COLUMNS]>,
+) -> String {
+    let mut lines = vec![names.map(str::to_owned)];
+    lines.extend(rows.into_iter().map(|row| row.map(|cell| printable(&cell).replace('\n', "\\n"))));
+    let mut widths = [0; COLUMNS];
+    for line in &lines {
+        for (width, cell) in widths.iter_mut().zip(line) {
+            *width = cell.chars().count().max(*width);
+        }
+    }
+    let mut text = String::new();
+    for line in &lines {
+        let cells = line.iter().zip(widths).map(|(cell, width)| format!("{cell:<width$}"));
+        text.push_str(cells.collect::<Vec<_>>().join("  ").trim_end());
+        text.push('\n');
+    }
+    text
+}
+
+/// Text that does nothing to a terminal but show: a record may hold anything.
+pub(super) fn printable(text: &str) -> String {
+    let each = text.chars().map(|c| match c {
+        '\n' | '\t' => c.to_string(),
+        // They make text run backwards.
+        '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}' => c.escape_unicode().to_string(),
+        c if c.is_control() => c.escape_unicode().to_string(),
+        c => c.to_string(),
+    });
+    each.collect()
 }
 
 #[cfg(test)]
 mod tests {
-    use serde_json::json;
-
     use super::*;
 
     #[test]
-    fn a_table_has_its_names_first_and_numbers_to_the_right() {
-        let lines = [
-            json!({"partition": 0, "state": "halted", "lag": 12345}),
-            json!({"partition": 11, "state": "a\nb", "lag": null}),
-        ];
-        let expected = "partition  state     lag\n        0  halted  12345\n       11  a\\nb        -\n";
-        assert_eq!(table(&lines), expected);
-        assert_eq!(table(&[]), "");
+    fn columns_are_as_wide_as_what_is_in_them() {
+        let row = |a: &str, b: &str| [a.to_owned(), b.to_owned(), String::new()];
+        assert_eq!(
+            table(["id", "reason", "note"], [row("1", "é"), row("1000", "two\nlines")]),
+            "id    reason      note\n1     é\n1000  two\\nlines\n"
+        );
+        assert_eq!(table(["id"], []), "id\n");
+    }
+
+    #[test]
+    fn nothing_that_a_record_holds_steers_a_terminal() {
+        assert_eq!(printable("a\tb\né \u{1F600}"), "a\tb\né \u{1F600}");
+        assert_eq!(printable("\u{1b}[2J\r\u{9b}\u{202e}"), "\\u{1b}[2J\\u{d}\\u{9b}\\u{202e}");
+    }
+
+    #[test]
+    fn json_is_one_object_a_line() {
+        assert_eq!(json_lines(&["a\nb", "c"]).unwrap(), "\"a\\nb\"\n\"c\"\n");
     }
 }

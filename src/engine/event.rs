@@ -64,6 +64,22 @@ pub enum Reason {
 }
 
 impl Reason {
+    /// All of them.
+    pub const ALL: [Self; 12] = [
+        Self::Tombstone,
+        Self::NotJson,
+        Self::NotAnObject,
+        Self::MissingField,
+        Self::WrongType,
+        Self::DuplicateField,
+        Self::InvalidValue,
+        Self::TooLong,
+        Self::NulCharacter,
+        Self::ConflictingDuplicate,
+        Self::DatabaseRejected,
+        Self::Unclassified,
+    ];
+
     /// The word for it, as `dead_letters.reason` holds it.
     #[must_use]
     pub const fn as_str(self) -> &'static str {

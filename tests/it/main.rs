@@ -19,4 +19,5 @@ mod booking_table;
 mod adoption;
 mod redrive;
 mod dead_letter_sql;
+mod dead_letter_commands;
 mod walls;
