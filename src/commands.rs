@@ -14,6 +14,7 @@ use clap::{CommandFactory as _, FromArgMatches as _, Parser, Subcommand};
 
 pub use failure::CommandError;
 pub use migrate::{MIGRATOR, SchemaState, schema_state};
+pub use run::options;
 
 use crate::{
     config::{self, RawSettings, Settings},

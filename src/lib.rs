@@ -31,3 +31,8 @@ pub mod booking;
 pub mod telemetry;
 pub mod commands;
 pub mod servers;
+
+// So that the README's example compiles, and goes on to.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;

@@ -65,7 +65,9 @@ async fn schema_is_ready(settings: &Settings) -> Result<(), CommandError> {
     }
 }
 
-fn options(settings: &Settings) -> Options {
+/// What the settings mean to the engine, for whatever event it keeps.
+#[must_use]
+pub fn options(settings: &Settings) -> Options {
     Options {
         database: settings.database.options().clone(),
         properties: consumer_properties(settings).into_iter().collect(),

@@ -29,6 +29,19 @@ fn env_example_has_exactly_the_settings_with_their_defaults() {
 }
 
 #[test]
+fn the_readme_has_exactly_the_settings_with_their_defaults() {
+    let rows = include_str!("../../README.md").lines().filter_map(|line| line.strip_prefix("| `"));
+    let cells = |row: &str| {
+        let (name, rest) = row.split_once("` | ")?;
+        let default = rest.split_once(" | ")?.0.trim_matches('`').to_owned();
+        let is_setting = name.chars().all(|c| c.is_ascii_uppercase() || c == '_');
+        is_setting.then(|| (name.to_owned(), if default == "none" { String::new() } else { default }))
+    };
+    let described: Vec<_> = rows.filter_map(cells).collect();
+    assert_eq!(described, settings());
+}
+
+#[test]
 fn every_flag_is_its_variable_in_kebab_case() {
     for arg in CommandLine::described().get_arguments() {
         let Some(name) = arg.get_env().and_then(|name| name.to_str()) else { continue };
