@@ -54,7 +54,7 @@ async fn schema_is_ready(settings: &Settings) -> Result<(), CommandError> {
                 return Err(CommandError::Unavailable(state.to_string()));
             }
             Ok(state) if over => return Err(CommandError::Unavailable(state.to_string())),
-            Ok(state) => tracing::warn!("schema_not_ready: {state}"),
+            Ok(state) => tracing::warn!(hint = %state, "schema_not_ready"),
             Err(error) => match verdict(&error).without_a_record() {
                 Verdict::Corrupt => return Err(CommandError::database(&error, &settings.database)),
                 Verdict::Operator if over => return Err(CommandError::database(&error, &settings.database)),

@@ -1,7 +1,7 @@
 //! Committed positions on their way to Kafka, so that lag tools, UIs and autoscalers keep working.
 //!
 //! The mirror is written and never believed: Kafka does not check who owns a partition, so what a group's committed
-//! offsets say proves nothing. Only a commit in the ledger makes a [`Committed`], and only the mirror consumes it: Kafka
+//! offsets say proves nothing. Only what the ledger holds makes a [`Committed`], and only the mirror consumes it: Kafka
 //! can't be told of anything that Postgres has not confirmed.
 
 use super::record::{Partition, Position};
@@ -17,8 +17,8 @@ pub struct Committed {
 }
 
 impl Committed {
-    /// To be called by the writer alone, once the database has confirmed the commit.
-    pub(super) fn confirmed(partition: Partition, position: Position) -> Self {
+    /// To be called only for what the database has said: a confirmed commit, or a row that was read.
+    pub(in crate::engine) fn confirmed(partition: Partition, position: Position) -> Self {
         Self { partition, position }
     }
 

@@ -105,7 +105,7 @@ pub async fn run<E: Event>(options: Options, shutdown: impl Future<Output = ()>)
     assignment.stop();
     let finish = async { while writers.join_next().await.is_some() {} };
     if tokio::time::timeout(options.shutdown_timeout, finish).await.is_err() {
-        tracing::warn!("shutdown_timeout: a transaction is still in flight; its records are read again if it fails");
+        tracing::warn!(hint = "a transaction is in flight: its records are read again if it fails", "shutdown_timeout");
     }
     reader.leave(options.shutdown_timeout.saturating_sub(began.elapsed())).await;
     tracing::info!("shutdown_complete");
@@ -148,7 +148,10 @@ impl Reader {
     async fn leave(self, limit: Duration) {
         let asked = self.leave.send(()).is_ok();
         if !asked || tokio::time::timeout(limit.max(Duration::from_secs(1)), self.left).await.is_err() {
-            tracing::warn!("shutdown_timeout: kafka does not answer; the group notices after the session timeout");
+            tracing::warn!(
+                hint = "kafka does not answer: the group notices after the session timeout",
+                "shutdown_timeout"
+            );
         }
     }
 }

@@ -135,24 +135,23 @@ impl<E: Event> Writer<E> {
     /// A question that Kafka did not answer is asked again, later; it never means "none".
     async fn first_positions(&self) -> Option<Firsts> {
         let shared = Arc::clone(&self.shared);
-        let extents = tokio::task::spawn_blocking(move || shared.log.extents()).await;
-        match extents {
-            Ok(Ok(extents)) => {
+        let asked = tokio::task::spawn_blocking(move || shared.log.extents()).await;
+        let answer =
+            asked.map_err(|error| error.to_string()).and_then(|answer| answer.map_err(|error| error.to_string()));
+        match answer {
+            Ok(extents) => {
                 if extents.iter().any(|extent| extent.committed == Some(Mirrored::Own)) {
                     tracing::warn!(
                         topic = self.shared.ledger.topic(),
-                        "positions_missing: kafka holds positions that this service committed, but consumer_offsets has no row \
-                         for them: the database lost them. A partition whose row is missing is read from its beginning"
+                        hint = "kafka holds positions that this service committed, and consumer_offsets has no row for them: \
+                                the database lost it; such a partition is read from its beginning",
+                        "positions_missing"
                     );
                 }
                 Some(firsts(&extents, self.shared.start))
             }
-            Ok(Err(error)) => {
-                tracing::warn!(%error, "kafka_unavailable: the first positions can't be had; trying again");
-                None
-            }
             Err(error) => {
-                tracing::warn!(%error, "kafka_unavailable: the first positions can't be had; trying again");
+                tracing::warn!(error, hint = "the first positions can't be had yet", "kafka_unavailable");
                 None
             }
         }

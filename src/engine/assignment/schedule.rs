@@ -71,6 +71,7 @@ impl<E> Schedule<E> {
         slot.failed_claims = if row.is_some() { 0 } else { slot.failed_claims.saturating_add(1) };
         let finding = slot.protocol.claimed(generation, row);
         slot.follow();
+        slot.mirror(partition, finding);
         slot.delay(longest_wait);
         finding
     }
@@ -87,6 +88,7 @@ impl<E> Schedule<E> {
         let slot = self.slot(partition);
         let finding = slot.protocol.seen(belief, row);
         slot.follow();
+        slot.mirror(partition, finding);
         if finding != Finding::Nothing {
             slot.delay(longest_wait);
         }
@@ -248,6 +250,13 @@ impl<E> Slot<E> {
         self.protocol.distrust();
         self.follow();
         self.not_before = Instant::now() + RESTART_AFTER;
+    }
+
+    /// Where reading starts is told to Kafka too: an operator may have moved it back.
+    fn mirror(&mut self, partition: Partition, finding: Finding) {
+        if let Finding::Start(position) = finding {
+            self.committed = Some(Committed::confirmed(partition, position));
+        }
     }
 
     fn has_work(&self) -> bool {

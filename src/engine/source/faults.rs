@@ -7,7 +7,7 @@ use rdkafka::error::KafkaError;
 use rdkafka::types::RDKafkaErrorCode as Code;
 
 /// What is to be done about an error of the consumer.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Fault {
     /// The client deals with it by itself; no record is in doubt.
     Passing,
@@ -85,18 +85,37 @@ const COMPLAINT_INTERVAL: Duration = Duration::from_secs(10);
 
 /// What is worth a warning, but not one each time: a broker that is away is met many times a second.
 #[derive(Debug, Default)]
-pub(super) struct Complaints(BTreeMap<&'static str, (Instant, u64)>);
+pub(super) struct Complaints(BTreeMap<Fault, (Instant, u64)>);
 
 impl Complaints {
     /// Logs a kind of trouble at most once in a while, with the number of times that it was met so far.
-    pub(super) fn complain(&mut self, what: &'static str, error: &str) {
+    pub(super) fn complain(&mut self, fault: Fault, error: &str) {
         let now = Instant::now();
-        let (last, times) = self.0.entry(what).or_insert((now, 0));
+        let (last, times) = self.0.entry(fault).or_insert((now, 0));
         *times += 1;
         if *times == 1 || now.duration_since(*last) >= COMPLAINT_INTERVAL {
-            tracing::warn!(error, times = *times, "{what}");
+            let (word, hint) = words(fault);
+            tracing::warn!(error, hint, times = *times, "{word}");
             *last = now;
         }
+    }
+}
+
+/// The fixed word of the log, and what it means for the records or what to do.
+fn words(fault: Fault) -> (&'static str, &'static str) {
+    match fault {
+        Fault::Passing => ("kafka_unavailable", "nothing to do: the client tries again"),
+        Fault::NoTopic => ("topic_missing", "it is waited for; check KAFKA_TOPIC"),
+        Fault::Refused => ("kafka_refused", "check user, certificates and access control of topic and group"),
+        Fault::OtherProtocol => {
+            ("group_in_use", "an older consumer with another assignor is in the group: stop it first")
+        }
+        Fault::OutOfRange => (
+            "position_out_of_range",
+            "a log no longer has the position of its partition, or not yet: that partition is tried again and again",
+        ),
+        Fault::Distrust => ("kafka_distrusted", "nothing is lost: reading starts again where the ledger says"),
+        Fault::Fatal => ("kafka_fatal", "the process ends"),
     }
 }
 

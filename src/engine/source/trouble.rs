@@ -27,37 +27,26 @@ impl<E: Event> Source<E> {
             self.unassigned_since = Instant::now();
             tracing::warn!(
                 topic = self.options.topic,
-                "no_partition_assigned: kafka has given this instance nothing for 30 s; it may not be reachable, the topic \
-                 may not exist, there may be more instances than partitions, or the broker may not know this group.protocol"
+                hint = "kafka may not be reachable, the topic may not exist, there may be more instances than partitions, \
+                        or the broker may not know this group.protocol",
+                "no_partition_assigned"
             );
         }
     }
 
     pub(super) fn fault(&mut self, error: &KafkaError) -> Result<(), SourceError> {
-        let text = error.to_string();
-        match fault(error) {
-            Fault::Passing => self.complaints.complain("kafka_unavailable", &text),
-            Fault::NoTopic => self.complaints.complain("topic_missing: waiting for it", &text),
-            Fault::OtherProtocol => self.complaints.complain(
-                "group_in_use: an older consumer with another assignor is in the group; stop it first",
-                &text,
-            ),
+        let (text, fault) = (error.to_string(), fault(error));
+        self.complaints.complain(fault, &text);
+        match fault {
+            Fault::Passing | Fault::NoTopic | Fault::OtherProtocol => {}
             Fault::Refused => {
-                self.complaints.complain("kafka_refused", &text);
                 if self.refused_for_long() && self.assignment().is_empty() {
                     return Err(SourceError::Fatal(text));
                 }
             }
-            Fault::OutOfRange => {
-                // The error does not say whose position it is, and that partition is read no more.
-                self.complaints
-                    .complain("position_out_of_range: the log no longer has it, or not yet; trying again", &text);
-                self.assignment().restart(self.out_of_range());
-            }
-            Fault::Distrust => {
-                self.complaints.complain("kafka_distrusted: reading starts again where the ledger says", &text);
-                self.assignment().restart(self.reading());
-            }
+            // The error does not say whose position it is, and that partition is read no more.
+            Fault::OutOfRange => self.assignment().restart(self.out_of_range()),
+            Fault::Distrust => self.assignment().restart(self.reading()),
             Fault::Fatal => {
                 let reason = self.consumer.client().fatal_error().map_or(text, |(_, reason)| reason);
                 return Err(SourceError::Fatal(reason));

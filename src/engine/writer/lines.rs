@@ -49,8 +49,11 @@ impl Lines<'_> {
             millis = u64::try_from(took.as_millis()).unwrap_or(u64::MAX),
             "batch_committed"
         );
-        if lines {
-            batch.entries().iter().zip(outcomes).for_each(|(entry, outcome)| self.handled(entry, outcome));
+        // The cap is for lines about what went well: a dead letter is always worth one.
+        for (entry, outcome) in batch.entries().iter().zip(outcomes) {
+            if lines || matches!(outcome, Outcome::DeadLettered(_)) {
+                self.handled(entry, outcome);
+            }
         }
     }
 
@@ -98,8 +101,10 @@ impl Lines<'_> {
         match finding {
             Finding::Nothing => {}
             Finding::Start(position) => tracing::debug!(topic, partition, position = position.0, "partition_placed"),
-            Finding::Fenced => tracing::warn!(topic, partition, "partition_taken_over: somebody else claimed it"),
-            Finding::Halted => tracing::error!(topic, partition, "partition_halted"),
+            Finding::Fenced => tracing::warn!(topic, partition, "partition_taken_over"),
+            Finding::Halted => {
+                tracing::error!(topic, partition, hint = "see consumer_offsets.halt_reason", "partition_halted");
+            }
             Finding::Claim => tracing::debug!(topic, partition, "partition_to_be_claimed"),
         }
     }
