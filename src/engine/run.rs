@@ -14,9 +14,11 @@ use super::batch::Limits;
 use super::claim::StartPolicy;
 use super::event::Event;
 use super::ledger::Ledger;
+pub use super::source::SourceError;
+use super::source::SourceOptions;
 use super::source::consumer::Source;
 use super::source::log::Log;
-use super::source::{SourceError, SourceOptions};
+use super::writer::trouble::Refused;
 use super::writer::{Shared, Writer};
 use crate::telemetry::LineBudget;
 
@@ -70,6 +72,14 @@ pub enum EngineError {
     /// A part of the process ended unasked.
     #[error("{0} ended unasked")]
     Ended(&'static str),
+}
+
+/// Whether Kafka's client takes the properties at all. No server is asked.
+///
+/// # Errors
+/// [`SourceError::Configuration`], which no waiting will mend.
+pub fn check(options: &Options) -> Result<(), EngineError> {
+    Ok(Log::new(&options.properties, &options.topic).map(drop)?)
 }
 
 /// Keeps the events of a topic until `shutdown` says to stop.
@@ -157,6 +167,7 @@ fn writers<E: Event>(
         database: options.database.clone(),
         limit: options.database_timeout,
         startup_timeout: options.startup_timeout,
+        refused: Refused::default(),
         lines: Mutex::new(LineBudget::new(options.log_records_per_second)),
     });
     let backoff = || Backoff::new(options.retry_initial, options.retry_max);

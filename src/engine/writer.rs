@@ -4,6 +4,7 @@
 //! ever concluded from a failure about what the database did.
 
 mod lines;
+pub(crate) mod trouble;
 
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
@@ -12,6 +13,7 @@ use sqlx::postgres::PgConnectOptions;
 use sqlx::{Connection as _, PgConnection};
 
 use self::lines::Lines;
+use self::trouble::{Errand, Refused, Trouble};
 use super::assignment::{Assigned, Assignment, Work, Written};
 use super::backoff::Backoff;
 use super::batch::Entry;
@@ -38,6 +40,7 @@ pub(crate) struct Shared<E> {
     pub(crate) limit: Duration,
     /// How long the database may refuse who we are or what we ask before that is final.
     pub(crate) startup_timeout: Duration,
+    pub(crate) refused: Refused,
     pub(crate) lines: Mutex<LineBudget>,
 }
 
@@ -45,28 +48,30 @@ pub(crate) struct Shared<E> {
 pub(crate) struct Writer<E> {
     shared: Arc<Shared<E>>,
     connection: Option<PgConnection>,
-    backoff: Backoff,
-    refused_since: Option<Instant>,
+    trouble: Trouble,
 }
 
 impl<E: Event> Writer<E> {
     /// Not connected yet.
     pub(crate) fn new(shared: Arc<Shared<E>>, backoff: Backoff) -> Self {
-        Self { shared, connection: None, backoff, refused_since: None }
+        Self { shared, connection: None, trouble: Trouble::new(backoff) }
     }
 
     /// Until there is no more work, or the database is of no more use.
     pub(crate) async fn run(mut self) -> Result<(), EngineError> {
         loop {
-            let done = match self.shared.assignment.next_work().await {
-                Work::Claim(partition, generation) => self.claim(partition, generation).await,
-                Work::Look(beliefs) => self.look(beliefs).await,
-                Work::Write(work) => self.write(work).await,
+            let (errand, done) = match self.shared.assignment.next_work().await {
+                Work::Claim(partition, generation) => (Errand::Claim, self.claim(partition, generation).await),
+                Work::Look(beliefs) => (Errand::Look, self.look(beliefs).await),
+                Work::Write(work) => (Errand::Write, self.write(work).await),
                 Work::Stop => break,
             };
             match done {
-                Ok(()) => self.recovered(),
-                Err(error) => self.failed(error).await?,
+                Ok(()) => {
+                    self.trouble.done(errand);
+                    self.shared.refused.done(errand);
+                }
+                Err(error) => self.failed(errand, error).await?,
             }
         }
         if let Some(connection) = self.connection.take()
@@ -200,25 +205,17 @@ impl<E: Event> Writer<E> {
         self.connection.as_mut().ok_or_else(|| sqlx::Error::Protocol("not connected".to_owned()))
     }
 
-    fn recovered(&mut self) {
-        self.backoff.reset();
-        self.refused_since = None;
-    }
-
     /// Waits before the next try, or ends what can't succeed.
-    async fn failed(&mut self, error: sqlx::Error) -> Result<(), EngineError> {
+    async fn failed(&mut self, errand: Errand, error: sqlx::Error) -> Result<(), EngineError> {
         self.connection = None;
         match verdict(&error).without_a_record() {
             Verdict::Corrupt => return Err(EngineError::Corrupt(error)),
-            Verdict::Operator => {
-                let since = *self.refused_since.get_or_insert_with(Instant::now);
-                if since.elapsed() >= self.shared.startup_timeout {
-                    return Err(EngineError::Database(error));
-                }
+            Verdict::Operator if self.shared.refused.note(errand, Instant::now()) >= self.shared.startup_timeout => {
+                return Err(EngineError::Database(error));
             }
             _ => {}
         }
-        let wait = self.backoff.wait();
+        let wait = self.trouble.wait(errand, &error);
         tracing::warn!(%error, retry_in = %humantime::format_duration(wait), "database_unavailable");
         tokio::select! {
             () = tokio::time::sleep(wait) => {}

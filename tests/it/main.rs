@@ -15,6 +15,8 @@ mod servers;
 mod main_job;
 mod faults;
 mod takeover;
+mod letters;
+mod environment;
 mod booking_table;
 mod adoption;
 mod walls;
