@@ -17,6 +17,8 @@ mod faults;
 mod takeover;
 mod letters;
 mod environment;
+mod toy;
+mod startup;
 mod booking_table;
 mod adoption;
 mod walls;
