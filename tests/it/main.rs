@@ -19,6 +19,8 @@ mod letters;
 mod environment;
 mod toy;
 mod startup;
+mod group;
+mod memory;
 mod booking_table;
 mod adoption;
 mod walls;
