@@ -154,7 +154,9 @@ pub fn load_dotenv(path: &Path) -> Result<(), ConfigFaults> {
             Some((name, _)) if values::is_variable_name(name) => {
                 format!("NAME=value lines; the one of {name} can't be read (put its value in single quotes)")
             }
-            _ => "NAME=value lines and comments; another line is there".to_owned(),
+            _ => "NAME=value lines and comments; another line is there (a value with spaces, # or $ stands in 'single \
+                  quotes')"
+                .to_owned(),
         },
         Err(error) => format!("a file that can be read, or none: {error}"),
     };

@@ -7,11 +7,12 @@ use tokio::sync::oneshot;
 
 use super::{CommandError, SchemaState, schema_state};
 use crate::booking::Booking;
-use crate::config::{Settings, consumer_properties};
+use crate::config::{ConfigFaults, Fault, Settings, consumer_properties};
+use crate::engine;
 use crate::engine::backoff::Backoff;
 use crate::engine::dead_letter::Schedule;
 use crate::engine::ledger::{connect, within};
-use crate::engine::run::{EngineError, Options};
+use crate::engine::run::{EngineError, Options, SourceError};
 use crate::engine::verdict::{Verdict, verdict};
 
 pub(super) const EXAMPLES: &str = "\
@@ -25,16 +26,27 @@ A second one ends at once, which is safe.";
 pub(super) async fn run(settings: &Settings) -> Result<(), CommandError> {
     let mut stop =
         stop_signal().map_err(|error| CommandError::Internal(format!("can't listen to signals: {error}")))?;
+    let options = options(settings);
+    engine::run::check(&options).map_err(|error| explain(error, settings))?;
     tokio::select! {
         ready = schema_is_ready(settings) => ready?,
         _ = &mut stop => return Ok(()),
     }
     let stopped = async { drop(stop.await) };
-    crate::engine::run::run::<Booking>(options(settings), stopped).await.map_err(|error| match error {
-        EngineError::Database(error) => CommandError::database(&error, &settings.database),
+    engine::run::run::<Booking>(options, stopped).await.map_err(|error| explain(error, settings))
+}
+
+fn explain(error: EngineError, settings: &Settings) -> CommandError {
+    match error {
+        EngineError::Kafka(SourceError::Configuration(why)) => CommandError::Config(ConfigFaults::one(Fault {
+            setting: "KAFKA_PROPERTIES",
+            given: None,
+            accepted: format!("what Kafka's client takes; it says: {why}"),
+        })),
         EngineError::Kafka(_) => CommandError::Unavailable(error.to_string()),
+        EngineError::Database(error) => CommandError::database(&error, &settings.database),
         EngineError::Corrupt(_) | EngineError::Ended(_) => CommandError::Internal(error.to_string()),
-    })
+    }
 }
 
 /// Waits for the database, for ever; and for the schema, for as long as a migration may take.

@@ -35,9 +35,16 @@ const REFUSED: [(&str, &str); 7] = [
 ];
 
 /// Ours where the user has no other.
-const TUNED: [(&str, &str); 4] = [
+///
+/// librdkafka keeps records of its own beside our buffer, and throws them away at every pause: 64 MiB and what one fetch
+/// brings beyond, 50 MiB for each broker (compressed: several times that in memory). So little is enough, if a full queue
+/// is looked at again soon and not only after a second.
+const TUNED: [(&str, &str); 7] = [
     ("client.id", "booking-history"),
     ("fetch.wait.max.ms", "100"),
+    ("queued.max.messages.kbytes", "16384"),
+    ("fetch.max.bytes", "8388608"),
+    ("fetch.queue.backoff.ms", "50"),
     ("session.timeout.ms", "45000"),
     ("topic.metadata.refresh.interval.ms", "10000"),
 ];
@@ -79,11 +86,12 @@ impl fmt::Debug for Properties {
 /// All that the consumer is made with.
 #[must_use]
 pub fn consumer_properties(settings: &Settings) -> Properties {
-    let mut all = BTreeMap::new();
-    let mut put = |name: &str, value: &str| all.insert(name.to_owned(), value.to_owned());
-    for (name, value) in TUNED {
-        put(name, value);
+    let mut all: BTreeMap<String, String> = TUNED.map(|(name, value)| (name.to_owned(), value.to_owned())).into();
+    if settings.kafka_properties.get("message.max.bytes").is_some() {
+        // librdkafka refuses a fetch below it, and raises its own default to it.
+        all.remove("fetch.max.bytes");
     }
+    let mut put = |name: &str, value: &str| all.insert(name.to_owned(), value.to_owned());
     for (name, value) in &settings.kafka_properties.0 {
         put(name, value);
     }

@@ -17,10 +17,12 @@ use super::dead_letter::Schedule;
 use super::event::Event;
 use super::ledger::Ledger;
 use super::redrive::Redrive;
+pub use super::source::SourceError;
+use super::source::SourceOptions;
 use super::source::consumer::Source;
 use super::source::log::Log;
-use super::source::{SourceError, SourceOptions};
 use super::transaction::Rules;
+use super::writer::trouble::Refused;
 use super::writer::{Shared, Writer};
 use crate::telemetry::LineBudget;
 
@@ -78,6 +80,14 @@ pub enum EngineError {
     /// A part of the process ended unasked.
     #[error("{0} ended unasked")]
     Ended(&'static str),
+}
+
+/// Whether Kafka's client takes the properties at all. No server is asked.
+///
+/// # Errors
+/// [`SourceError::Configuration`], which no waiting will mend.
+pub fn check(options: &Options) -> Result<(), EngineError> {
+    Ok(super::source::check(&options.properties)?)
 }
 
 /// Keeps the events of a topic until `shutdown` says to stop.
@@ -165,6 +175,7 @@ fn writers<E: Event>(options: &Options, assignment: &Arc<Assignment<E>>) -> Join
         database: options.database.clone(),
         rules: Rules { limit: options.database_timeout, breaker: options.breaker, schedule: options.dead_letters },
         startup_timeout: options.startup_timeout,
+        refused: Refused::default(),
         lines: Mutex::new(LineBudget::new(options.log_records_per_second)),
     });
     let backoff = || Backoff::new(options.retry_initial, options.retry_max);

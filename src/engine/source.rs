@@ -14,6 +14,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use rdkafka::ClientConfig;
+use rdkafka::consumer::BaseConsumer;
 use rdkafka::error::KafkaError;
 
 /// Kafka can't be used as things are; the text says what to do.
@@ -38,6 +39,12 @@ pub(crate) struct SourceOptions {
     pub(crate) buffer_max_bytes: usize,
     /// How long a server may refuse who we are before that is final.
     pub(crate) startup_timeout: Duration,
+}
+
+/// Whether Kafka's client takes the properties at all. No server is asked.
+pub(crate) fn check(properties: &BTreeMap<String, String>) -> Result<(), SourceError> {
+    let client: Result<BaseConsumer, KafkaError> = configuration(properties).create();
+    client.map(drop).map_err(|error| refused(&error))
 }
 
 fn configuration(properties: &BTreeMap<String, String>) -> ClientConfig {

@@ -4,6 +4,7 @@
 //! ever concluded from a failure about what the database did.
 
 mod lines;
+pub(crate) mod trouble;
 
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
@@ -12,6 +13,7 @@ use sqlx::postgres::PgConnectOptions;
 use sqlx::{Connection as _, PgConnection};
 
 use self::lines::Lines;
+use self::trouble::{Errand, Refused, Trouble};
 use super::assignment::{Assigned, Assignment, Work, Written};
 use super::backoff::Backoff;
 use super::batch::Entry;
@@ -40,6 +42,7 @@ pub(crate) struct Shared<E> {
     pub(crate) rules: Rules,
     /// How long the database may refuse who we are or what we ask before that is final.
     pub(crate) startup_timeout: Duration,
+    pub(crate) refused: Refused,
     pub(crate) lines: Mutex<LineBudget>,
 }
 
@@ -47,45 +50,30 @@ pub(crate) struct Shared<E> {
 pub(crate) struct Writer<E> {
     shared: Arc<Shared<E>>,
     connection: Option<PgConnection>,
-    backoff: Backoff,
-    trouble: Option<Trouble>,
-}
-
-/// A kind of work that fails, and since when. Success of another kind proves nothing: a row can often be read when none
-/// can be written.
-#[derive(Clone, Copy, Debug)]
-struct Trouble {
-    kind: Kind,
-    since: Instant,
-    /// Failures with an error that nobody has classified.
-    unclassified: u32,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Kind {
-    Claim,
-    Look,
-    Write,
+    trouble: Trouble,
 }
 
 impl<E: Event> Writer<E> {
     /// Not connected yet.
     pub(crate) fn new(shared: Arc<Shared<E>>, backoff: Backoff) -> Self {
-        Self { shared, connection: None, backoff, trouble: None }
+        Self { shared, connection: None, trouble: Trouble::new(backoff) }
     }
 
     /// Until there is no more work, or the database is of no more use.
     pub(crate) async fn run(mut self) -> Result<(), EngineError> {
         loop {
-            let (kind, done) = match self.shared.assignment.next_work().await {
-                Work::Claim(partition, generation) => (Kind::Claim, self.claim(partition, generation).await),
-                Work::Look(beliefs) => (Kind::Look, self.look(beliefs).await),
-                Work::Write(work) => (Kind::Write, self.write(work).await),
+            let (errand, done) = match self.shared.assignment.next_work().await {
+                Work::Claim(partition, generation) => (Errand::Claim, self.claim(partition, generation).await),
+                Work::Look(beliefs) => (Errand::Look, self.look(beliefs).await),
+                Work::Write(work) => (Errand::Write, self.write(work).await),
                 Work::Stop => break,
             };
             match done {
-                Ok(()) => self.succeeded(kind),
-                Err(error) => self.failed(kind, error).await?,
+                Ok(()) => {
+                    self.trouble.done(errand);
+                    self.shared.refused.done(errand);
+                }
+                Err(error) => self.failed(errand, error).await?,
             }
         }
         if let Some(connection) = self.connection.take()
@@ -215,7 +203,7 @@ impl<E: Event> Writer<E> {
     }
 
     fn first_way(&self, work: &[Assigned<E>]) -> Way {
-        if self.trouble.is_some_and(|trouble| trouble.unclassified >= UNCLASSIFIED_TRIES) {
+        if self.trouble.unclassified() >= UNCLASSIFIED_TRIES {
             Way::Isolating
         } else if work.iter().any(|one| one.careful) {
             Way::Careful
@@ -255,28 +243,17 @@ impl<E: Event> Writer<E> {
         self.connection.as_mut().ok_or_else(|| sqlx::Error::Protocol("not connected".to_owned()))
     }
 
-    fn succeeded(&mut self, kind: Kind) {
-        if self.trouble.is_some_and(|trouble| trouble.kind == kind) {
-            self.trouble = None;
-            self.backoff.reset();
-        }
-    }
-
     /// Waits before the next try, or ends what can't succeed.
-    async fn failed(&mut self, kind: Kind, error: sqlx::Error) -> Result<(), EngineError> {
+    async fn failed(&mut self, errand: Errand, error: sqlx::Error) -> Result<(), EngineError> {
         self.connection = None;
-        let trouble = self.trouble.get_or_insert(Trouble { kind, since: Instant::now(), unclassified: 0 });
-        trouble.kind = kind;
-        let verdict = verdict(&error);
-        trouble.unclassified += u32::from(verdict == Verdict::Unknown);
-        match verdict.without_a_record() {
+        match verdict(&error).without_a_record() {
             Verdict::Corrupt => return Err(EngineError::Corrupt(error)),
-            Verdict::Operator if trouble.since.elapsed() >= self.shared.startup_timeout => {
+            Verdict::Operator if self.shared.refused.note(errand, Instant::now()) >= self.shared.startup_timeout => {
                 return Err(EngineError::Database(error));
             }
             _ => {}
         }
-        let wait = self.backoff.wait();
+        let wait = self.trouble.wait(errand, &error);
         tracing::warn!(%error, retry_in_ms = u64::try_from(wait.as_millis()).unwrap_or(u64::MAX), "database_unavailable");
         tokio::select! {
             () = tokio::time::sleep(wait) => {}

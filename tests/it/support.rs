@@ -1,10 +1,9 @@
 //! What the tests stand on, from the servers up to the audit.
 
-#![expect(dead_code, reason = "the suites that use the rest are still to come")]
-
 pub mod wait;
 pub mod kafka;
 pub mod postgres;
+pub mod wire;
 pub mod topic;
 pub mod service;
 pub mod audit;

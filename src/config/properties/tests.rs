@@ -65,9 +65,18 @@ fn the_guarantee_is_ours_and_the_tuning_is_the_users() {
             ("session.timeout.ms", Some("45000")),
             ("topic.metadata.refresh.interval.ms", Some("10000")),
             ("fetch.wait.max.ms", Some("5")),
+            ("queued.max.messages.kbytes", Some("16384")),
+            ("fetch.max.bytes", Some("8388608")),
             ("security.protocol", Some("ssl")),
         ],
     );
+}
+
+#[test]
+fn a_size_of_the_user_is_not_contradicted_by_ours() {
+    check_final("message.max.bytes=20000000", &[("fetch.max.bytes", None)]);
+    check_final("fetch.max.bytes=1,message.max.bytes=1000", &[("fetch.max.bytes", Some("1"))]);
+    check_final("fetch.message.max.bytes=20000000", &[("fetch.max.bytes", Some("8388608"))]);
 }
 
 #[test]

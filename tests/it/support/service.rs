@@ -3,8 +3,8 @@
 use std::io::{BufRead as _, BufReader};
 use std::process::ChildStderr;
 use std::sync::{Arc, Condvar, Mutex};
-use std::thread;
 use std::time::{Duration, Instant};
+use std::{fs, thread};
 
 use booking_history::servers::{Guardian, quoted};
 
@@ -54,7 +54,15 @@ impl Service {
 
     /// Any command with its arguments, each a shell word.
     pub fn command(arguments: &str, settings: &[(String, String)]) -> Self {
+        Self::with_files(&[], arguments, settings)
+    }
+
+    /// A command in a directory that holds these files, by name and content.
+    pub fn with_files(files: &[(&str, &str)], arguments: &str, settings: &[(String, String)]) -> Self {
         let guardian = Guardian::new("KILL", None).unwrap();
+        for (name, content) in files {
+            fs::write(guardian.directory().join(name), content).unwrap();
+        }
         let settings: Vec<_> = settings.iter().map(|(name, value)| quoted(format!("{name}={value}"))).collect();
         let program = quoted(env!("CARGO_BIN_EXE_booking-history"));
         let words = format!("exec env -i {} {program} {arguments}", settings.join(" "));
@@ -67,11 +75,15 @@ impl Service {
 
     /// Runs a command to its end: its exit code, and the lines of its standard output and error.
     pub fn finish(arguments: &str, settings: &[(String, String)], limit: Duration) -> (i32, Vec<String>) {
-        let service = Self::command(arguments, settings);
-        let code = service.wait_exit(limit);
+        Self::command(arguments, settings).finished(limit)
+    }
+
+    /// Waits for its end: its exit code, and the lines of its standard output and error.
+    pub fn finished(self, limit: Duration) -> (i32, Vec<String>) {
+        let code = self.wait_exit(limit);
         // The pipe closes with the guardian, and all that was written is read by then.
-        let lines = Arc::clone(&service.lines);
-        drop(service);
+        let lines = Arc::clone(&self.lines);
+        drop(self);
         let started = Instant::now();
         while Arc::strong_count(&lines) > 1 && started.elapsed() < limit {
             thread::sleep(Duration::from_millis(5));
@@ -103,6 +115,11 @@ impl Service {
     /// Lets it go on.
     pub fn sigcont(&self) {
         assert!(self.guardian.signal("CONT").unwrap(), "it had ended: {:#?}", self.last_lines());
+    }
+
+    /// As Ctrl-C on a terminal.
+    pub fn sigint(&self) {
+        assert!(self.guardian.signal("INT").unwrap(), "it had ended: {:#?}", self.last_lines());
     }
 
     /// As a deployment stops it.

@@ -15,6 +15,7 @@ use rdkafka::topic_partition_list::Offset;
 use super::kafka::Kafka;
 use super::unique;
 use super::wait::{PATIENCE, eventually};
+use super::wire::{self, RawRecord};
 
 /// A topic on a broker.
 pub struct Topic {
@@ -141,6 +142,12 @@ impl Topic {
         let producer = self.producer(&[("transactional.id", &unique("transactions"))]);
         producer.inner.init_transactions(PATIENCE).unwrap();
         producer
+    }
+
+    /// Produces records of any bytes, and returns their offsets.
+    pub fn send_raw<'r>(&self, partition: i32, records: impl IntoIterator<Item = &'r RawRecord>) -> Vec<i64> {
+        let produce = |record| wire::produce(&self.broker, &self.name, partition, record);
+        records.into_iter().map(produce).collect()
     }
 
     fn consumer(&self, group: &str) -> BaseConsumer {

@@ -1,0 +1,134 @@
+//! How long the database has been of no use, and how long to wait before the next try.
+//!
+//! Only the success of an errand that asks as much of the database as the one that failed ends the trouble: between two
+//! writes that are refused there is always a look that works.
+
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use crate::engine::backoff::Backoff;
+use crate::engine::verdict::{Cause, SqlState, Verdict, verdict};
+
+/// What a writer is sent for; each asks more of the database than the one before.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Errand {
+    /// Reads rows of the ledger.
+    Look,
+    /// Writes a row of the ledger.
+    Claim,
+    /// Writes every table.
+    Write,
+}
+
+/// Since when the database refuses who we are or what we ask, and on which errand. All writers of a process share it:
+/// what one of them was refused, another may be granted.
+#[derive(Debug, Default)]
+pub(crate) struct Refused(Mutex<Option<(Errand, Instant)>>);
+
+impl Refused {
+    /// Notes a refusal, and tells for how long it has been like that.
+    pub(super) fn note(&self, errand: Errand, now: Instant) -> Duration {
+        let mut refused = self.lock();
+        let (greatest, since) = refused.map_or((errand, now), |(before, since)| (before.max(errand), since));
+        *refused = Some((greatest, since));
+        now.saturating_duration_since(since)
+    }
+
+    /// An errand was done.
+    pub(super) fn done(&self, errand: Errand) {
+        self.lock().take_if(|(refused, _)| errand >= *refused);
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Option<(Errand, Instant)>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// The waits of one writer.
+#[derive(Debug)]
+pub(super) struct Trouble {
+    backoff: Backoff,
+    with: Option<Errand>,
+    unclassified: u32,
+}
+
+impl Trouble {
+    pub(super) fn new(backoff: Backoff) -> Self {
+        Self { backoff, with: None, unclassified: 0 }
+    }
+
+    /// An errand failed: how long to wait.
+    pub(super) fn wait(&mut self, errand: Errand, error: &sqlx::Error) -> Duration {
+        self.with = self.with.max(Some(if is_of_the_connection(error) { Errand::Look } else { errand }));
+        self.unclassified = self.unclassified.saturating_add(u32::from(verdict(error) == Verdict::Unknown));
+        self.backoff.wait()
+    }
+
+    /// How often, since it began, it was an error that nobody has classified.
+    pub(super) fn unclassified(&self) -> u32 {
+        self.unclassified
+    }
+
+    /// An errand was done.
+    pub(super) fn done(&mut self, errand: Errand) {
+        if self.with.take_if(|failed| errand >= *failed).is_some() {
+            self.backoff.reset();
+            self.unclassified = 0;
+        }
+    }
+}
+
+/// The server was away, and is back as soon as it answers anything. A server that takes no writes was never away.
+fn is_of_the_connection(error: &sqlx::Error) -> bool {
+    let read_only = SqlState::of(error).is_some_and(|state| state.as_str() == "25006");
+    let broken = Verdict::TryAgain(Cause::Connection);
+    !read_only && [broken, Verdict::TryAgain(Cause::Shutdown), Verdict::NewConnection].contains(&verdict(error))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const MILLI: Duration = Duration::from_millis(1);
+
+    #[test]
+    fn a_look_that_works_between_refused_writes_does_not_shorten_the_waits() {
+        let mut trouble = Trouble::new(Backoff::with_random(MILLI, 100 * MILLI, || 1.0));
+        let mut wait = |errand, done| {
+            trouble.done(done);
+            trouble.wait(errand, &sqlx::Error::RowNotFound)
+        };
+        assert_eq!(wait(Errand::Write, Errand::Look), MILLI);
+        assert_eq!(wait(Errand::Write, Errand::Look), 2 * MILLI);
+        assert_eq!(wait(Errand::Look, Errand::Claim), 4 * MILLI);
+        assert_eq!(wait(Errand::Look, Errand::Write), MILLI);
+        assert_eq!(wait(Errand::Claim, Errand::Look), MILLI);
+        assert_eq!(wait(Errand::Look, Errand::Look), 2 * MILLI);
+    }
+
+    #[test]
+    fn a_look_that_works_ends_the_trouble_of_a_broken_connection() {
+        let mut trouble = Trouble::new(Backoff::with_random(MILLI, 100 * MILLI, || 1.0));
+        for _ in 0..3 {
+            assert_eq!(trouble.wait(Errand::Write, &sqlx::Error::Io(std::io::ErrorKind::BrokenPipe.into())), MILLI);
+            trouble.done(Errand::Look);
+        }
+    }
+
+    #[test]
+    fn a_refusal_lasts_until_as_much_is_granted_to_any_writer() {
+        let (refused, start) = (Refused::default(), Instant::now());
+        let after = |millis: u32, errand| refused.note(errand, start + millis * MILLI);
+        assert_eq!(after(0, Errand::Write), Duration::ZERO);
+        refused.done(Errand::Look);
+        refused.done(Errand::Claim);
+        assert_eq!(after(10, Errand::Write), 10 * MILLI);
+        assert_eq!(after(20, Errand::Look), 20 * MILLI);
+        refused.done(Errand::Claim);
+        assert_eq!(after(30, Errand::Look), 30 * MILLI);
+        refused.done(Errand::Write);
+        assert_eq!(after(40, Errand::Look), Duration::ZERO);
+        refused.done(Errand::Look);
+        assert_eq!(after(50, Errand::Look), Duration::ZERO);
+    }
+}

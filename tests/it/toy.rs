@@ -1,0 +1,206 @@
+//! The engine keeps any event exactly once: here one of a stranger, with a table of its own, through the library alone.
+
+use std::collections::BTreeMap;
+use std::num::NonZeroU32;
+use std::time::Duration;
+
+use booking_history::commands::MIGRATOR;
+use booking_history::engine::claim::StartPolicy;
+use booking_history::engine::dead_letter::Schedule;
+use booking_history::engine::event::{Event, Fate, Moment, Parsed, Place, Reason, Refusal};
+use booking_history::engine::record::Record;
+use booking_history::engine::run::{EngineError, Options, SourceError, check, run};
+use sqlx::{Connection as _, PgConnection};
+use tokio::sync::oneshot;
+use tokio::task::JoinHandle;
+
+use crate::support::audit::{Audit, Totals};
+use crate::support::kafka::kafka;
+use crate::support::postgres::{self, database};
+use crate::support::topic::{Outgoing, Topic};
+use crate::support::unique;
+use crate::support::wait::PATIENCE;
+
+/// Comes as `toy NAME SIZE`; what begins with another word is none of ours.
+#[derive(Debug)]
+struct Toy {
+    name: String,
+    size: i32,
+}
+
+impl Event for Toy {
+    fn parse(record: &Record) -> Result<Parsed<Self>, Refusal> {
+        let refusal = |reason, field, detail: &str| Refusal { reason, field, detail: detail.to_owned() };
+        let value = record.value.as_deref().ok_or_else(|| refusal(Reason::Tombstone, None, "there is no value"))?;
+        let text = str::from_utf8(value).map_err(|_| refusal(Reason::WrongType, None, "the value is no text"))?;
+        match text.split(' ').collect::<Vec<_>>().as_slice() {
+            ["toy", name, size] => {
+                let size = size.parse().map_err(|_| refusal(Reason::InvalidValue, Some("size"), "no number"))?;
+                Ok(Parsed::Event(Self { name: (*name).to_owned(), size }))
+            }
+            ["toy", ..] => Err(refusal(Reason::MissingField, None, "a toy has a name and a size")),
+            [other, ..] => Ok(Parsed::Ignored { event_type: (*other).to_owned() }),
+            [] => Err(refusal(Reason::MissingField, None, "a text has a first word")),
+        }
+    }
+
+    fn key(&self) -> &str {
+        &self.name
+    }
+
+    async fn insert_all(connection: &mut PgConnection, events: &[&Self]) -> sqlx::Result<Vec<i64>> {
+        let (names, sizes) = columns(events);
+        sqlx::query_scalar("insert into toys (name, size) select * from unnest($1, $2) returning id")
+            .bind(names)
+            .bind(sizes)
+            .fetch_all(connection)
+            .await
+    }
+
+    async fn insert_each(connection: &mut PgConnection, events: &[&Self]) -> sqlx::Result<Vec<Fate>> {
+        let (names, sizes) = columns(events);
+        let new: Vec<(String, i64)> = sqlx::query_as(
+            "insert into toys (name, size) select * from unnest($1, $2) on conflict do nothing returning name, id",
+        )
+        .bind(names)
+        .bind(sizes)
+        .fetch_all(&mut *connection)
+        .await?;
+        let mut new: BTreeMap<String, i64> = new.into_iter().collect();
+        let mut fates = Vec::new();
+        for event in events {
+            fates.push(match new.remove(&event.name) {
+                Some(id) => Fate::Stored(id),
+                None => met(connection, event).await?,
+            });
+        }
+        Ok(fates)
+    }
+
+    fn log(&self, _: Moment, _: Place<'_>) {}
+}
+
+async fn met(connection: &mut PgConnection, toy: &Toy) -> sqlx::Result<Fate> {
+    let stored: Option<(i32,)> =
+        sqlx::query_as("select size from toys where name = $1").bind(&toy.name).fetch_optional(connection).await?;
+    Ok(match stored {
+        Some((size,)) if size == toy.size => Fate::Duplicate,
+        Some(_) => Fate::Conflict,
+        None => Fate::Swallowed,
+    })
+}
+
+fn columns(events: &[&Toy]) -> (Vec<String>, Vec<i32>) {
+    events.iter().map(|toy| (toy.name.clone(), toy.size)).unzip()
+}
+
+/// What a stranger has to know by heart: the properties without which nothing is exactly once.
+fn options(topic: &Topic, group: &str, database: &str) -> Options {
+    let address = kafka().address();
+    let properties = [
+        ("bootstrap.servers", address.as_str()),
+        ("group.id", group),
+        ("enable.auto.commit", "false"),
+        ("enable.auto.offset.store", "false"),
+        ("auto.offset.reset", "error"),
+        ("isolation.level", "read_committed"),
+        ("partition.assignment.strategy", "cooperative-sticky"),
+        ("check.crcs", "true"),
+    ];
+    Options {
+        database: database.parse().unwrap(),
+        properties: properties.map(|(name, value)| (name.to_owned(), value.to_owned())).into(),
+        topic: topic.name.clone(),
+        group_id: group.to_owned(),
+        start: StartPolicy::Earliest,
+        writers: 2,
+        batch_max_records: 1_000,
+        batch_max_bytes: 1 << 20,
+        buffer_max_bytes: 1 << 24,
+        database_timeout: Duration::from_secs(10),
+        retry_initial: Duration::from_millis(100),
+        retry_max: Duration::from_secs(1),
+        startup_timeout: Duration::from_secs(10),
+        shutdown_timeout: Duration::from_secs(10),
+        dead_letters: Schedule {
+            max_attempts: NonZeroU32::MIN,
+            initial: Duration::from_secs(1),
+            max: Duration::from_secs(1),
+        },
+        breaker: None,
+        log_records_per_second: 0,
+    }
+}
+
+/// A run in this process, and what stops it.
+fn start(options: Options) -> (oneshot::Sender<()>, JoinHandle<Result<(), EngineError>>) {
+    let (stop, stopped) = oneshot::channel();
+    (stop, tokio::spawn(run::<Toy>(options, async { drop(stopped.await) })))
+}
+
+#[tokio::test]
+async fn an_event_of_a_stranger_is_kept_exactly_once() {
+    let (topic, group, database) = (Topic::create(kafka(), 1).await, unique("group"), database().await);
+    let mut connection = PgConnection::connect(&database).await.unwrap();
+    MIGRATOR.run(&mut connection).await.unwrap();
+    let table = "create table toys (id bigint generated always as identity, name text primary key,
+                                    size integer check (size < 1000))";
+    postgres::run(&database, table).await;
+    let producer = topic.producer(&[]);
+    let send = async |texts: &[&str]| {
+        producer.send(texts.iter().map(|text| Outgoing::to(0, *text))).await;
+    };
+    let audit = Audit { topic: &topic, group: &group, database: &database };
+
+    let (stop, running) = start(options(&topic, &group, &database));
+    send(&["toy bear 30", "game chess 2", "toy train 12", "toy bear 30", "toy bear 31"]).await;
+    send(&["toy", "toy ship big", "toy giant 1000", "toy kite 7"]).await;
+    audit.wait_until_read(PATIENCE).await;
+    stop.send(()).unwrap();
+    running.await.unwrap().unwrap();
+
+    // What comes while nobody runs is read by the next.
+    send(&["toy doll 5", "toy train 12"]).await;
+    let (stop, running) = start(options(&topic, &group, &database));
+    audit.wait_until_read(PATIENCE).await;
+    drop(stop);
+    running.await.unwrap().unwrap();
+
+    let totals = audit.rows().await[&0].totals;
+    assert_eq!(totals, Totals { stored: 4, duplicates: 2, ignored: 1, dead_lettered: 4 });
+    let toys: Vec<(String, i32)> =
+        sqlx::query_as("select name, size from toys order by name").fetch_all(&mut connection).await.unwrap();
+    let toys: Vec<_> = toys.iter().map(|(name, size)| (name.as_str(), *size)).collect();
+    assert_eq!(toys, [("bear", 30), ("doll", 5), ("kite", 7), ("train", 12)]);
+    let letters: Vec<(i64, String, Option<String>)> =
+        sqlx::query_as("select \"offset\", reason, field from dead_letters order by \"offset\"")
+            .fetch_all(&mut connection)
+            .await
+            .unwrap();
+    let letters: Vec<_> =
+        letters.iter().map(|(offset, reason, field)| (*offset, reason.as_str(), field.as_deref())).collect();
+    let expected = [
+        (4, "conflicting_duplicate", None),
+        (5, "missing_field", None),
+        (6, "invalid_value", Some("size")),
+        (7, "database_rejected", None),
+    ];
+    assert_eq!(letters, expected);
+}
+
+#[tokio::test]
+async fn a_run_that_can_not_begin_says_so_to_its_caller() {
+    let (topic, group, database) = (Topic::create(kafka(), 1).await, unique("group"), database().await);
+    let mut options = options(&topic, &group, &database);
+    options.startup_timeout = Duration::ZERO;
+    let (_stop, running) = start(options.clone());
+    // Without the tables.
+    assert!(matches!(running.await.unwrap(), Err(EngineError::Database(_))));
+    options.properties.insert("no.such.property".to_owned(), "1".to_owned());
+    let checked = check(&options);
+    let (_stop, running) = start(options);
+    for error in [checked.unwrap_err(), running.await.unwrap().unwrap_err()] {
+        let EngineError::Kafka(SourceError::Configuration(why)) = error else { panic!("{error}") };
+        assert!(why.contains("no.such.property"), "{why}");
+    }
+}
