@@ -54,10 +54,14 @@ impl Service {
 
     /// Any command with its arguments, each a shell word.
     pub fn command(arguments: &str, settings: &[(String, String)]) -> Self {
+        Self::program(env!("CARGO_BIN_EXE_booking-history"), arguments, settings)
+    }
+
+    /// The same of another build.
+    pub fn program(program: &str, arguments: &str, settings: &[(String, String)]) -> Self {
         let guardian = Guardian::new("KILL", None).unwrap();
         let settings: Vec<_> = settings.iter().map(|(name, value)| quoted(format!("{name}={value}"))).collect();
-        let program = quoted(env!("CARGO_BIN_EXE_booking-history"));
-        let words = format!("exec env -i {} {program} {arguments}", settings.join(" "));
+        let words = format!("exec env -i {} {} {arguments}", settings.join(" "), quoted(program));
         let lines = Arc::new(Lines::default());
         let (pipe, theirs) = (guardian.take_errors().unwrap(), Arc::clone(&lines));
         thread::spawn(move || theirs.read(pipe));
