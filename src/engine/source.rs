@@ -1,7 +1,7 @@
 //! Everything that is said to Kafka: the consumer thread, its rebalances, and questions about the log.
 //!
-//! One thread owns the consumer and polls always, whatever the database does. It never waits for the database, but for a
-//! commit in flight when Kafka takes a partition away, and then for a bounded time.
+//! One thread owns the consumer and polls always, whatever the database does. It waits for the database in two cases, and
+//! for a bounded time: for a commit in flight when Kafka takes a partition away, and for room when the buffer is full.
 
 pub(crate) mod raw;
 pub(crate) mod log;

@@ -48,8 +48,10 @@ async fn a_killed_broker_comes_back_with_its_records() {
     let kafka = Kafka::start_new();
     let topic = Topic::create(&kafka, 1).await;
     topic.producer(&[]).send([Outgoing::to(0, "kept")]).await;
+    let killed = kafka.pid();
     kafka.kill();
     kafka.start();
+    assert_ne!(kafka.pid(), killed);
     eventually(PATIENCE, |ends| *ends == [(0, 1)].into(), async || topic.ends()).await;
     kafka.freeze();
     kafka.thaw();

@@ -17,6 +17,10 @@ use crate::engine::record::{Partition, Position, Record};
 
 /// How long one poll waits for a record: the longest delay of a start, a pause or a stop.
 const POLL: Duration = Duration::from_millis(20);
+/// How long a full buffer is waited for before partitions are paused.
+const PAUSE_AFTER: Duration = Duration::from_secs(1);
+/// How often it is looked at meanwhile.
+const LOOK_AGAIN: Duration = Duration::from_millis(2);
 /// So many records are reported at once, at most.
 const CHUNK: usize = 512;
 /// So many bytes are reported at once, at most and one record.
@@ -33,6 +37,7 @@ pub(crate) struct Source<E: Event> {
     pub(super) consumer: BaseConsumer<Context<E>>,
     pub(super) options: SourceOptions,
     pub(super) paused: bool,
+    pub(super) full_since: Option<Instant>,
     pub(super) reach_at: Instant,
     pub(super) mirror_at: Instant,
     pub(super) mirror_again_at: Instant,
@@ -56,6 +61,7 @@ impl<E: Event> Source<E> {
             consumer,
             options,
             paused: false,
+            full_since: None,
             reach_at: now,
             mirror_at: now,
             mirror_again_at: now,
@@ -78,8 +84,11 @@ impl<E: Event> Source<E> {
     fn read_until_stopped(&mut self) -> Result<(), SourceError> {
         while !self.assignment().is_stopping() {
             self.follow();
-            self.regulate();
-            self.read()?;
+            if self.has_room() {
+                self.read()?;
+            } else {
+                std::thread::sleep(LOOK_AGAIN);
+            }
             self.mirror();
             self.watch();
         }
@@ -130,8 +139,7 @@ impl<E: Event> Source<E> {
         }
         let mut list = self.consumer.context().list([partition]);
         let placed = list.set_partition_offset(&self.options.topic, partition.0, KafkaOffset::Offset(at.0));
-        // The pause flag outlives an assignment, so a partition that starts is resumed; one that should pause is paused
-        // again by the next `regulate`.
+        // The pause flag outlives an assignment, so a partition that starts is resumed, unless everything is paused.
         let started = placed
             .and_then(|()| self.consumer.incremental_assign(&list))
             .and_then(|()| if self.paused { self.consumer.pause(&list) } else { self.consumer.resume(&list) });
@@ -150,18 +158,35 @@ impl<E: Event> Source<E> {
         true
     }
 
-    /// Bounds the bytes that wait for the database: past the bound everything pauses, until half of it is free.
-    fn regulate(&mut self) {
+    /// Bounds the bytes that wait for the database. False: nothing may be read for a moment.
+    ///
+    /// A database that is merely slower than Kafka makes room within moments, and is waited for. One that stands still
+    /// is not, since rebalances are told by reading: then everything pauses until half of the bound is free. Not at once,
+    /// because a pause is dear: librdkafka throws away what it has fetched, and after a resume its broker thread may
+    /// sleep on for up to a second.
+    fn has_room(&mut self) -> bool {
         let buffered = self.assignment().buffered_bytes();
-        let pause =
-            buffered > if self.paused { self.options.buffer_max_bytes / 2 } else { self.options.buffer_max_bytes };
-        if pause != self.paused {
-            let list = self.consumer.context().list(self.reading());
-            let done = if pause { self.consumer.pause(&list) } else { self.consumer.resume(&list) };
-            match done {
-                Ok(()) => self.paused = pause,
-                Err(error) => tracing::warn!(%error, "pause_failed"),
+        if buffered <= self.options.buffer_max_bytes {
+            self.full_since = None;
+            if self.paused && buffered <= self.options.buffer_max_bytes / 2 {
+                self.pause(false);
             }
+            return true;
+        }
+        let full_since = *self.full_since.get_or_insert_with(Instant::now);
+        let waited = full_since.elapsed() >= PAUSE_AFTER;
+        if waited && !self.paused {
+            self.pause(true);
+        }
+        waited || self.paused // also if it can't be paused: a member that does not poll loses its place
+    }
+
+    fn pause(&mut self, pause: bool) {
+        let list = self.consumer.context().list(self.reading());
+        let done = if pause { self.consumer.pause(&list) } else { self.consumer.resume(&list) };
+        match done {
+            Ok(()) => self.paused = pause,
+            Err(error) => tracing::warn!(%error, "pause_failed"),
         }
     }
 

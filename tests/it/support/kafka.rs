@@ -4,6 +4,7 @@ use std::fmt::Write as _;
 use std::net::{Ipv4Addr, TcpStream};
 use std::path::Path;
 use std::sync::OnceLock;
+use std::sync::atomic::{AtomicI32, Ordering};
 use std::{fs, process};
 
 use booking_history::servers::{Guardian, free_ports, quoted};
@@ -57,6 +58,7 @@ const SETTINGS: &[(&str, &str)] = &[
 pub struct Kafka {
     guardian: Guardian,
     port: u16,
+    pid: AtomicI32,
 }
 
 /// The one that all tests share. Nobody stops it.
@@ -92,14 +94,14 @@ impl Kafka {
             "kafka.tools.StorageTool failed (is Java 17 there? make test):\n{}",
             guardian.tail("log")
         );
-        let kafka = Self { guardian, port };
+        let kafka = Self { guardian, port, pid: AtomicI32::new(0) };
         kafka.start();
         kafka
     }
 
     /// Starts it again on the same port with the same data; returns when the port is open.
     pub fn start(&self) {
-        self.guardian.start(&java("kafka.Kafka server.properties")).unwrap();
+        self.pid.store(self.guardian.start(&java("kafka.Kafka server.properties")).unwrap(), Ordering::Relaxed);
         let open = || TcpStream::connect((Ipv4Addr::LOCALHOST, self.port)).is_ok();
         self.guardian.wait_until(open, PATIENCE, "log").unwrap_or_else(|error| panic!("{error}"));
     }
@@ -127,6 +129,11 @@ impl Kafka {
     /// For `bootstrap.servers`, the same over restarts.
     pub fn address(&self) -> String {
         format!("127.0.0.1:{}", self.port)
+    }
+
+    /// Of the process last started.
+    pub fn pid(&self) -> i32 {
+        self.pid.load(Ordering::Relaxed)
     }
 
     fn end(&self, signal: &str) {

@@ -59,13 +59,17 @@ impl Service {
 
     /// A command in a directory that holds these files, by name and content.
     pub fn with_files(files: &[(&str, &str)], arguments: &str, settings: &[(String, String)]) -> Self {
+        Self::program(env!("CARGO_BIN_EXE_booking-history"), files, arguments, settings)
+    }
+
+    /// The same of another build.
+    pub fn program(program: &str, files: &[(&str, &str)], arguments: &str, settings: &[(String, String)]) -> Self {
         let guardian = Guardian::new("KILL", None).unwrap();
         for (name, content) in files {
             fs::write(guardian.directory().join(name), content).unwrap();
         }
         let settings: Vec<_> = settings.iter().map(|(name, value)| quoted(format!("{name}={value}"))).collect();
-        let program = quoted(env!("CARGO_BIN_EXE_booking-history"));
-        let words = format!("exec env -i {} {program} {arguments}", settings.join(" "));
+        let words = format!("exec env -i {} {} {arguments}", settings.join(" "), quoted(program));
         let lines = Arc::new(Lines::default());
         let (pipe, theirs) = (guardian.take_errors().unwrap(), Arc::clone(&lines));
         thread::spawn(move || theirs.read(pipe));

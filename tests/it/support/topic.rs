@@ -186,7 +186,8 @@ impl Producer<'_> {
         places
     }
 
-    async fn enqueue(&self, record: &Outgoing) -> rdkafka::producer::DeliveryFuture {
+    /// Hands a record over; the future tells when the broker has it.
+    pub async fn enqueue(&self, record: &Outgoing) -> rdkafka::producer::DeliveryFuture {
         let mut headers = OwnedHeaders::new();
         for (key, value) in &record.headers {
             headers = headers.insert(Header { key, value: value.as_ref() });

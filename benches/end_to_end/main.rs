@@ -1,0 +1,139 @@
+//! How fast records become rows: the service from a real Kafka into a real `PostgreSQL`, beside `psql`'s `\copy` of the
+//! same rows into the same table of the same server.
+//!
+//! A measurement and never a test: it fails where a result is not exact, not where it is slow. Machines differ and are
+//! never quiet, so what counts is the ratio of neighbours in one run.
+#![expect(
+    clippy::unwrap_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    clippy::unchecked_time_subtraction,
+    clippy::print_stdout,
+    unreachable_pub,
+    reason = "here a panic is the report, the table goes to standard output, and the support is the tests' own"
+)]
+
+#[expect(dead_code, reason = "the tests use the rest")]
+#[path = "../../tests/it/support"]
+mod support {
+    pub mod wait;
+    pub mod kafka;
+    pub mod wire;
+    pub mod topic;
+    pub mod service;
+
+    use std::sync::atomic::{AtomicU32, Ordering};
+
+    /// A name that nothing else in this run has.
+    pub fn unique(what: &str) -> String {
+        static NUMBER: AtomicU32 = AtomicU32::new(0);
+        format!("{what}-{}-{}", std::process::id(), NUMBER.fetch_add(1, Ordering::Relaxed))
+    }
+}
+
+mod events;
+mod usage;
+mod stage;
+mod latency;
+
+use clap::Parser;
+
+use events::Ids;
+use stage::{Contestant, Run, Stage};
+
+/// Records per second from Kafka to `PostgreSQL`, beside psql's \copy.
+#[derive(Parser)]
+struct Options {
+    /// A tenth of the rows and one round: to see that it works
+    #[arg(long)]
+    quick: bool,
+    /// Rows in each run
+    #[arg(long, default_value_t = 300_000)]
+    rows: u32,
+    /// What bookings are named by
+    #[arg(long, value_enum, default_value_t = Ids::Sequential)]
+    ids: Ids,
+    /// Times that each contestant runs, in turns
+    #[arg(long, default_value_t = 3)]
+    rounds: usize,
+    /// Seconds at 500 events a second; 0 = no latency
+    #[arg(long, default_value_t = 15)]
+    latency: u32,
+    /// One more contestant: settings as NAME=VALUE separated by spaces; PROGRAM=PATH is another build
+    #[arg(long = "also", value_name = "SETTINGS")]
+    also: Vec<String>,
+    /// Cargo's own word for a benchmark
+    #[arg(long, hide = true)]
+    bench: bool,
+}
+
+#[tokio::main]
+async fn main() {
+    let mut options = Options::parse();
+    if options.quick {
+        (options.rows, options.rounds, options.latency) = (options.rows / 10, 1, options.latency.min(5));
+    }
+    let mut contestants = vec![Contestant::Copy, Contestant::service("")];
+    contestants.extend(options.also.iter().map(|settings| Contestant::service(settings)));
+
+    let stage = Stage::set(options.rows, options.ids).await;
+    println!(
+        "{} rows, ids {:?}, 3 partitions, lz4; Kafka, PostgreSQL, the service and this bench on one machine",
+        options.rows, options.ids
+    );
+    println!("{}", Run::HEAD);
+    let mut rounds: Vec<Vec<Run>> = Vec::new();
+    for round in 0..options.rounds {
+        let mut runs = Vec::new();
+        // Whoever begins meets another disk and other neighbours than whoever follows.
+        let turn = round % contestants.len();
+        for (index, contestant) in contestants.iter().enumerate().cycle().skip(turn).take(contestants.len()) {
+            let run = stage.run(contestant).await;
+            println!("{}", run.line(round + 1, contestant, options.rows));
+            runs.push((index, run));
+        }
+        runs.sort_by_key(|(index, _)| *index);
+        rounds.push(runs.into_iter().map(|(_, run)| run).collect());
+    }
+    println!();
+    for (index, contestant) in contestants.iter().enumerate().skip(1) {
+        let to = |base: usize| {
+            Spread::of(rounds.iter().map(|runs| runs[index].rows_per_second / runs[base].rows_per_second))
+        };
+        println!("{contestant}: {} times \\copy", to(0));
+        if index > 1 {
+            println!("    {} times {}", to(1), contestants[1]);
+        }
+    }
+    if options.latency > 0 {
+        println!("{}", latency::measure(&stage, options.latency).await);
+    }
+    println!(
+        "\nMedian (min..max) of rounds. Figures of one run compare, those of two don't: another day the same machine does \
+         half or double. `others` is the share of the machine that something else took; above 20 % a round says little."
+    );
+}
+
+/// Some figures of the same thing.
+struct Spread {
+    median: f64,
+    least: f64,
+    most: f64,
+}
+
+impl Spread {
+    fn of(figures: impl Iterator<Item = f64>) -> Self {
+        let mut figures: Vec<f64> = figures.collect();
+        figures.sort_by(f64::total_cmp);
+        let at = |index: usize| figures[index];
+        let (middle, last) = (figures.len() / 2, figures.len() - 1);
+        let median = if figures.len() % 2 == 1 { at(middle) } else { f64::midpoint(at(middle - 1), at(middle)) };
+        Self { median, least: at(0), most: at(last) }
+    }
+}
+
+impl std::fmt::Display for Spread {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{:.2} ({:.2}..{:.2})", self.median, self.least, self.most)
+    }
+}
