@@ -10,18 +10,7 @@ use super::{
     faults::{ConfigFaults, Fault},
     raw::RawSettings,
 };
-
-/// What the guarantee rests on: name, value, and what another value would do.
-const FIXED: [(&str, &str, &str); 8] = [
-    ("enable.auto.commit", "false", "Kafka would be told before the database has the records"),
-    ("auto.commit.enable", "false", "Kafka would be told before the database has the records"),
-    ("enable.auto.offset.store", "false", "Kafka would be told before the database has the records"),
-    ("auto.offset.reset", "error", "records that are gone would be passed over without a word; see KAFKA_START"),
-    ("isolation.level", "read_committed", "records of aborted transactions would become rows"),
-    ("partition.assignment.strategy", "cooperative-sticky", "partitions would start before their position is known"),
-    ("check.crcs", "true", "a corrupt record would become a row"),
-    ("enable.partition.eof", "false", "the end of a partition would be taken for an error"),
-];
+use crate::engine::source::guarantee::{GUARANTEED, enforce};
 
 /// What has no value of ours and still can't be given.
 const REFUSED: [(&str, &str); 7] = [
@@ -95,12 +84,9 @@ pub fn consumer_properties(settings: &Settings) -> Properties {
     for (name, value) in &settings.kafka_properties.0 {
         put(name, value);
     }
-    // `auto.commit.enable` is another name of `enable.auto.commit`, which the consumer reads.
-    for (name, value, _) in FIXED.into_iter().filter(|(name, ..)| *name != "auto.commit.enable") {
-        put(name, value);
-    }
     put("bootstrap.servers", &settings.kafka_bootstrap_servers);
     put("group.id", &settings.kafka_group_id);
+    enforce(&mut all);
     if asks_for_kip_848(&settings.kafka_properties.0) {
         all.retain(|name, _| !CLASSIC_ONLY.contains(&name.as_str()));
     }
@@ -191,7 +177,7 @@ fn split_before_next_name(line: &str) -> Option<(&str, &str)> {
 fn refusal(name: &str, value: &str) -> Option<&'static str> {
     // librdkafka takes `topic.auto.offset.reset` for `auto.offset.reset`.
     let is = |other: &str| name == other || name.strip_prefix("topic.") == Some(other);
-    let fixed = FIXED.iter().find(|(name, ..)| is(name));
+    let fixed = GUARANTEED.iter().find(|(name, ..)| is(name));
     let refused = REFUSED.iter().find(|(name, _)| is(name));
     match (fixed, refused) {
         (Some((_, ours, why)), _) => (!value.eq_ignore_ascii_case(ours)).then_some(*why),

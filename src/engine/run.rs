@@ -31,7 +31,8 @@ use crate::telemetry::LineBudget;
 pub struct Options {
     /// The database that keeps the tables.
     pub database: PgConnectOptions,
-    /// The full set of librdkafka properties, as [`crate::config::consumer_properties`] makes it.
+    /// Properties of librdkafka: `bootstrap.servers` at least. Those that the guarantee rests on are set by the engine,
+    /// whatever is said here.
     pub properties: BTreeMap<String, String>,
     /// The topic that is read.
     pub topic: String,
@@ -98,7 +99,8 @@ pub fn check(options: &Options) -> Result<(), EngineError> {
 ///
 /// # Errors
 /// A server is of no use for good. What was committed stays; the group is left first.
-pub async fn run<E: Event>(options: Options, shutdown: impl Future<Output = ()>) -> Result<(), EngineError> {
+pub async fn run<E: Event>(mut options: Options, shutdown: impl Future<Output = ()>) -> Result<(), EngineError> {
+    options.properties.insert("group.id".to_owned(), options.group_id.clone());
     let limits = Limits { records: options.batch_max_records, bytes: options.batch_max_bytes };
     let assignment = Arc::new(Assignment::new(limits, session_timeout(&options.properties)));
     let mut reader = Reader::start::<E>(&options, &assignment)?;

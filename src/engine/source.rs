@@ -3,6 +3,7 @@
 //! One thread owns the consumer and polls always, whatever the database does. It waits for the database in two cases, and
 //! for a bounded time: for a commit in flight when Kafka takes a partition away, and for room when the buffer is full.
 
+pub(crate) mod guarantee;
 pub(crate) mod raw;
 pub(crate) mod log;
 mod rebalance;
@@ -48,9 +49,9 @@ pub(crate) fn check(properties: &BTreeMap<String, String>) -> Result<(), SourceE
 }
 
 fn configuration(properties: &BTreeMap<String, String>) -> ClientConfig {
-    let mut config = ClientConfig::new();
-    config.extend(properties.iter().map(|(name, value)| (name.clone(), value.clone())));
-    config
+    let mut properties = properties.clone();
+    guarantee::enforce(&mut properties);
+    properties.into_iter().collect()
 }
 
 fn refused(error: &KafkaError) -> SourceError {

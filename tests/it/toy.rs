@@ -97,16 +97,7 @@ fn columns(events: &[&Toy]) -> (Vec<String>, Vec<i32>) {
 /// What a stranger has to know by heart: the properties without which nothing is exactly once.
 fn options(topic: &Topic, group: &str, database: &str) -> Options {
     let address = kafka().address();
-    let properties = [
-        ("bootstrap.servers", address.as_str()),
-        ("group.id", group),
-        ("enable.auto.commit", "false"),
-        ("enable.auto.offset.store", "false"),
-        ("auto.offset.reset", "error"),
-        ("isolation.level", "read_committed"),
-        ("partition.assignment.strategy", "cooperative-sticky"),
-        ("check.crcs", "true"),
-    ];
+    let properties = [("bootstrap.servers", address.as_str()), ("group.id", group)];
     Options {
         database: database.parse().unwrap(),
         properties: properties.map(|(name, value)| (name.to_owned(), value.to_owned())).into(),
