@@ -195,7 +195,9 @@ impl Sequence {
                 (Some(("resolved", 1)), true, Kind::NotJson | Kind::Refused | Kind::Orphan) => End::RowOfALetter,
                 (Some(("parked", 0)), false, Kind::NotJson | Kind::Refused) => End::Parked,
                 (Some(("discarded", 0)), false, Kind::NotJson | Kind::Refused | Kind::Orphan) => End::Discarded,
-                (letter, row, _) => panic!("{sent:?} is not in one place: letter {letter:?}, row {row}"),
+                (letter, row, _) => {
+                    panic!("{sent:?} is not in one place: letter {letter:?}, row {row}; {:#?}", self.done)
+                }
             });
         }
         assert!(rows.is_empty() && letters.is_empty(), "that nobody sent: rows {rows:?}, letters {letters:?}");
