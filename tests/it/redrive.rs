@@ -1,5 +1,7 @@
 //! Dead letters that heal by themselves or by hand, and the breaker that stops a flood of them.
 
+mod any_order;
+
 use sqlx::{Connection as _, PgConnection};
 
 use crate::support::audit::{Audit, Totals};

@@ -1,7 +1,10 @@
 //! The engine keeps any event exactly once: here one of a stranger, with a table of its own, through the library alone.
 
+mod bisecting;
+
 use std::collections::BTreeMap;
 use std::num::NonZeroU32;
+use std::sync::Mutex;
 use std::time::Duration;
 
 use booking_history::commands::MIGRATOR;
@@ -35,6 +38,7 @@ impl Event for Toy {
         let text = str::from_utf8(value).map_err(|_| refusal(Reason::WrongType, None, "the value is no text"))?;
         match text.split(' ').collect::<Vec<_>>().as_slice() {
             ["toy", name, size] => {
+                count(name, |calls| calls.parse += 1);
                 let size = size.parse().map_err(|_| refusal(Reason::InvalidValue, Some("size"), "no number"))?;
                 Ok(Parsed::Event(Self { name: (*name).to_owned(), size }))
             }
@@ -58,6 +62,9 @@ impl Event for Toy {
     }
 
     async fn insert_each(connection: &mut PgConnection, events: &[&Self]) -> sqlx::Result<Vec<Fate>> {
+        if let Some(first) = events.first() {
+            count(&first.name, |calls| calls.insert_each += 1);
+        }
         let (names, sizes) = columns(events);
         let new: Vec<(String, i64)> = sqlx::query_as(
             "insert into toys (name, size) select * from unnest($1, $2) on conflict do nothing returning name, id",
@@ -78,6 +85,21 @@ impl Event for Toy {
     }
 
     fn log(&self, _: Moment, _: Place<'_>) {}
+}
+
+/// How often the engine called for toys of one set.
+#[derive(Clone, Copy, Debug, Default)]
+struct Calls {
+    parse: usize,
+    insert_each: usize,
+}
+
+/// By set, which is what a name begins with, up to a `-`.
+static CALLS: Mutex<BTreeMap<String, Calls>> = Mutex::new(BTreeMap::new());
+
+fn count(name: &str, one: impl FnOnce(&mut Calls)) {
+    let (set, _) = name.split_once('-').unwrap_or((name, ""));
+    one(CALLS.lock().unwrap().entry(set.to_owned()).or_default());
 }
 
 async fn met(connection: &mut PgConnection, toy: &Toy) -> sqlx::Result<Fate> {
