@@ -4,6 +4,7 @@
 //! a row that says otherwise is not touched. That is the fence, and there is no other.
 
 mod connection;
+pub(super) mod savepoint;
 
 use std::collections::BTreeMap;
 
@@ -80,14 +81,6 @@ pub struct Firsts {
     pub of_a_new_topic: Vec<First>,
     /// If some have: a partition seen later starts at its beginning, because it holds records from before it was seen.
     pub of_a_known_topic: Vec<First>,
-}
-
-/// Makes deferred constraints speak at the statement that breaks them, for the rest of the transaction.
-///
-/// # Errors
-/// Whatever the database answered.
-pub async fn check_constraints_at_once(transaction: &mut PgConnection) -> sqlx::Result<()> {
-    sqlx::query!("set constraints all immediate").execute(transaction).await.map(drop)
 }
 
 impl Ledger {

@@ -11,7 +11,7 @@ use sqlx::{Connection as _, PgConnection};
 use super::backoff::Backoff;
 use super::dead_letter::{self, Cause, Due};
 use super::event::{Event, Parsed, Reason, Refusal};
-use super::ledger::{self, within};
+use super::ledger::{self, savepoint, within};
 use super::run::EngineError;
 use super::transaction::{Outcome, rows};
 use super::verdict::{Verdict, verdict};
@@ -110,17 +110,17 @@ async fn store<E: Event>(transaction: &mut PgConnection, due: &Due, limit: Durat
         }
         Err(refusal) => return Ok(dead(refusal)),
     };
-    within(limit, ledger::check_constraints_at_once(transaction)).await?;
-    let mut savepoint = within(limit, transaction.begin()).await?;
-    match within(limit, E::insert_each(&mut savepoint, &[&event])).await {
+    within(limit, savepoint::check_constraints_at_once(transaction)).await?;
+    within(limit, savepoint::begin(transaction)).await?;
+    match within(limit, E::insert_each(transaction, &[&event])).await {
         Ok(fates) => {
-            within(limit, savepoint.commit()).await?;
+            within(limit, savepoint::keep(transaction)).await?;
             let fate = fates.into_iter().next();
             fate.map(rows::outcome).ok_or_else(|| sqlx::Error::Protocol("insert_each told no fate".to_owned()))
         }
         Err(error) => match verdict(&error) {
             Verdict::Record | Verdict::Unknown => {
-                within(limit, savepoint.rollback()).await?;
+                within(limit, savepoint::take_back(transaction)).await?;
                 Ok(Outcome::DeadLettered(rows::rejection(&error)))
             }
             Verdict::TryAgain(_) | Verdict::TooSlow | Verdict::NewConnection | Verdict::Operator | Verdict::Corrupt => {

@@ -2,14 +2,14 @@
 
 use std::time::Duration;
 
+use sqlx::PgConnection;
 use sqlx::postgres::PgDatabaseError;
-use sqlx::{Connection as _, PgConnection};
 
 use super::{Failure, Outcome, Way, needs_care};
 use crate::engine::batch::Entry;
 use crate::engine::dead_letter::Cause;
 use crate::engine::event::{Event, Fate, Parsed, Reason, Refusal};
-use crate::engine::ledger::{self, within};
+use crate::engine::ledger::{savepoint, within};
 use crate::engine::verdict::{Verdict, verdict};
 
 /// Writes the rows, in order of their key, so that two writers of the same keys wait for each other and never deadlock.
@@ -67,14 +67,14 @@ async fn careful<E: Event>(
     way: Way,
     limit: Duration,
 ) -> Result<Vec<Outcome>, Failure> {
-    within(limit, ledger::check_constraints_at_once(transaction)).await?;
+    within(limit, savepoint::check_constraints_at_once(transaction)).await?;
     let mut outcomes = Vec::with_capacity(events.len());
     let (mut untried, mut unclassified) = (vec![events], None);
     while let Some(events) = untried.pop() {
-        let mut savepoint = within(limit, transaction.begin()).await?;
-        match within(limit, E::insert_each(&mut savepoint, events)).await {
+        within(limit, savepoint::begin(transaction)).await?;
+        match within(limit, E::insert_each(transaction, events)).await {
             Ok(fates) if fates.len() == events.len() => {
-                within(limit, savepoint.commit()).await?;
+                within(limit, savepoint::keep(transaction)).await?;
                 outcomes.extend(fates.into_iter().map(outcome));
             }
             Ok(fates) => {
@@ -82,7 +82,7 @@ async fn careful<E: Event>(
                 return Err(Failure::Database(sqlx::Error::Protocol(text)));
             }
             Err(error) if blames_a_record(&error, way) => {
-                within(limit, savepoint.rollback()).await?;
+                within(limit, savepoint::take_back(transaction)).await?;
                 if events.len() == 1 {
                     outcomes.push(Outcome::DeadLettered(rejection(&error)));
                     unclassified = Some(error).filter(|error| verdict(error) == Verdict::Unknown).or(unclassified);
