@@ -12,6 +12,7 @@ mod values;
 
 use std::{
     io,
+    net::SocketAddr,
     num::{NonZeroU32, NonZeroUsize},
     path::Path,
     time::Duration,
@@ -68,6 +69,8 @@ pub struct Settings {
     pub dead_letter_retry_max: Duration,
     /// `BREAKER_CONSECUTIVE`; `None` is off.
     pub breaker_consecutive: Option<NonZeroU32>,
+    /// `HTTP_ADDR`; `None` is off.
+    pub http_addr: Option<SocketAddr>,
     /// `STARTUP_TIMEOUT`; 0 is one try.
     pub startup_timeout: Duration,
     /// `SHUTDOWN_TIMEOUT`; 0 waits for nothing.
@@ -106,6 +109,7 @@ impl Settings {
         let letter_initial =
             faults.check("DEAD_LETTER_RETRY_INITIAL", &raw.dead_letter_retry_initial, values::time_up_to(letter_max));
         let breaker = faults.check("BREAKER_CONSECUTIVE", &raw.breaker_consecutive, values::number(0..=1_000_000_u32));
+        let http_addr = faults.check("HTTP_ADDR", &raw.http_addr, values::address);
         let startup_timeout = faults.check("STARTUP_TIMEOUT", &raw.startup_timeout, values::time);
         let shutdown_timeout = faults.check("SHUTDOWN_TIMEOUT", &raw.shutdown_timeout, values::time);
 
@@ -131,6 +135,7 @@ impl Settings {
                 dead_letter_retry_initial: letter_initial?,
                 dead_letter_retry_max: letter_max?,
                 breaker_consecutive: NonZeroU32::new(breaker?),
+                http_addr: http_addr?,
                 startup_timeout: startup_timeout?,
                 shutdown_timeout: shutdown_timeout?,
             })

@@ -35,4 +35,5 @@ pub mod verdict;
 pub mod backoff;
 pub(crate) mod redrive;
 pub mod mirror;
+pub mod health;
 pub mod run;

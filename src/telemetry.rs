@@ -1,5 +1,7 @@
-//! What the outside gets to see of a running service: one line in the log for each thing that happened.
+//! What the outside gets to see of a running service: one line in the log for each thing that happened,
+//! and how it is, over HTTP.
 
+pub mod health;
 mod line_budget;
 mod logs;
 

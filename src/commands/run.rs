@@ -11,14 +11,17 @@ use crate::config::{ConfigFaults, Fault, Settings, consumer_properties};
 use crate::engine;
 use crate::engine::backoff::Backoff;
 use crate::engine::dead_letter::Schedule;
+use crate::engine::health::Health;
 use crate::engine::ledger::{connect, within};
 use crate::engine::run::{EngineError, Options, SourceError};
 use crate::engine::verdict::{Verdict, verdict};
+use crate::telemetry;
 
 pub(super) const EXAMPLES: &str = "\
 Examples:
   booking-history run                                      with the settings of the environment and of .env
   booking-history run --kafka-topic bookings --writers 4   flags win over both
+  booking-history run --http-addr 0.0.0.0:8080             /livez and /readyz for other machines too
 
 A first SIGINT or SIGTERM stops in order: no more reading, what is in flight is finished, the group is left, exit 0.
 A second one ends at once, which is safe.";
@@ -28,6 +31,15 @@ pub(super) async fn run(settings: &Settings) -> Result<(), CommandError> {
         stop_signal().map_err(|error| CommandError::Internal(format!("can't listen to signals: {error}")))?;
     let options = options(settings);
     engine::run::check(&options).map_err(|error| explain(error, settings))?;
+    if let Some(address) = settings.http_addr {
+        let busy = |error| {
+            CommandError::Unavailable(format!(
+                "can't listen on HTTP_ADDR={address}: {error}; stop what uses the address, or give another one, or an \
+                 empty one to do without"
+            ))
+        };
+        telemetry::health::serve(address, options.health.clone()).await.map_err(busy)?;
+    }
     tokio::select! {
         ready = schema_is_ready(settings) => ready?,
         _ = &mut stop => return Ok(()),
@@ -102,6 +114,7 @@ pub fn options(settings: &Settings) -> Options {
         },
         breaker: settings.breaker_consecutive,
         log_records_per_second: settings.log_records_per_second,
+        health: Health::default(),
     }
 }
 

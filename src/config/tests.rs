@@ -52,6 +52,7 @@ fn every_bad_value_is_reported_at_once_and_no_secret_is_shown() {
         raw.batch_max_bytes = "8 bananas".to_owned();
         raw.database_timeout = "30".to_owned();
         raw.retry_initial = "1m".to_owned();
+        raw.http_addr = "localhost".to_owned();
     })
     .unwrap_err();
     let named: Vec<_> = faults.iter().map(|fault| fault.setting).collect();
@@ -67,7 +68,8 @@ fn every_bad_value_is_reported_at_once_and_no_secret_is_shown() {
             "WRITERS",
             "BATCH_MAX_BYTES",
             "DATABASE_TIMEOUT",
-            "RETRY_INITIAL"
+            "RETRY_INITIAL",
+            "HTTP_ADDR"
         ]
     );
     let text = faults.to_string();
@@ -107,6 +109,23 @@ fn levels_have_the_names_of_python_and_of_tracing() {
     check_level("info,verbose", None);
     check_level("sqlx=loud", None);
     check_level("", None);
+}
+
+fn check_address(given: &str, accepted: bool) {
+    assert_eq!(settings(|raw| raw.http_addr = given.to_owned()).is_ok(), accepted, "{given}");
+}
+
+#[test]
+fn an_http_address_has_an_ip_address_and_a_port_or_is_empty() {
+    assert_eq!(settings(|_| ()).unwrap().http_addr, Some(([127, 0, 0, 1], 8080).into()));
+    assert_eq!(settings(|raw| raw.http_addr = String::new()).unwrap().http_addr, None);
+    check_address("0.0.0.0:80", true);
+    check_address("[::]:8080", true);
+    check_address("127.0.0.1:0", true);
+    check_address("127.0.0.1", false);
+    check_address(":8080", false);
+    check_address("localhost:8080", false);
+    check_address("127.0.0.1:70000", false);
 }
 
 fn check_servers(given: &str, accepted: bool) {

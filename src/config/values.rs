@@ -1,6 +1,6 @@
 //! One small parser for each kind of value. The error of each says what it accepts.
 
-use std::{fmt::Display, num::NonZeroUsize, ops::RangeInclusive, str::FromStr, time::Duration};
+use std::{fmt::Display, net::SocketAddr, num::NonZeroUsize, ops::RangeInclusive, str::FromStr, time::Duration};
 
 use bytesize::ByteSize;
 use tracing_subscriber::{EnvFilter, filter::LevelFilter};
@@ -94,6 +94,17 @@ fn is_server(server: &str) -> bool {
         && !host.contains([' ', '/', '@'])
         && (bracketed || !host.contains(':'))
         && port.is_none_or(|port| port.parse::<u16>().is_ok_and(|port| port > 0))
+}
+
+/// Empty is none. No names: what they resolve to would be somebody else's choice.
+pub(super) fn address(given: &str) -> Result<Option<SocketAddr>, String> {
+    match given {
+        "" => Ok(None),
+        _ => given.parse().map(Some).map_err(|_| {
+            "an IP address with a port, such as 127.0.0.1:8080, 0.0.0.0:8080 or [::1]:8080, or empty for none"
+                .to_owned()
+        }),
+    }
 }
 
 /// A name that starts with `^` would be a pattern to librdkafka; Kafka's own rule leaves none.

@@ -6,6 +6,7 @@
 
 mod schedule;
 
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -13,9 +14,10 @@ use tokio::sync::{Notify, watch};
 
 use self::schedule::Schedule;
 use super::batch::{Arrival, Batch, Limits};
+use super::health::Standings;
 use super::ledger::Claimed;
 use super::mirror::Committed;
-use super::partition::{Belief, Finding, Generation, Row};
+use super::partition::{Belief, Finding, Generation, Row, State};
 use super::record::{Epoch, Partition, Position};
 
 /// What a free writer is to do next.
@@ -75,6 +77,7 @@ pub(crate) struct Assignment<E> {
     commit_ended: Condvar,
     work: Notify,
     stopping: watch::Sender<bool>,
+    ever_assigned: AtomicBool,
 }
 
 impl<E> Assignment<E> {
@@ -86,6 +89,7 @@ impl<E> Assignment<E> {
             commit_ended: Condvar::new(),
             work: Notify::new(),
             stopping: watch::Sender::new(false),
+            ever_assigned: AtomicBool::new(false),
         }
     }
 
@@ -108,9 +112,10 @@ impl<E> Assignment<E> {
 
     // ---- the consumer thread ----
 
-    /// Kafka has given partitions to this process.
+    /// Kafka has given partitions to this process, or none where there are more processes than partitions.
     pub(crate) fn assigned(&self, partitions: &[Partition]) {
         self.change(|schedule| partitions.iter().for_each(|partition| schedule.slot(*partition).assigned()));
+        self.ever_assigned.store(true, Ordering::Release);
     }
 
     /// Kafka takes partitions away. Waits, up to `patience`, for commits of theirs that are in flight.
@@ -229,5 +234,19 @@ impl<E> Assignment<E> {
 
     fn lock(&self) -> MutexGuard<'_, Schedule<E>> {
         self.schedule.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl<E: Send> Standings for Assignment<E> {
+    fn ever_assigned(&self) -> bool {
+        self.ever_assigned.load(Ordering::Acquire)
+    }
+
+    fn stopping(&self) -> bool {
+        self.is_stopping()
+    }
+
+    fn states(&self) -> Vec<(Partition, State)> {
+        self.lock().states()
     }
 }

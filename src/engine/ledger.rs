@@ -171,7 +171,7 @@ impl Ledger {
         transaction.commit().await
     }
 
-    /// Reads rows as they are, without a lock.
+    /// Reads rows as they are, without a lock, and why they are halted.
     ///
     /// # Errors
     /// Whatever the database answered.
@@ -179,10 +179,10 @@ impl Ledger {
         &self,
         connection: &mut PgConnection,
         partitions: &[Partition],
-    ) -> sqlx::Result<BTreeMap<Partition, Row>> {
+    ) -> sqlx::Result<BTreeMap<Partition, (Row, Option<String>)>> {
         let partitions: Vec<i32> = partitions.iter().map(|partition| partition.0).collect();
         let rows = sqlx::query!(
-            r#"select partition, next_offset, epoch, halted_at is not null as "halted!"
+            r#"select partition, next_offset, epoch, halted_at is not null as "halted!", halt_reason
                from consumer_offsets where group_id = $1 and topic = $2 and partition = any($3)"#,
             self.group_id,
             self.topic,
@@ -191,7 +191,9 @@ impl Ledger {
         .fetch_all(connection)
         .await?;
         let row = |next, epoch, halted| Row { next: Position(next), epoch: Epoch(epoch), halted };
-        Ok(rows.into_iter().map(|r| (Partition(r.partition), row(r.next_offset, r.epoch, r.halted))).collect())
+        let seen =
+            rows.into_iter().map(|r| (Partition(r.partition), (row(r.next_offset, r.epoch, r.halted), r.halt_reason)));
+        Ok(seen.collect())
     }
 
     /// The first statement of every transaction that moves rows: locks them in order of partition and tells which are

@@ -16,6 +16,7 @@ use super::run::EngineError;
 use super::transaction::{Outcome, rows};
 use super::verdict::{Verdict, verdict};
 use super::writer::Shared;
+use super::writer::trouble::{Errand, ended_by};
 
 /// How often the table is asked for letters that are due.
 const POLL: Duration = Duration::from_secs(1);
@@ -34,16 +35,25 @@ impl<E: Event> Redrive<E> {
     }
 
     /// Until the process stops. A database that is away, or refuses what we ask, is the writers' business: here it only
-    /// means to wait.
+    /// means to wait. But where there are no partitions, nobody else would notice that it is away or back.
     pub(crate) async fn run(mut self) -> Result<(), EngineError> {
         while !self.shared.assignment.is_stopping() {
-            let wait = match self.try_one().await {
+            let tried = self.try_one().await;
+            if tried.is_ok() {
+                self.shared.health.done(Errand::Look);
+            }
+            let wait = match tried {
                 Ok(true) => Duration::ZERO,
                 Ok(false) => POLL,
                 Err(error) => {
                     self.connection = None;
                     tracing::debug!(%error, "redrive_postponed");
-                    POLL.max(self.backoff.wait())
+                    let wait = POLL.max(self.backoff.wait());
+                    if ended_by(Errand::Write, &error) == Errand::Look {
+                        let heard_of_again = self.shared.rules.limit.saturating_mul(2).saturating_add(wait);
+                        self.shared.health.failed(Errand::Look, heard_of_again);
+                    }
+                    wait
                 }
             };
             tokio::select! {

@@ -15,6 +15,7 @@ use super::batch::Limits;
 use super::claim::StartPolicy;
 use super::dead_letter::Schedule;
 use super::event::Event;
+use super::health::Health;
 use super::ledger::Ledger;
 use super::redrive::Redrive;
 pub use super::source::SourceError;
@@ -64,6 +65,8 @@ pub struct Options {
     pub breaker: Option<NonZeroU32>,
     /// Per-record log lines in a second, at most.
     pub log_records_per_second: u32,
+    /// Where the run tells how it is; whoever keeps a clone can ask.
+    pub health: Health,
 }
 
 /// Why a run ended without having been asked to.
@@ -103,6 +106,7 @@ pub async fn run<E: Event>(mut options: Options, shutdown: impl Future<Output = 
     options.properties.insert("group.id".to_owned(), options.group_id.clone());
     let limits = Limits { records: options.batch_max_records, bytes: options.batch_max_bytes };
     let assignment = Arc::new(Assignment::new(limits, session_timeout(&options.properties)));
+    options.health.began(&options.topic, Arc::<Assignment<E>>::clone(&assignment));
     let mut reader = Reader::start::<E>(&options, &assignment)?;
     let mut writers = writers::<E>(&options, &assignment);
 
@@ -178,6 +182,7 @@ fn writers<E: Event>(options: &Options, assignment: &Arc<Assignment<E>>) -> Join
         rules: Rules { limit: options.database_timeout, breaker: options.breaker, schedule: options.dead_letters },
         startup_timeout: options.startup_timeout,
         refused: Refused::default(),
+        health: options.health.clone(),
         lines: Mutex::new(LineBudget::new(options.log_records_per_second)),
     });
     let backoff = || Backoff::new(options.retry_initial, options.retry_max);

@@ -13,12 +13,13 @@ use sqlx::postgres::PgConnectOptions;
 use sqlx::{Connection as _, PgConnection};
 
 use self::lines::Lines;
-use self::trouble::{Errand, Refused, Trouble};
+use self::trouble::{Errand, Refused, Trouble, ended_by};
 use super::assignment::{Assigned, Assignment, Work, Written};
 use super::backoff::Backoff;
 use super::batch::Entry;
 use super::claim::{StartPolicy, firsts};
 use super::event::{Event, Parsed};
+use super::health::Health;
 use super::ledger::{self, Firsts, Ledger, within};
 use super::mirror::Committed;
 use super::partition::{Belief, Generation, Row};
@@ -32,6 +33,9 @@ use crate::telemetry::LineBudget;
 /// So often an error that nobody has classified is met before a record is looked for that causes it.
 const UNCLASSIFIED_TRIES: u32 = 3;
 
+/// So long it may take, beside the waits, until what failed is tried again: its records are read anew.
+const ANOTHER_TRY: Duration = Duration::from_secs(10);
+
 /// What the writers of a process share.
 pub(crate) struct Shared<E> {
     pub(crate) assignment: Arc<Assignment<E>>,
@@ -43,6 +47,7 @@ pub(crate) struct Shared<E> {
     /// How long the database may refuse who we are or what we ask before that is final.
     pub(crate) startup_timeout: Duration,
     pub(crate) refused: Refused,
+    pub(crate) health: Health,
     pub(crate) lines: Mutex<LineBudget>,
 }
 
@@ -72,6 +77,7 @@ impl<E: Event> Writer<E> {
                 Ok(()) => {
                     self.trouble.done(errand);
                     self.shared.refused.done(errand);
+                    self.shared.health.done(errand);
                 }
                 Err(error) => self.failed(errand, error).await?,
             }
@@ -150,9 +156,11 @@ impl<E: Event> Writer<E> {
         let shared = Arc::clone(&self.shared);
         let partitions: Vec<Partition> = beliefs.iter().map(|(partition, _)| *partition).collect();
         let connection = self.connected().await?;
-        let rows = within(shared.rules.limit, shared.ledger.look(connection, &partitions)).await?;
+        let mut rows = within(shared.rules.limit, shared.ledger.look(connection, &partitions)).await?;
         for (partition, belief) in beliefs {
-            let finding = shared.assignment.seen(partition, belief, rows.get(&partition).copied());
+            let (row, halt_reason) = rows.remove(&partition).unzip();
+            shared.health.halt_reason(partition, halt_reason.flatten());
+            let finding = shared.assignment.seen(partition, belief, row);
             self.lines().found(partition, finding);
         }
         Ok(())
@@ -225,6 +233,9 @@ impl<E: Event> Writer<E> {
         };
         let token = Committed::confirmed(partition, step.to());
         let careful = way != Way::Fast && one.batch.entries().iter().zip(outcomes).any(needed_care);
+        if halted {
+            self.shared.health.halt_reason(partition, Some("too_many_dead_letters".to_owned()));
+        }
         self.shared.assignment.written(partition, Written::Committed { token, careful, halted });
         self.lines().committed(&one.batch, outcomes, lines, began.elapsed());
         if halted {
@@ -254,6 +265,8 @@ impl<E: Event> Writer<E> {
             _ => {}
         }
         let wait = self.trouble.wait(errand, &error);
+        let heard_of_again = self.shared.rules.limit.saturating_mul(2).saturating_add(wait).saturating_add(ANOTHER_TRY);
+        self.shared.health.failed(ended_by(errand, &error), heard_of_again);
         tracing::warn!(%error, retry_in_ms = u64::try_from(wait.as_millis()).unwrap_or(u64::MAX), "database_unavailable");
         tokio::select! {
             () = tokio::time::sleep(wait) => {}

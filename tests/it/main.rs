@@ -20,6 +20,7 @@ mod environment;
 mod toy;
 mod startup;
 mod group;
+mod health;
 mod memory;
 mod booking_table;
 mod adoption;

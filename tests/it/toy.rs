@@ -11,6 +11,7 @@ use booking_history::commands::MIGRATOR;
 use booking_history::engine::claim::StartPolicy;
 use booking_history::engine::dead_letter::Schedule;
 use booking_history::engine::event::{Event, Fate, Moment, Parsed, Place, Reason, Refusal};
+use booking_history::engine::health::Health;
 use booking_history::engine::record::Record;
 use booking_history::engine::run::{EngineError, Options, SourceError, check, run};
 use sqlx::{Connection as _, PgConnection};
@@ -142,6 +143,7 @@ fn options(topic: &Topic, group: &str, database: &str) -> Options {
         },
         breaker: None,
         log_records_per_second: 0,
+        health: Health::default(),
     }
 }
 

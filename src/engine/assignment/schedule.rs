@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use super::{Assigned, Work, Written};
 use crate::engine::batch::{Arrival, Limits, Queue};
 use crate::engine::mirror::Committed;
-use crate::engine::partition::{Belief, Finding, Generation, Protocol, Row, State};
+use crate::engine::partition::{After, Belief, Finding, Generation, Protocol, Row, State};
 use crate::engine::record::{Partition, Position};
 
 /// How often the rows of all partitions are looked at, so that what an operator changes by hand is followed.
@@ -57,6 +57,12 @@ impl<E> Schedule<E> {
 
     pub(super) fn is_empty(&self) -> bool {
         self.slots.values().all(|slot| slot.protocol.state() == State::Elsewhere)
+    }
+
+    /// Those that are ours.
+    pub(super) fn states(&self) -> Vec<(Partition, State)> {
+        let states = self.slots.iter().map(|(partition, slot)| (*partition, slot.protocol.state()));
+        states.filter(|(_, state)| !matches!(state, State::Elsewhere | State::Draining(After::Elsewhere))).collect()
     }
 
     /// Records that wait are left for whoever reads them next; a position past markers is still written.

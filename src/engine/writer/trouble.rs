@@ -11,7 +11,7 @@ use crate::engine::verdict::{Cause, SqlState, Verdict, verdict};
 
 /// What a writer is sent for; each asks more of the database than the one before.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) enum Errand {
+pub(crate) enum Errand {
     /// Reads rows of the ledger.
     Look,
     /// Writes a row of the ledger.
@@ -59,7 +59,7 @@ impl Trouble {
 
     /// An errand failed: how long to wait.
     pub(super) fn wait(&mut self, errand: Errand, error: &sqlx::Error) -> Duration {
-        self.with = self.with.max(Some(if is_of_the_connection(error) { Errand::Look } else { errand }));
+        self.with = self.with.max(Some(ended_by(errand, error)));
         self.unclassified = self.unclassified.saturating_add(u32::from(verdict(error) == Verdict::Unknown));
         self.backoff.wait()
     }
@@ -76,6 +76,11 @@ impl Trouble {
             self.unclassified = 0;
         }
     }
+}
+
+/// The least errand whose success proves that the trouble is over.
+pub(crate) fn ended_by(errand: Errand, error: &sqlx::Error) -> Errand {
+    if is_of_the_connection(error) { Errand::Look } else { errand }
 }
 
 /// The server was away, and is back as soon as it answers anything. A server that takes no writes was never away.

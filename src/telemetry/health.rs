@@ -1,0 +1,164 @@
+//! `/livez` and `/readyz`: whether the process works, and whether it does what it is there for.
+//!
+//! It only reads, and knows no secret: reasons, topic, partitions and their states.
+
+use std::io;
+use std::net::SocketAddr;
+
+use axum::extract::State as Shared;
+use axum::http::StatusCode;
+use axum::routing::get;
+use axum::{Json, Router};
+use serde::Serialize;
+use tokio::net::TcpListener;
+
+use crate::engine::health::{Health, Snapshot, Standing};
+use crate::engine::partition::State;
+
+/// What `/readyz` answers.
+#[derive(Debug, PartialEq, Eq, Serialize)]
+struct Readiness {
+    ready: bool,
+    reasons: Vec<String>,
+    partitions: Vec<Line>,
+}
+
+#[derive(Debug, PartialEq, Eq, Serialize)]
+struct Line {
+    topic: String,
+    partition: i32,
+    state: &'static str,
+    halt_reason: Option<String>,
+}
+
+/// Answers at this address from now on, as long as the runtime runs.
+///
+/// # Errors
+/// The address can't be had.
+pub async fn serve(address: SocketAddr, health: Health) -> io::Result<()> {
+    let listener = TcpListener::bind(address).await?;
+    tracing::info!(address = %listener.local_addr()?, "http_listening");
+    let router = Router::new().route("/livez", get(async || "ok\n")).route("/readyz", get(readyz)).with_state(health);
+    tokio::spawn(async move {
+        // It has no end but the runtime's.
+        if let Err(error) = axum::serve(listener, router).await {
+            tracing::error!(%error, "http_ended");
+        }
+    });
+    Ok(())
+}
+
+async fn readyz(Shared(health): Shared<Health>) -> (StatusCode, Json<Readiness>) {
+    let readiness = readiness(health.snapshot());
+    let status = if readiness.ready { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
+    (status, Json(readiness))
+}
+
+fn readiness(snapshot: Option<Snapshot>) -> Readiness {
+    let Some(snapshot) = snapshot else {
+        let reasons = vec!["waiting for the database's schema".to_owned()];
+        return Readiness { ready: false, reasons, partitions: Vec::new() };
+    };
+    let mut reasons = Vec::new();
+    if snapshot.stopping {
+        reasons.push("the service is stopping".to_owned());
+    }
+    if !snapshot.database_works {
+        reasons.push("the database can't be used: the last work on it failed".to_owned());
+    }
+    if !snapshot.ever_assigned {
+        reasons.push("waiting for Kafka's first assignment of partitions".to_owned());
+    }
+    let halted = snapshot.partitions.iter().filter(|standing| standing.state == State::Halted);
+    reasons.extend(halted.map(|Standing { partition, halt_reason, .. }| {
+        let why = halt_reason.as_deref().unwrap_or("see consumer_offsets.halt_reason");
+        format!("partition {} of {} is halted: {why}", partition.0, snapshot.topic)
+    }));
+    let line = |standing: Standing| Line {
+        topic: snapshot.topic.clone(),
+        partition: standing.partition.0,
+        state: name(standing.state),
+        halt_reason: standing.halt_reason,
+    };
+    Readiness { ready: reasons.is_empty(), reasons, partitions: snapshot.partitions.into_iter().map(line).collect() }
+}
+
+fn name(state: State) -> &'static str {
+    match state {
+        State::Elsewhere => "elsewhere",
+        State::Owned | State::Claiming => "claiming",
+        State::Claimed(..) => "starting",
+        State::Started(..) | State::InFlight(..) => "running",
+        State::Draining(_) | State::Unsure(_) => "recovering",
+        State::Fenced => "fenced",
+        State::Halted => "halted",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::engine::record::{Epoch, Partition, Position};
+
+    fn running() -> Snapshot {
+        Snapshot {
+            topic: "bookings".to_owned(),
+            ever_assigned: true,
+            stopping: false,
+            database_works: true,
+            partitions: vec![standing(0, State::Started(Epoch(1), Position(5)), None)],
+        }
+    }
+
+    fn standing(partition: i32, state: State, halt_reason: Option<&str>) -> Standing {
+        Standing { partition: Partition(partition), state, halt_reason: halt_reason.map(str::to_owned) }
+    }
+
+    fn check(snapshot: Option<Snapshot>, reasons: &[&str]) {
+        let found = readiness(snapshot);
+        assert_eq!((found.ready, found.reasons), (reasons.is_empty(), reasons.iter().map(|&r| r.to_owned()).collect()));
+    }
+
+    #[test]
+    fn whatever_is_not_well_is_a_reason() {
+        check(None, &["waiting for the database's schema"]);
+        check(Some(running()), &[]);
+        check(Some(Snapshot { partitions: Vec::new(), ..running() }), &[]);
+        let waiting = "waiting for Kafka's first assignment of partitions";
+        check(Some(Snapshot { ever_assigned: false, partitions: Vec::new(), ..running() }), &[waiting]);
+        let away = "the database can't be used: the last work on it failed";
+        check(Some(Snapshot { database_works: false, ..running() }), &[away]);
+        check(Some(Snapshot { stopping: true, ..running() }), &["the service is stopping"]);
+        let halted = vec![
+            standing(0, State::Fenced, None),
+            standing(3, State::Halted, Some("too_many_dead_letters")),
+            standing(4, State::Halted, None),
+        ];
+        check(
+            Some(Snapshot { database_works: false, partitions: halted, ..running() }),
+            &[
+                away,
+                "partition 3 of bookings is halted: too_many_dead_letters",
+                "partition 4 of bookings is halted: see consumer_offsets.halt_reason",
+            ],
+        );
+    }
+
+    #[test]
+    fn the_answer_is_json_with_each_partition() {
+        let partitions = vec![
+            standing(0, State::Started(Epoch(1), Position(5)), None),
+            standing(1, State::Halted, Some("log_replaced")),
+        ];
+        let text = serde_json::to_value(readiness(Some(Snapshot { partitions, ..running() }))).unwrap();
+        let expected = serde_json::json!({
+            "ready": false,
+            "reasons": ["partition 1 of bookings is halted: log_replaced"],
+            "partitions": [
+                {"topic": "bookings", "partition": 0, "state": "running", "halt_reason": null},
+                {"topic": "bookings", "partition": 1, "state": "halted", "halt_reason": "log_replaced"},
+            ],
+        });
+        assert_eq!(text, expected);
+    }
+}

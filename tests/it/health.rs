@@ -1,0 +1,147 @@
+//! `/livez` and `/readyz`: an orchestrator learns what the log and the tables say, as it happens.
+
+use std::io::{Read as _, Write as _};
+use std::net::{TcpListener, TcpStream};
+use std::time::Duration;
+
+use serde_json::{Value, json};
+
+use crate::support::kafka::kafka;
+use crate::support::postgres::{database, own_postgres};
+use crate::support::service::{Service, migrated, settings};
+use crate::support::topic::{Outgoing, Topic};
+use crate::support::unique;
+use crate::support::wait::{PATIENCE, eventually};
+use crate::support::workload::booking;
+
+/// Settings with an HTTP port that is free.
+async fn listening(partitions: i32, database: &str, more: &[(&str, &str)]) -> (Topic, Vec<(String, String)>) {
+    let topic = Topic::create(kafka(), partitions).await;
+    let mut settings = settings(kafka(), &topic, &unique("group"), database);
+    let more = [("HTTP_ADDR", "127.0.0.1:0")].into_iter().chain(more.iter().copied());
+    settings.extend(more.map(|(name, value)| (name.to_owned(), value.to_owned())));
+    (topic, settings)
+}
+
+/// Where it listens, by its log.
+fn address(service: &Service) -> String {
+    let line = service.wait_for_line(|line| line.contains("http_listening"), PATIENCE);
+    line.split_once("address=").unwrap().1.split(' ').next().unwrap().to_owned()
+}
+
+/// The status and the body.
+fn get(address: &str, path: &str) -> (u16, String) {
+    let mut stream = TcpStream::connect(address).unwrap();
+    stream.set_read_timeout(Some(Duration::from_secs(10))).unwrap();
+    write!(stream, "GET {path} HTTP/1.1\r\nhost: here\r\nconnection: close\r\n\r\n").unwrap();
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).unwrap();
+    let (head, body) = answer.split_once("\r\n\r\n").unwrap();
+    (head.split(' ').nth(1).unwrap().parse().unwrap(), body.to_owned())
+}
+
+/// Asks until the answer has this status, these reasons, and these states and halt reasons of the partitions.
+async fn until_ready_says(address: &str, status: u16, reasons: &[String], partitions: &[(&str, Option<&str>)]) {
+    let expected: Vec<Value> = partitions.iter().map(|(state, why)| json!([state, why])).collect();
+    let wanted = |(found, body): &(u16, Value)| {
+        let lines = body["partitions"].as_array().unwrap();
+        let lines: Vec<Value> = lines.iter().map(|line| json!([line["state"], line["halt_reason"]])).collect();
+        *found == status
+            && body["ready"] == json!(status == 200)
+            && body["reasons"] == json!(reasons)
+            && lines == expected
+    };
+    eventually(PATIENCE, wanted, async || {
+        let (status, body) = get(address, "/readyz");
+        (status, serde_json::from_str(&body).unwrap())
+    })
+    .await;
+    assert_eq!(get(address, "/livez"), (200, "ok\n".to_owned()), "it lives, whatever it is ready for");
+}
+
+#[tokio::test]
+async fn ready_after_the_schema_and_the_first_assignment_and_not_while_a_partition_is_halted() {
+    let database = database().await;
+    let (topic, settings) = listening(2, &database, &[("BREAKER_CONSECUTIVE", "3")]).await;
+    let service = Service::run(&settings);
+    let address = address(&service);
+    until_ready_says(&address, 503, &["waiting for the database's schema".to_owned()], &[]).await;
+    migrated(&database);
+    until_ready_says(&address, 200, &[], &[("running", None), ("running", None)]).await;
+
+    topic.producer(&[]).send((0..3).map(|n| Outgoing::to(1, format!("poison {n}")))).await;
+    let halted = format!("partition 1 of {} is halted: too_many_dead_letters", topic.name);
+    let states = [("running", None), ("halted", Some("too_many_dead_letters"))];
+    until_ready_says(&address, 503, std::slice::from_ref(&halted), &states).await;
+    // Whoever claims it next learns why from the row.
+    service.sigterm();
+    assert_eq!(service.wait_exit(PATIENCE), 0);
+    let service = Service::run(&settings);
+    let address = self::address(&service);
+    until_ready_says(&address, 503, &[halted], &states).await;
+
+    let (code, lines) = Service::finish("offsets resume --partition 1", &settings, PATIENCE);
+    assert_eq!(code, 0, "{lines:#?}");
+    until_ready_says(&address, 200, &[], &[("running", None), ("running", None)]).await;
+    assert_eq!(get(&address, "/").0, 404);
+}
+
+#[tokio::test]
+async fn not_ready_while_the_database_is_away() {
+    let postgres = own_postgres();
+    let database = postgres.create_database("away").await.unwrap();
+    migrated(&database);
+    let (topic, settings) = listening(1, &database, &[("RETRY_MAX", "1s")]).await;
+    let service = Service::run(&settings);
+    let address = address(&service);
+    until_ready_says(&address, 200, &[], &[("running", None)]).await;
+    postgres.stop_fast().unwrap();
+    let away = "the database can't be used: the last work on it failed".to_owned();
+    until_ready_says(&address, 503, std::slice::from_ref(&away), &[("running", None)]).await;
+    topic.producer(&[]).send([Outgoing::to(0, booking("later", "1"))]).await;
+    until_ready_says(&address, 503, &[away], &[("recovering", None)]).await;
+    postgres.start().unwrap();
+    until_ready_says(&address, 200, &[], &[("running", None)]).await;
+    service.sigterm();
+    assert_eq!(service.wait_exit(PATIENCE), 0);
+}
+
+#[tokio::test]
+async fn an_instance_without_partitions_is_ready_and_notices_the_database() {
+    let postgres = own_postgres();
+    let database = postgres.create_database("spare").await.unwrap();
+    migrated(&database);
+    let (_topic, settings) = listening(1, &database, &[("RETRY_MAX", "1s")]).await;
+    let first = Service::run(&settings);
+    until_ready_says(&address(&first), 200, &[], &[("running", None)]).await;
+    let second = Service::run(&settings);
+    let address = address(&second);
+    until_ready_says(&address, 200, &[], &[]).await;
+    postgres.stop_fast().unwrap();
+    until_ready_says(&address, 503, &["the database can't be used: the last work on it failed".to_owned()], &[]).await;
+    postgres.start().unwrap();
+    until_ready_says(&address, 200, &[], &[]).await;
+}
+
+#[tokio::test]
+async fn an_address_in_use_ends_with_69_and_an_empty_one_is_off() {
+    let database = database().await;
+    migrated(&database);
+    let taken = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = taken.local_addr().unwrap().to_string();
+    let (_topic, settings) = listening(1, &database, &[("HTTP_ADDR", &address)]).await;
+    let (code, lines) = Service::finish("run", &settings, PATIENCE);
+    assert_eq!(code, 69, "{lines:#?}");
+    assert!(lines.iter().any(|line| line.contains(&format!("can't listen on HTTP_ADDR={address}"))), "{lines:#?}");
+
+    let (_topic, settings) = listening(1, &database, &[("HTTP_ADDR", "")]).await;
+    let service = Service::run(&settings);
+    service.wait_for_line(|line| line.contains("partition_started"), PATIENCE);
+    service.sigterm();
+    assert_eq!(service.wait_exit(PATIENCE), 0);
+    assert!(!service.lines().iter().any(|line| line.contains("http_listening")));
+    // A word that is no address is a fault of the configuration.
+    let (code, lines) = Service::finish("run --http-addr localhost", &settings, PATIENCE);
+    assert_eq!(code, 78, "{lines:#?}");
+    assert!(lines.iter().any(|line| line.contains("HTTP_ADDR")), "{lines:#?}");
+}
