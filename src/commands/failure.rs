@@ -1,5 +1,7 @@
 //! Why a command could not do its work, in words that say what to do, and the exit code that says who has to do it.
 
+use sqlx::postgres::PgDatabaseError;
+
 use crate::{
     config::{ConfigFaults, Database},
     engine::verdict::{SqlState, Verdict, verdict},
@@ -43,10 +45,13 @@ impl CommandError {
             None => error.to_string(),
         };
         let code = state.map(|state| format!(" ({state})")).unwrap_or_default();
+        // A hint of the server or of a migration knows more than we do. Its details are not shown: they hold rows.
+        let hint = error.as_database_error().and_then(|refusal| refusal.try_downcast_ref::<PgDatabaseError>()?.hint());
         let advice = match (verdict(error).without_a_record(), state.as_ref().map(SqlState::as_str)) {
             (Verdict::Corrupt, _) => {
                 return Self::Internal(format!("PostgreSQL at {database} found corrupt data{code}: {cause}"));
             }
+            _ if hint.is_some() => hint.unwrap_or_default(),
             (_, Some("28P01" | "28000")) => "check user and password in DATABASE_URL, and pg_hba.conf",
             (_, Some("3D000")) => "create the database, or check its name in DATABASE_URL",
             (_, Some("42501")) => "grant the privilege, or connect as the owner of the tables",

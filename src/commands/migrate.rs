@@ -9,7 +9,7 @@ use std::{fmt::Display, io, io::Write, num::NonZeroUsize};
 
 use clap::{Args, Subcommand};
 use sqlx::{
-    Connection as _, PgConnection,
+    ConnectOptions as _, Connection as _, PgConnection,
     migrate::{Migrate as _, MigrateError, Migration, Migrator},
 };
 
@@ -56,7 +56,9 @@ enum MigrateCommand {
 
 pub(super) async fn run(args: &MigrateArgs, settings: &Settings) -> Result<(), CommandError> {
     let database = &settings.database;
-    let connect = PgConnection::connect_with(database.options());
+    // A migration that takes its time is no news, and its text is no line of a log.
+    let options = database.options().clone().disable_statement_logging();
+    let connect = PgConnection::connect_with(&options);
     let mut connection = match tokio::time::timeout(settings.database_timeout, connect).await {
         Ok(connected) => connected.map_err(|error| CommandError::database(&error, database))?,
         Err(_) => return Err(CommandError::database_silent(database)),
@@ -226,7 +228,8 @@ impl Problem {
             Self::Refused(None, error) => CommandError::database(&error, database),
             Self::Refused(Some(version), error) => match CommandError::database(&error, database) {
                 CommandError::Unavailable(why) => {
-                    CommandError::Unavailable(format!("migration {version:04} was refused and changed nothing: {why}"))
+                    // An answer to COMMIT may be lost, so nothing is said about what it changed.
+                    CommandError::Unavailable(format!("migration {version:04}: {why}; then see `migrate status`"))
                 }
                 other => other,
             },
