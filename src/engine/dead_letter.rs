@@ -162,20 +162,25 @@ pub struct Due {
     pub attempts: u32,
 }
 
-/// Takes the letter that has been due for longest and that no other instance is trying. It is held until the transaction
+/// Takes the letter that has been due for longest, that no other instance is trying and that is not to be passed over. It is held until the transaction
 /// ends, however it ends.
 ///
 /// # Errors
 /// Whatever the database answered.
-pub async fn take_due(transaction: &mut PgConnection, ledger: &Ledger) -> sqlx::Result<Option<Due>> {
+pub async fn take_due(
+    transaction: &mut PgConnection,
+    ledger: &Ledger,
+    passed_over: &[Uuid],
+) -> sqlx::Result<Option<Due>> {
     let row = sqlx::query!(
         r#"select id, partition, "offset", record_timestamp_ms, timestamp_type, key, value, headers, attempts
            from dead_letters
-           where group_id = $1 and topic = $2 and status = 'waiting' and next_attempt_at <= now()
+           where group_id = $1 and topic = $2 and status = 'waiting' and next_attempt_at <= now() and id <> all ($3)
            order by next_attempt_at limit 1
            for update skip locked"#,
         ledger.group_id(),
-        ledger.topic()
+        ledger.topic(),
+        passed_over
     )
     .fetch_optional(transaction)
     .await?;

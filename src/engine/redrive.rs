@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use sqlx::{Connection as _, PgConnection};
+use uuid::Uuid;
 
 use super::backoff::Backoff;
 use super::dead_letter::{self, Cause, Due};
@@ -26,12 +27,15 @@ pub(crate) struct Redrive<E> {
     shared: Arc<Shared<E>>,
     connection: Option<PgConnection>,
     backoff: Backoff,
+    /// Letters that could not be tried, for no fault of theirs, since the table was last gone through: the others come
+    /// first.
+    passed_over: Vec<Uuid>,
 }
 
 impl<E: Event> Redrive<E> {
     /// Not connected yet.
     pub(crate) fn new(shared: Arc<Shared<E>>, backoff: Backoff) -> Self {
-        Self { shared, connection: None, backoff }
+        Self { shared, connection: None, backoff, passed_over: Vec::new() }
     }
 
     /// Until the process stops. A database that is away, or refuses what we ask, is the writers' business: here it only
@@ -48,12 +52,14 @@ impl<E: Event> Redrive<E> {
                 Err(error) => {
                     self.connection = None;
                     tracing::debug!(%error, "redrive_postponed");
-                    let wait = POLL.max(self.backoff.wait());
                     if ended_by(Errand::Write, &error) == Errand::Look {
+                        let wait = POLL.max(self.backoff.wait());
                         let heard_of_again = self.shared.rules.limit.saturating_mul(2).saturating_add(wait);
                         self.shared.health.failed(Errand::Look, heard_of_again);
+                        wait
+                    } else {
+                        POLL
                     }
-                    wait
                 }
             };
             tokio::select! {
@@ -73,11 +79,14 @@ impl<E: Event> Redrive<E> {
         }
         let Some(connection) = self.connection.as_mut() else { return Ok(false) };
         let mut transaction = within(limit, connection.begin()).await?;
-        let Some(due) = within(limit, dead_letter::take_due(&mut transaction, &shared.ledger)).await? else {
+        let due = dead_letter::take_due(&mut transaction, &shared.ledger, &self.passed_over);
+        let Some(due) = within(limit, due).await? else {
             within(limit, transaction.rollback()).await?;
             self.backoff.reset();
+            self.passed_over.clear();
             return Ok(false);
         };
+        self.passed_over.push(due.id);
         let outcome = store::<E>(&mut transaction, &due, limit).await?;
         match &outcome {
             Outcome::Stored(_) => {
@@ -94,6 +103,7 @@ impl<E: Event> Redrive<E> {
             }
         }
         within(limit, transaction.commit()).await?;
+        self.passed_over.pop();
         self.backoff.reset();
         self.tell(&due, &outcome);
         Ok(true)

@@ -23,7 +23,7 @@ use super::source::SourceOptions;
 use super::source::consumer::Source;
 use super::source::log::Log;
 use super::transaction::Rules;
-use super::writer::trouble::Refused;
+use super::writer::trouble::{Refused, Unclassified};
 use super::writer::{Shared, Writer};
 use crate::telemetry::LineBudget;
 
@@ -182,6 +182,7 @@ fn writers<E: Event>(options: &Options, assignment: &Arc<Assignment<E>>) -> Join
         rules: Rules { limit: options.database_timeout, breaker: options.breaker, schedule: options.dead_letters },
         startup_timeout: options.startup_timeout,
         refused: Refused::default(),
+        unclassified: Unclassified::default(),
         health: options.health.clone(),
         lines: Mutex::new(LineBudget::new(options.log_records_per_second)),
     });

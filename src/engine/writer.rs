@@ -13,7 +13,7 @@ use sqlx::postgres::PgConnectOptions;
 use sqlx::{Connection as _, PgConnection};
 
 use self::lines::Lines;
-use self::trouble::{Errand, Refused, Trouble, ended_by};
+use self::trouble::{Errand, Refused, Trouble, Unclassified, ended_by};
 use super::assignment::{Assigned, Assignment, Work, Written};
 use super::backoff::Backoff;
 use super::batch::Entry;
@@ -47,6 +47,7 @@ pub(crate) struct Shared<E> {
     /// How long the database may refuse who we are or what we ask before that is final.
     pub(crate) startup_timeout: Duration,
     pub(crate) refused: Refused,
+    pub(crate) unclassified: Unclassified,
     pub(crate) health: Health,
     pub(crate) lines: Mutex<LineBudget>,
 }
@@ -192,6 +193,9 @@ impl<E: Event> Writer<E> {
             Err(error) => {
                 let slow = verdict(&error) == Verdict::TooSlow;
                 for one in &work {
+                    if verdict(&error) == Verdict::Unknown {
+                        self.shared.unclassified.met(one.batch.partition());
+                    }
                     let how = if slow { Written::TooSlow } else { Written::Unsure };
                     self.shared.assignment.written(one.batch.partition(), how);
                 }
@@ -211,7 +215,8 @@ impl<E: Event> Writer<E> {
     }
 
     fn first_way(&self, work: &[Assigned<E>]) -> Way {
-        if self.trouble.unclassified() >= UNCLASSIFIED_TRIES {
+        let tried = |one: &Assigned<E>| self.shared.unclassified.times(one.batch.partition()) >= UNCLASSIFIED_TRIES;
+        if work.iter().any(tried) {
             Way::Isolating
         } else if work.iter().any(|one| one.careful) {
             Way::Careful
@@ -231,6 +236,7 @@ impl<E: Event> Writer<E> {
                 return;
             }
         };
+        self.shared.unclassified.committed(partition);
         let token = Committed::confirmed(partition, step.to());
         let careful = way != Way::Fast && one.batch.entries().iter().zip(outcomes).any(needed_care);
         if halted {

@@ -1,6 +1,7 @@
 //! Dead letters that heal by themselves or by hand, and the breaker that stops a flood of them.
 
 mod any_order;
+mod one_of_many;
 
 use sqlx::{Connection as _, PgConnection};
 
@@ -240,7 +241,7 @@ async fn what_nobody_has_classified_is_isolated_and_if_every_record_is_refused_n
              create trigger refuse before insert on booking_history for each row execute function refuse()",
         )
         .await;
-    let _service = ground.run(&[SOON[0], SOON[1], ("DEAD_LETTER_MAX_ATTEMPTS", "2")]);
+    let _service = ground.run(&[SOON[0], SOON[1], ("DEAD_LETTER_MAX_ATTEMPTS", "2"), ("WRITERS", "1")]);
     ground.send((0..40).map(|n| booking(&format!("{n}"), if n == 17 { "13" } else { "1" }))).await;
     ground.until(LETTERS, &["parked 2 unclassified ZZ999"]).await;
     ground.until("select count(*)::text from booking_history", &["39"]).await;

@@ -3,10 +3,12 @@
 //! Only the success of an errand that asks as much of the database as the one that failed ends the trouble: between two
 //! writes that are refused there is always a look that works.
 
+use std::collections::BTreeMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use crate::engine::backoff::Backoff;
+use crate::engine::record::Partition;
 use crate::engine::verdict::{Cause, SqlState, Verdict, verdict};
 
 /// What a writer is sent for; each asks more of the database than the one before.
@@ -44,36 +46,56 @@ impl Refused {
     }
 }
 
+/// How often the batches of each partition met an error that nobody has classified, since its last commit. All writers
+/// share it, and the traffic of other partitions does not touch it.
+#[derive(Debug, Default)]
+pub(crate) struct Unclassified(Mutex<BTreeMap<Partition, u32>>);
+
+impl Unclassified {
+    /// A batch met one.
+    pub(super) fn met(&self, partition: Partition) {
+        let mut times = self.lock();
+        let times = times.entry(partition).or_default();
+        *times = times.saturating_add(1);
+    }
+
+    /// A batch was committed.
+    pub(super) fn committed(&self, partition: Partition) {
+        self.lock().remove(&partition);
+    }
+
+    /// How often, for one partition.
+    pub(super) fn times(&self, partition: Partition) -> u32 {
+        self.lock().get(&partition).copied().unwrap_or_default()
+    }
+
+    fn lock(&self) -> MutexGuard<'_, BTreeMap<Partition, u32>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
 /// The waits of one writer.
 #[derive(Debug)]
 pub(super) struct Trouble {
     backoff: Backoff,
     with: Option<Errand>,
-    unclassified: u32,
 }
 
 impl Trouble {
     pub(super) fn new(backoff: Backoff) -> Self {
-        Self { backoff, with: None, unclassified: 0 }
+        Self { backoff, with: None }
     }
 
     /// An errand failed: how long to wait.
     pub(super) fn wait(&mut self, errand: Errand, error: &sqlx::Error) -> Duration {
         self.with = self.with.max(Some(ended_by(errand, error)));
-        self.unclassified = self.unclassified.saturating_add(u32::from(verdict(error) == Verdict::Unknown));
         self.backoff.wait()
-    }
-
-    /// How often, since it began, it was an error that nobody has classified.
-    pub(super) fn unclassified(&self) -> u32 {
-        self.unclassified
     }
 
     /// An errand was done.
     pub(super) fn done(&mut self, errand: Errand) {
         if self.with.take_if(|failed| errand >= *failed).is_some() {
             self.backoff.reset();
-            self.unclassified = 0;
         }
     }
 }
