@@ -68,3 +68,6 @@ while IFS= read -r line; do
     ;;
   esac
 done
+
+# A stopped server makes the kernel send SIGHUP when the owner dies. In the first moments of `finish` it would end it.
+trap '' HUP INT TERM PIPE
