@@ -99,6 +99,10 @@ pub(super) async fn run(args: &OffsetsArgs, settings: &Settings) -> Result<(), C
                 Some(At::Earliest | At::Latest) => extents(settings).await?,
                 _ => Vec::new(),
             };
+            if matches!(resume.at, Some(At::Earliest | At::Latest)) {
+                let rows = within(limit, rows(&mut connection, settings)).await.map_err(failed)?;
+                must_be_in_the_log(&rows, resume, &log)?;
+            }
             let done = within(limit, resume_halted(&mut connection, settings, resume, &log)).await.map_err(failed)?;
             if done.is_empty() {
                 remark("nothing done: no such partition is halted");
@@ -108,6 +112,18 @@ pub(super) async fn run(args: &OffsetsArgs, settings: &Settings) -> Result<(), C
             };
             print(&table(["partition", "goes on at", "was halted for"], done.iter().map(cells)))
         }
+    }
+}
+
+/// A partition that Kafka does not list has no start and no end to go on at.
+fn must_be_in_the_log(rows: &[Row], resume: &ResumeArgs, log: &[Extent]) -> Result<(), CommandError> {
+    let halted = |row: &&Row| row.halt_reason.is_some() && resume.partition.is_none_or(|one| one == row.partition);
+    match rows.iter().filter(halted).find(|row| log.iter().all(|extent| extent.partition.0 != row.partition)) {
+        None => Ok(()),
+        Some(row) => Err(CommandError::Unavailable(format!(
+            "Kafka has no partition {} of {}: nothing was resumed; give an offset, or leave it halted",
+            row.partition, row.topic
+        ))),
     }
 }
 

@@ -74,3 +74,20 @@ async fn a_trigger_that_changes_a_key_makes_no_letter_of_a_row() {
     ground.audit().wait_until_read(PATIENCE).await;
     assert_eq!(ground.lines(LETTERS).await, ["parked 1 database_rejected 23514"]);
 }
+
+#[tokio::test]
+async fn a_partition_that_kafka_does_not_list_is_not_resumed_at_its_start() {
+    let mut ground = Ground::new(1).await;
+    let halted = "insert into consumer_offsets
+        (group_id, topic, partition, next_offset, counted_from, halted_at, halt_reason)
+        values ($1, $2, 9, 40, 0, now(), 'too_many_dead_letters')";
+    sqlx::query(halted).bind(&ground.group).bind(&ground.topic.name).execute(&mut ground.operator).await.unwrap();
+    let settings = settings(kafka(), &ground.topic, &ground.group, &ground.database);
+    let (code, lines) = Service::finish("offsets resume --all --at earliest", &settings, PATIENCE);
+    assert_eq!(code, 69, "{lines:#?}");
+    let row = "select concat_ws(' ', next_offset, halt_reason) from consumer_offsets";
+    assert_eq!(ground.lines(row).await, ["40 too_many_dead_letters"]);
+    let (code, lines) = Service::finish("offsets resume --partition 9", &settings, PATIENCE);
+    assert_eq!(code, 0, "{lines:#?}");
+    assert_eq!(ground.lines(row).await, ["40"]);
+}
