@@ -32,6 +32,11 @@ impl Offset {
     }
 }
 
+/// Names a topic for as long as it lives, in the form that Kafka's tools print (KIP-516): one that is deleted and made
+/// again under the same name has another.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct TopicId(pub String);
+
 /// All records in `[from, to)`, which is never empty.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Step {

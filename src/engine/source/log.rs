@@ -2,6 +2,7 @@
 //! consumer thread nor be held up by it.
 
 use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use rdkafka::TopicPartitionList;
@@ -12,7 +13,7 @@ use rdkafka::topic_partition_list::{Offset as KafkaOffset, TopicPartitionListEle
 
 use super::{configuration, raw};
 use crate::engine::mirror::METADATA;
-use crate::engine::record::{Partition, Position};
+use crate::engine::record::{Partition, Position, TopicId};
 
 /// How long one question may take.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -30,6 +31,15 @@ pub(crate) struct Extent {
     pub(crate) committed: Option<Mirrored>,
 }
 
+/// What there is to read of a partition.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Bounds {
+    /// The first record that is still there.
+    pub(crate) start: Position,
+    /// Past the last record that can be read (the last stable offset: an open transaction ends it).
+    pub(crate) end: Position,
+}
+
 /// A committed offset of the group.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Mirrored {
@@ -39,50 +49,120 @@ pub(crate) enum Mirrored {
     Own,
 }
 
-/// A topic's log, as the brokers describe it. Each question has a client of its own, made with the consumer's
-/// properties: one that is kept and never polled would collect events for ever.
+/// A topic's log, as the brokers describe it. All questions block, for a bounded time, and may be asked by any thread.
 pub(crate) struct Log {
     properties: BTreeMap<String, String>,
     topic: String,
+    client: Mutex<Option<Arc<Client>>>,
 }
 
+type Client = BaseConsumer<DefaultConsumerContext>;
+
 impl Log {
+    /// Nothing is asked yet.
     pub(crate) fn new(properties: &BTreeMap<String, String>, topic: &str) -> Self {
         let mut properties = properties.clone();
         properties.remove("group.instance.id"); // it is no member
         properties.remove("statistics.interval.ms");
-        Self { properties, topic: topic.to_owned() }
+        Self { properties, topic: topic.to_owned(), client: Mutex::default() }
     }
 
-    /// Asks for all partitions of the topic. Blocks. A question that was not answered is an error, never "none".
+    /// The bounds of all partitions of the topic, and what the group has committed. A question that was not answered is
+    /// an error, never "none".
     pub(crate) fn extents(&self) -> KafkaResult<Vec<Extent>> {
-        let client: BaseConsumer<DefaultConsumerContext> = configuration(&self.properties).create()?;
-        let metadata = client.fetch_metadata(Some(&self.topic), PATIENCE)?;
-        if let Some(error) = metadata.topics().iter().find_map(MetadataTopic::error) {
-            return Err(KafkaError::MetadataFetch(error.into()));
-        }
-        let partitions = metadata.topics().iter().flat_map(MetadataTopic::partitions);
-        let mut list = TopicPartitionList::new();
-        for partition in partitions {
-            list.add_partition(&self.topic, partition.id());
-        }
-        let committed = client.committed_offsets(list, PATIENCE)?;
+        let client = self.client()?;
+        let bounds = self.bounds_through(&client)?;
+        let committed = client.committed_offsets(self.list(bounds.keys().copied()), PATIENCE)?;
         let metadata = raw::metadata(&committed);
         let extent = |(element, metadata): (TopicPartitionListElem<'_>, Vec<u8>)| {
             element.error()?;
-            let (start, end) = client.fetch_watermarks(&self.topic, element.partition(), PATIENCE)?;
+            let partition = Partition(element.partition());
             let committed = match element.offset() {
                 KafkaOffset::Offset(_) if metadata == METADATA.as_bytes() => Some(Mirrored::Own),
                 KafkaOffset::Offset(position) => Some(Mirrored::Foreign(Position(position))),
                 _ => None,
             };
-            Ok(Extent {
-                partition: Partition(element.partition()),
-                start: Position(start),
-                end: Position(end),
-                committed,
-            })
+            Ok(bounds.get(&partition).map(|&Bounds { start, end }| Extent { partition, start, end, committed }))
         };
-        committed.elements().into_iter().zip(metadata).map(extent).collect()
+        committed.elements().into_iter().zip(metadata).filter_map(|pair| extent(pair).transpose()).collect()
+    }
+
+    /// The bounds of all partitions of the topic.
+    pub(crate) fn bounds(&self) -> KafkaResult<BTreeMap<Partition, Bounds>> {
+        self.bounds_through(&*self.client()?)
+    }
+
+    /// Which topic it is that has the name now. `None`: nobody knows.
+    pub(crate) fn topic_id(&self) -> Option<TopicId> {
+        raw::topic_id(&*self.client().ok()?, &self.topic, PATIENCE)
+    }
+
+    /// Where the first record stands whose timestamp is at or after `millis` since 1970, by Kafka's index of timestamps; the
+    /// end of the log if there is none.
+    pub(crate) fn at_timestamp(&self, millis: i64) -> KafkaResult<BTreeMap<Partition, Position>> {
+        let client = self.client()?;
+        let bounds = self.bounds_through(&client)?;
+        // Negative ones have other meanings in the protocol, and no record can be older than 0.
+        let mut found = self.offsets(&client, bounds.keys().copied(), KafkaOffset::Offset(millis.max(0)))?;
+        for (partition, bounds) in bounds {
+            found.entry(partition).or_insert(bounds.end);
+        }
+        Ok(found)
+    }
+
+    fn bounds_through(&self, client: &Client) -> KafkaResult<BTreeMap<Partition, Bounds>> {
+        let metadata = client.fetch_metadata(Some(&self.topic), PATIENCE)?;
+        if let Some(error) = metadata.topics().iter().find_map(MetadataTopic::error) {
+            return Err(KafkaError::MetadataFetch(error.into()));
+        }
+        let partitions = || metadata.topics().iter().flat_map(MetadataTopic::partitions).map(|one| Partition(one.id()));
+        let starts = self.offsets(client, partitions(), KafkaOffset::Beginning)?;
+        let mut ends = self.offsets(client, partitions(), KafkaOffset::End)?;
+        let bounds = starts.into_iter().filter_map(|(partition, start)| {
+            let end = ends.remove(&partition)?;
+            Some((partition, Bounds { start, end }))
+        });
+        Ok(bounds.collect())
+    }
+
+    /// One request to each leader (`ListOffsets`, where -2 is the start, -1 the end, and any other number a timestamp).
+    /// Partitions for which there is no such offset are left out.
+    fn offsets(
+        &self,
+        client: &Client,
+        partitions: impl Iterator<Item = Partition>,
+        of: KafkaOffset,
+    ) -> KafkaResult<BTreeMap<Partition, Position>> {
+        let mut list = self.list(partitions);
+        list.set_all_offsets(of)?;
+        let answer = client.offsets_for_times(list, PATIENCE)?;
+        // What the client has noticed meanwhile is nobody's business, and would be kept for ever.
+        while client.poll(Duration::ZERO).is_some() {}
+        let mut found = BTreeMap::new();
+        for element in answer.elements() {
+            element.error()?;
+            if let KafkaOffset::Offset(offset) = element.offset() {
+                found.insert(Partition(element.partition()), Position(offset));
+            }
+        }
+        Ok(found)
+    }
+
+    fn list(&self, partitions: impl Iterator<Item = Partition>) -> TopicPartitionList {
+        let mut list = TopicPartitionList::new();
+        for partition in partitions {
+            list.add_partition(&self.topic, partition.0);
+        }
+        list
+    }
+
+    /// Made at the first question, and kept.
+    fn client(&self) -> KafkaResult<Arc<Client>> {
+        let mut kept = self.client.lock().unwrap_or_else(PoisonError::into_inner);
+        let client = match kept.take() {
+            Some(client) => client,
+            None => Arc::new(configuration(&self.properties).create()?),
+        };
+        Ok(Arc::clone(kept.insert(client)))
     }
 }

@@ -1,17 +1,18 @@
 //! What rust-rdkafka does not pass on, read through its bindings. The one file with unsafe code: rust-rdkafka panics on
-//! a header name that is not UTF-8, and a record that ends the process can't be kept.
+//! a header name that is not UTF-8, and a record that ends the process can't be kept; and it has no way to a topic's id.
 
 #![expect(unsafe_code, reason = "librdkafka's C interface; each block says why it holds")]
 
-use std::ffi::CStr;
+use std::ffi::{CStr, CString};
 use std::ptr;
+use std::time::Duration;
 
 use rdkafka::TopicPartitionList;
 use rdkafka::consumer::{BaseConsumer, Consumer as _, ConsumerContext};
 use rdkafka::message::{BorrowedMessage, Message};
 use rdkafka_sys as sys;
 
-use crate::engine::record::{Header, Offset, Partition, Record, Timestamp, TimestampType};
+use crate::engine::record::{Header, Offset, Partition, Record, Timestamp, TimestampType, TopicId};
 
 /// Copies a message, whole.
 pub(crate) fn record(message: &BorrowedMessage<'_>) -> Record {
@@ -88,4 +89,58 @@ pub(crate) fn metadata(list: &TopicPartitionList) -> Vec<Vec<u8>> {
         }
     };
     (0..list.count()).map(bytes).collect()
+}
+
+/// Asks a broker for the id of a topic (the field of KIP-516 in its metadata), for as long as `limit`. `None`: no answer,
+/// no such topic, or a broker that gives topics no ids.
+pub(crate) fn topic_id<C: ConsumerContext>(
+    consumer: &BaseConsumer<C>,
+    topic: &str,
+    limit: Duration,
+) -> Option<TopicId> {
+    let name = CString::new(topic).ok()?;
+    let limit = i32::try_from(limit.as_millis()).unwrap_or(i32::MAX);
+    let client = consumer.client().native_ptr();
+    // SAFETY: the client is alive while it is borrowed. The queue, the collection and the event are made here and
+    // destroyed here, and what is read of the event is copied before that; all pointers are null-checked where the
+    // documentation allows null. An answer that comes too late goes into a queue that librdkafka keeps until then.
+    unsafe {
+        let queue = sys::rd_kafka_queue_new(client);
+        let topics = sys::rd_kafka_TopicCollection_of_topic_names([name.as_ptr()].as_mut_ptr(), 1);
+        sys::rd_kafka_DescribeTopics(client, topics, ptr::null(), queue);
+        let event = sys::rd_kafka_queue_poll(queue, limit);
+        let id = described(event);
+        if !event.is_null() {
+            sys::rd_kafka_event_destroy(event);
+        }
+        sys::rd_kafka_TopicCollection_destroy(topics);
+        sys::rd_kafka_queue_destroy(queue);
+        id
+    }
+}
+
+/// # Safety
+/// The event is null, or alive.
+unsafe fn described(event: *mut sys::rd_kafka_event_t) -> Option<TopicId> {
+    // SAFETY: as the caller promises; all that is reached from the event lives as long as it does.
+    unsafe {
+        if event.is_null() || sys::rd_kafka_event_error(event) != sys::rd_kafka_resp_err_t::RD_KAFKA_RESP_ERR_NO_ERROR {
+            return None;
+        }
+        let result = sys::rd_kafka_event_DescribeTopics_result(event);
+        let mut count = 0;
+        let topics = sys::rd_kafka_DescribeTopics_result_topics(result, &raw mut count);
+        if topics.is_null() || count == 0 {
+            return None;
+        }
+        let error = sys::rd_kafka_error_code(sys::rd_kafka_TopicDescription_error(*topics));
+        let id = sys::rd_kafka_TopicDescription_topic_id(*topics);
+        if error != sys::rd_kafka_resp_err_t::RD_KAFKA_RESP_ERR_NO_ERROR || id.is_null() {
+            return None;
+        }
+        let is_zero =
+            sys::rd_kafka_Uuid_most_significant_bits(id) == 0 && sys::rd_kafka_Uuid_least_significant_bits(id) == 0;
+        let text = sys::rd_kafka_Uuid_base64str(id);
+        (!is_zero && !text.is_null()).then(|| TopicId(CStr::from_ptr(text).to_string_lossy().into_owned()))
+    }
 }
