@@ -2,6 +2,7 @@
 
 mod failure;
 mod output;
+mod time;
 mod migrate;
 mod offsets;
 mod run;
@@ -45,7 +46,7 @@ enum Command {
     /// Brings the database's schema up to date, takes it back, or shows where it is
     #[command(after_help = migrate::EXAMPLES, arg_required_else_help = true)]
     Migrate(migrate::MigrateArgs),
-    /// Shows where each partition stands, or lets a halted one go on
+    /// Shows where each partition stands, moves positions, or lets halted partitions go on
     #[command(after_help = offsets::EXAMPLES, arg_required_else_help = true)]
     Offsets(offsets::OffsetsArgs),
     /// Shows the records that could not become a row; what changes them is SQL
