@@ -27,4 +27,6 @@ mod adoption;
 mod redrive;
 mod dead_letter_sql;
 mod dead_letter_commands;
+mod offsets;
+mod replay;
 mod walls;
