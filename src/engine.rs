@@ -41,3 +41,4 @@ pub(crate) mod redrive;
 pub mod mirror;
 pub mod health;
 pub mod run;
+pub mod until_end;

@@ -19,7 +19,7 @@ pub struct RawSettings {
     #[arg(long, env, value_name = "NAME", default_value = "booking-events")]
     pub kafka_topic: String,
     /// The consumer group; positions are kept per group
-    #[arg(long, env, value_name = "NAME", default_value = "booking-history-service")]
+    #[arg(long, visible_alias = "group-id", env, value_name = "NAME", default_value = "booking-history-service")]
     pub kafka_group_id: String,
     /// DEBUG, INFO, WARNING, ERROR or CRITICAL, or tracing directives such as info,sqlx=debug
     #[arg(long, env, value_name = "LEVEL", default_value = "INFO")]

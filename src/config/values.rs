@@ -72,7 +72,8 @@ pub(super) fn log_filter(given: &str) -> Result<LogFilter, String> {
     let directives = match level.as_deref() {
         Some(level @ ("off" | "error" | "warn")) => level.to_owned(),
         Some(level) => format!("warn,booking_history={level}"),
-        None => given.to_owned(),
+        // tracing-subscriber 0.3.23 cuts text that begins with a space in the middle of a character, and panics.
+        None => given.split(',').map(str::trim).collect::<Vec<_>>().join(","),
     };
     let understood =
         directives.split(',').all(|directive| directive.contains('=') || directive.parse::<LevelFilter>().is_ok());
