@@ -127,6 +127,8 @@ pub fn options(settings: &Settings) -> Options {
         topic: settings.kafka_topic.clone(),
         group_id: settings.kafka_group_id.clone(),
         start: settings.kafka_start,
+        gaps: settings.kafka_gap_policy,
+        topic_check_interval: settings.topic_check_interval,
         writers: settings.writers.get(),
         batch_max_records: settings.batch_max_records.get(),
         batch_max_bytes: settings.batch_max_bytes.get(),

@@ -6,6 +6,7 @@ use bytesize::ByteSize;
 use tracing_subscriber::{EnvFilter, filter::LevelFilter};
 
 use crate::engine::claim::StartPolicy;
+use crate::engine::gap::GapPolicy;
 
 /// The longest time that Postgres takes for a time-out: an `i32` of milliseconds, cut to whole days.
 const LONGEST: Duration = Duration::from_hours(24 * 24);
@@ -37,6 +38,14 @@ pub(super) fn start(given: &str) -> Result<StartPolicy, String> {
         "latest" => Ok(StartPolicy::Latest),
         "fail" => Ok(StartPolicy::Fail),
         _ => Err("earliest, latest or fail".to_owned()),
+    }
+}
+
+pub(super) fn gap_policy(given: &str) -> Result<GapPolicy, String> {
+    match given {
+        "halt" => Ok(GapPolicy::Halt),
+        "skip" => Ok(GapPolicy::Skip),
+        _ => Err("halt or skip".to_owned()),
     }
 }
 

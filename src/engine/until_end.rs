@@ -11,8 +11,8 @@ use sqlx::PgConnection;
 use sqlx::postgres::PgConnectOptions;
 
 use super::health::Health;
-use super::ledger::{self, Ledger, within};
-use super::partition::{Row, State};
+use super::ledger::{self, Found, Ledger, within};
+use super::partition::State;
 use super::record::Partition;
 use super::run::Options;
 use super::source::log::{Bounds, Log};
@@ -88,7 +88,7 @@ impl Watch {
     /// A position that the log doesn't have (any more) is a fault that the engine is about to find.
     async fn is_in_the_log(&self, rows: &Rows) -> bool {
         let Some(bounds) = self.bounds().await else { return false };
-        rows.iter().all(|(partition, (row, _))| {
+        rows.iter().all(|(partition, Found { row, .. })| {
             bounds.get(partition).is_some_and(|bounds| bounds.start <= row.next && row.next <= bounds.end)
         })
     }
@@ -122,7 +122,7 @@ impl Watch {
     }
 }
 
-type Rows = BTreeMap<Partition, (Row, Option<String>)>;
+type Rows = BTreeMap<Partition, Found>;
 
 #[derive(Debug, PartialEq, Eq)]
 enum Progress {
@@ -139,10 +139,10 @@ fn progress(ends: &BTreeMap<Partition, Bounds>, rows: &Rows) -> Progress {
     let mut stuck = BTreeMap::new();
     for (partition, bounds) in ends {
         match rows.get(partition) {
-            Some((row, reason)) if row.halted => {
-                stuck.insert(*partition, reason.clone().unwrap_or_default());
+            Some(found) if found.row.halted => {
+                stuck.insert(*partition, found.halt_reason.clone().unwrap_or_default());
             }
-            Some((row, _)) if row.next >= bounds.end => {}
+            Some(found) if found.row.next >= bounds.end => {}
             _ => return Progress::Reading,
         }
     }
@@ -152,6 +152,8 @@ fn progress(ends: &BTreeMap<Partition, Bounds>, rows: &Rows) -> Progress {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::engine::gap::KnownLog;
+    use crate::engine::partition::Row;
     use crate::engine::record::{Epoch, Position};
 
     /// Partitions whose logs end at 10: where each stands, or why it is halted; `None` has no row.
@@ -162,7 +164,9 @@ mod tests {
         let rows = partitions().filter_map(|(partition, standing)| {
             let standing = (*standing)?;
             let (next, halted) = (Position(standing.unwrap_or(12)), standing.is_err());
-            Some((partition, (Row { next, epoch: Epoch(1), halted }, standing.err().map(str::to_owned))))
+            let row = Row { next, epoch: Epoch(1), halted };
+            let known = KnownLog { topic_id: None, last: None, checked: next };
+            Some((partition, Found { row, known, halt_reason: standing.err().map(str::to_owned) }))
         });
         assert_eq!(&progress(&ends, &rows.collect()), expected, "{standings:?}");
     }
