@@ -5,6 +5,7 @@ mod gaps;
 mod replaced;
 mod damaged;
 mod false_alarms;
+mod mock;
 
 use crate::support::audit::Audit;
 use crate::support::kafka::Kafka;
