@@ -33,6 +33,7 @@ pub(crate) struct Assignment<E> {
     log: Notify,
     stopping: watch::Sender<bool>,
     ever_assigned: AtomicBool,
+    consumer_is_deaf: AtomicBool,
 }
 
 impl<E> Assignment<E> {
@@ -46,6 +47,7 @@ impl<E> Assignment<E> {
             log: Notify::new(),
             stopping: watch::Sender::new(false),
             ever_assigned: AtomicBool::new(false),
+            consumer_is_deaf: AtomicBool::new(false),
         }
     }
 
@@ -148,6 +150,12 @@ impl<E> Assignment<E> {
         self.lock().is_empty()
     }
 
+    /// Whether the consumer does not hear of records that are there. Told once.
+    #[must_use]
+    pub(crate) fn take_deaf(&self) -> bool {
+        self.consumer_is_deaf.swap(false, Ordering::Relaxed)
+    }
+
     /// The consumer thread reads no more, and has reported everything.
     pub(crate) fn reading_ended(&self) {
         self.change(Schedule::reading_ended);
@@ -169,9 +177,11 @@ impl<E> Assignment<E> {
         self.lock().questions()
     }
 
-    /// What the log looked like after the questions were made.
-    pub(crate) fn saw(&self, questions: &[Question], seen: &Seen) {
-        self.change(|schedule| schedule.saw(questions, seen));
+    /// What the log looked like after the questions were made. True: the consumer is deaf, and is told to begin anew.
+    pub(crate) fn saw(&self, questions: &[Question], seen: &Seen) -> bool {
+        let deaf = self.change(|schedule| schedule.saw(questions, seen));
+        self.consumer_is_deaf.fetch_or(deaf, Ordering::Relaxed);
+        deaf
     }
 
     // ---- the writers ----

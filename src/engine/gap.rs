@@ -75,6 +75,21 @@ pub(crate) struct Doubt {
     pub(crate) out_of_range: bool,
     /// What comes next could not be read, again and again.
     pub(crate) unreadable: bool,
+    /// It is being read, and nothing has come for long.
+    pub(crate) silent: bool,
+}
+
+/// What came of reading one partition alone, with a client that knows nothing yet.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Tried {
+    /// A record.
+    Record,
+    /// The broker refuses the position.
+    OutOfRange,
+    /// What stands there can't be trusted.
+    Unreadable,
+    /// Neither, in the time there was.
+    Nothing,
 }
 
 /// What is seen of the log now. What is missing could not be told.
@@ -88,6 +103,8 @@ pub(crate) struct Seen {
     pub(crate) last_ends: BTreeMap<Partition, Position>,
     /// Where the next record is that can be read; of partitions that can't be read where they stand.
     pub(crate) readable_from: BTreeMap<Partition, Position>,
+    /// What came of it where a partition that is being read looks strange from outside.
+    pub(crate) tried: BTreeMap<Partition, Tried>,
 }
 
 /// How a look at the log came out.
@@ -103,13 +120,16 @@ pub(crate) enum Judgement {
 
 impl KnownLog {
     /// Whether it is another topic that has the name now. The good answer is remembered: all that was committed when the
-    /// question was asked came from the topic that is known.
+    /// question was asked came from the topic that is known. An id that is learnt proves nothing about what came before it.
     pub(crate) fn replaced(&mut self, seen: Option<&TopicId>, at: Position) -> Option<Gap> {
         match (&self.topic_id, seen) {
             (Some(known), Some(seen)) if known != seen => Some(self.in_doubt(at)),
-            (_, Some(seen)) => {
-                self.topic_id = Some(seen.clone());
+            (Some(_), Some(_)) => {
                 self.checked = at;
+                None
+            }
+            (None, Some(seen)) => {
+                self.topic_id = Some(seen.clone());
                 None
             }
             (_, None) => None,
@@ -158,7 +178,7 @@ mod tests {
     }
 
     fn check(at: i64, out_of_range: bool, seen: &Seen, expected: Judgement) {
-        let doubt = Doubt { at: Position(at), out_of_range, unreadable: false };
+        let doubt = Doubt { at: Position(at), out_of_range, unreadable: false, silent: false };
         assert_eq!(judge(P, doubt, seen), expected, "{at} {out_of_range} {seen:?}");
     }
 
@@ -203,7 +223,7 @@ mod tests {
         assert_eq!(known.replaced(None, Position(20)), None);
         assert_eq!(known.checked, Position(10), "nobody has said that it is the same");
         assert_eq!(known.replaced(Some(&id("a")), Position(20)), None);
-        assert_eq!((&known.topic_id, known.checked), (&Some(id("a")), Position(20)));
+        assert_eq!((&known.topic_id, known.checked), (&Some(id("a")), Position(10)), "learnt, and proves nothing");
         assert_eq!(known.replaced(Some(&id("a")), Position(30)), None);
         assert_eq!(known.replaced(None, Position(35)), None);
         let gap = Gap { reason: GapReason::LogReplaced, from: Position(30), to: Position(40) };

@@ -10,7 +10,7 @@ use super::event::Event;
 use super::gap::Seen;
 use super::health::Health;
 use super::run::{EngineError, Options};
-use super::source::log::Log;
+use super::source::log::{Bounds, Log};
 
 /// How long one question may take: partitions that start wait for it.
 const PATIENCE: Duration = Duration::from_secs(3);
@@ -47,7 +47,12 @@ impl<E: Event> Watch<E> {
                 () = self.assignment.until_stopping() => return Ok(()),
                 seen = self.ask(questions.clone()) => seen,
             };
-            self.assignment.saw(&questions, &seen);
+            if self.assignment.saw(&questions, &seen) {
+                tracing::warn!(
+                    hint = "records are there and none arrives: the consumer begins anew, as a member of the group too",
+                    "consumer_deaf"
+                );
+            }
             tokio::time::sleep(PAUSE).await;
         }
     }
@@ -69,11 +74,16 @@ fn look(log: &Log, questions: &[Question]) -> Seen {
     if questions.iter().any(|question| question.doubt.out_of_range) {
         seen.last_ends = log.last_ends().unwrap_or_default();
     }
-    for question in questions.iter().filter(|question| question.doubt.unreadable) {
-        let (partition, at) = (question.partition, question.doubt.at);
-        let end = seen.bounds.get(&partition).map(|bounds| bounds.end);
-        if let Some(Ok(Some(from))) = end.map(|end| log.readable_from(partition, at, end)) {
-            seen.readable_from.insert(partition, from);
+    for Question { partition, doubt, .. } in questions {
+        let Some(Bounds { start, end }) = seen.bounds.get(partition).copied() else { continue };
+        if doubt.unreadable
+            && let Ok(Some(from)) = log.readable_from(*partition, doubt.at, end)
+        {
+            seen.readable_from.insert(*partition, from);
+        }
+        let strange = !(start..=end).contains(&doubt.at) || doubt.silent && doubt.at < end;
+        if strange && let Ok(tried) = log.try_at(*partition, doubt.at) {
+            seen.tried.insert(*partition, tried);
         }
     }
     seen

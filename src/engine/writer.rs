@@ -4,6 +4,7 @@
 //! ever concluded from a failure about what the database did.
 
 mod lines;
+mod noting;
 pub(crate) mod trouble;
 
 use std::sync::{Arc, Mutex};
@@ -14,12 +15,12 @@ use sqlx::{Connection as _, PgConnection};
 
 use self::lines::Lines;
 use self::trouble::{Errand, Refused, Trouble, Unclassified, ended_by};
-use super::assignment::{Assigned, Assignment, Noting, Work, Written};
+use super::assignment::{Assigned, Assignment, Work, Written};
 use super::backoff::Backoff;
 use super::batch::Entry;
 use super::claim::{StartPolicy, firsts};
 use super::event::{Event, Parsed};
-use super::gap::{GapPolicy, GapReason};
+use super::gap::GapPolicy;
 use super::health::Health;
 use super::ledger::{self, Firsts, Found, Ledger, within};
 use super::mirror::Committed;
@@ -174,31 +175,6 @@ impl<E: Event> Writer<E> {
         Ok(())
     }
 
-    /// Notes a fault of the log in the row: halts the partition, or moves it past (rule 3).
-    async fn note(&mut self, noting: Noting) -> sqlx::Result<()> {
-        let noted = self.try_to_note(&noting).await;
-        let halted = matches!(noted, Ok(Noted::Halted));
-        if halted {
-            self.shared.health.halt_reason(noting.partition, Some(noting.gap.reason.as_str().to_owned()));
-        }
-        self.shared.assignment.noted(&noting, halted);
-        self.lines().noted(&noting, noted?);
-        Ok(())
-    }
-
-    async fn try_to_note(&mut self, noting: &Noting) -> sqlx::Result<Noted> {
-        let shared = Arc::clone(&self.shared);
-        let connection = self.connected().await?;
-        let Noting { partition, epoch, at, gap, .. } = noting;
-        let (noted, as_what) = if gap.reason == GapReason::RetentionGap && shared.gaps == GapPolicy::Skip {
-            (within(shared.rules.limit, shared.ledger.skip(connection, *partition, *epoch, gap)).await?, Noted::Skipped)
-        } else {
-            let halt = shared.ledger.halt(connection, *partition, *epoch, *at, gap);
-            (within(shared.rules.limit, halt).await?, Noted::Halted)
-        };
-        Ok(if noted { as_what } else { Noted::Fenced })
-    }
-
     /// Writes batches in one transaction; what can't be written the fast way is written again with care (rule 6).
     async fn write(&mut self, mut work: Vec<Assigned<E>>) -> sqlx::Result<()> {
         let lines = self.lines().received(&work);
@@ -312,17 +288,6 @@ impl<E: Event> Writer<E> {
         }
         Ok(())
     }
-}
-
-/// What became of a fault that was to be noted.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Noted {
-    /// The partition is halted, and the gap on record.
-    Halted,
-    /// The partition was moved past the gap, which is on record.
-    Skipped,
-    /// The row was no longer as it was: nothing was done.
-    Fenced,
 }
 
 /// Whether the fast way would have failed on it.

@@ -37,27 +37,25 @@ impl<E> Schedule<E> {
     }
 
     pub(super) fn wanted(&self) -> Vec<Wanted> {
-        let wanted = |(partition, slot): (&Partition, &Slot<E>)| {
-            let (generation, at, last) = slot.wanted()?;
-            Some(Wanted { partition: *partition, generation, at, last })
-        };
-        self.slots.iter().filter_map(wanted).collect()
+        self.slots.values().filter_map(Slot::wanted).collect()
     }
 
     /// What is to be asked about the logs.
-    pub(super) fn questions(&self) -> Vec<Question> {
-        let question = |(partition, slot): (&Partition, &Slot<E>)| {
+    pub(super) fn questions(&mut self) -> Vec<Question> {
+        let question = |(partition, slot): (&Partition, &mut Slot<E>)| {
             let (generation, doubt) = slot.doubt()?;
             Some(Question { partition: *partition, generation, doubt })
         };
-        self.slots.iter().filter_map(question).collect()
+        self.slots.iter_mut().filter_map(question).collect()
     }
 
-    /// The answer.
-    pub(super) fn saw(&mut self, questions: &[Question], seen: &Seen) {
+    /// The answer. True: records are there, nothing is in hand, and the consumer hears of none.
+    pub(super) fn saw(&mut self, questions: &[Question], seen: &Seen) -> bool {
+        let mut deaf = false;
         for question in questions {
-            self.slot(question.partition).saw(question.generation, question.doubt, seen);
+            deaf |= self.slot(question.partition).saw(question.generation, question.doubt, seen);
         }
+        deaf && self.buffered_bytes() == 0
     }
 
     /// Whether a partition may not be read before its log was looked at.

@@ -1,14 +1,16 @@
 //! One partition: where it stands, what waits, what is known of its log, and what its recent past advises.
 
+mod log;
+
 use std::time::{Duration, Instant};
 
-use super::Noting;
+use super::{Noting, Wanted};
 use crate::engine::batch::{Arrival, Batch, Limits, Queue};
-use crate::engine::gap::{Doubt, Gap, Judgement, KnownLog, Seen, judge};
+use crate::engine::gap::KnownLog;
 use crate::engine::ledger::Found;
 use crate::engine::mirror::Committed;
 use crate::engine::partition::{Belief, Finding, Generation, Protocol, State};
-use crate::engine::record::{Digest, Epoch, Offset, Partition, Position};
+use crate::engine::record::{Epoch, Partition, Position};
 
 /// The wait before a partition that was fenced, or could not be claimed, is claimed again; doubled each time.
 const CLAIM_AGAIN: Duration = Duration::from_secs(1);
@@ -16,11 +18,6 @@ const CLAIM_AGAIN: Duration = Duration::from_secs(1);
 const RESTART_AFTER: Duration = Duration::from_secs(1);
 /// So many batches are written with care after one that needed it.
 const CAREFUL_BATCHES: u32 = 8;
-/// So often what comes next can't be read before it is read alone, to see whether it is at fault.
-const UNREADABLE_TIMES: u32 = 3;
-/// So long Kafka may be silent about a log before it is read all the same.
-const SILENCE: Duration = Duration::from_secs(3);
-
 /// See the module.
 #[derive(Debug)]
 pub(super) struct Slot<E> {
@@ -47,6 +44,8 @@ pub(super) struct Slot<E> {
     out_of_range: bool,
     /// How often in a row reading ended at this position by something that can't be trusted.
     unreadable: Option<(Position, u32)>,
+    /// Since when nothing has come at this position.
+    idle: (Position, Instant),
     /// A fault of the log that a writer is to note.
     pub(super) to_note: Option<Noting>,
 }
@@ -70,6 +69,7 @@ impl<E> Slot<E> {
             placed_at: now,
             out_of_range: false,
             unreadable: None,
+            idle: (Position(0), now),
             to_note: None,
         }
     }
@@ -97,10 +97,11 @@ impl<E> Slot<E> {
     // ---- reading ----
 
     /// Where the consumer thread should be reading, and what it must find there first.
-    pub(super) fn wanted(&self) -> Option<(Generation, Position, Option<(Offset, Digest)>)> {
+    pub(super) fn wanted(&self) -> Option<Wanted> {
         let (generation, at) = self.protocol.wanted()?;
         let starting = matches!(self.protocol.state(), State::Claimed(..));
-        (!starting || self.checked).then(|| (generation, at, self.known.as_ref().and_then(|known| known.last)))
+        let last = self.known.as_ref().and_then(|known| known.last);
+        (!starting || self.checked).then_some(Wanted { partition: self.partition, generation, at, last })
     }
 
     pub(super) fn started(&mut self, generation: Generation) -> bool {
@@ -131,68 +132,6 @@ impl<E> Slot<E> {
         self.protocol.distrust();
         self.follow();
         self.not_before = Instant::now() + RESTART_AFTER;
-    }
-
-    // ---- the log ----
-
-    /// What is to be asked about the log: before reading starts, and again and again while it is read.
-    pub(super) fn doubt(&self) -> Option<(Generation, Doubt)> {
-        let (generation, at) = self.protocol.wanted()?;
-        let unreadable = self.unreadable.is_some_and(|(position, times)| position == at && times >= UNREADABLE_TIMES);
-        Some((generation, Doubt { at, out_of_range: self.out_of_range, unreadable }))
-    }
-
-    /// The answer. Whether the log has what comes next is judged only before reading starts: what is being read knows better.
-    pub(super) fn saw(&mut self, generation: Generation, doubt: Doubt, seen: &Seen) {
-        if self.protocol.generation() != generation {
-            return;
-        }
-        let Some(known) = self.known.as_mut() else { return };
-        if let Some(gap) = known.replaced(seen.topic_id.as_ref(), doubt.at) {
-            return self.fault(generation, gap);
-        }
-        if self.checked {
-            return;
-        }
-        match judge(self.partition, doubt, seen) {
-            Judgement::Faulty(gap) => self.fault(generation, gap),
-            Judgement::Unknown => self.checked = self.placed_at.elapsed() >= SILENCE,
-            Judgement::Good => {
-                let start = seen.bounds.get(&self.partition).map(|bounds| bounds.start);
-                known.last = known.last.filter(|(offset, _)| start.is_none_or(|start| Position(offset.0) >= start));
-                self.checked = true;
-                self.out_of_range = false;
-                self.unreadable = self.unreadable.filter(|_| !doubt.unreadable);
-            }
-        }
-    }
-
-    /// The record before the position is the one that the ledger remembers.
-    pub(super) fn recognised(&mut self, generation: Generation, at: Position) {
-        if let Some(known) = self.known.as_mut().filter(|_| self.protocol.generation() == generation) {
-            known.checked = known.checked.max(at);
-        }
-    }
-
-    /// The record before the position is another one.
-    pub(super) fn not_recognised(&mut self, generation: Generation) {
-        if let Some((known, (_, at))) = self.known.as_ref().zip(self.protocol.wanted()) {
-            self.fault(generation, known.in_doubt(at));
-        }
-    }
-
-    fn fault(&mut self, generation: Generation, gap: Gap) {
-        if let Some((generation, epoch, at)) = self.protocol.fault(generation) {
-            self.to_note = Some(Noting { partition: self.partition, generation, epoch, at, gap });
-        }
-        self.follow();
-    }
-
-    /// A writer tried to note a fault: whether the row is halted now.
-    pub(super) fn noted(&mut self, generation: Generation, halted: bool) {
-        self.protocol.noted(generation, halted);
-        self.follow();
-        self.not_before = Instant::now();
     }
 
     // ---- the row ----

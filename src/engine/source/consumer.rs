@@ -83,6 +83,9 @@ impl<E: Event> Source<E> {
 
     fn read_until_stopped(&mut self) -> Result<(), SourceError> {
         while !self.assignment().is_stopping() {
+            if self.assignment().take_deaf() {
+                self.begin_anew()?;
+            }
             self.follow();
             if self.has_room() {
                 self.read()?;

@@ -13,6 +13,7 @@ use rdkafka::topic_partition_list::{Offset as KafkaOffset, TopicPartitionListEle
 
 use super::faults::{Fault, fault};
 use super::{configuration, raw};
+use crate::engine::gap::Tried;
 use crate::engine::mirror::METADATA;
 use crate::engine::record::{Partition, Position, TopicId};
 
@@ -99,7 +100,12 @@ impl Log {
 
     /// The bounds of all partitions of the topic.
     pub(crate) fn bounds(&self) -> KafkaResult<BTreeMap<Partition, Bounds>> {
-        self.bounds_through(&*self.client()?)
+        let bounds = self.bounds_through(&*self.client()?);
+        if bounds.is_err() {
+            // What a client knows of a cluster can be newer than the cluster, after a restore: the next one begins anew.
+            drop(self.client.lock().unwrap_or_else(PoisonError::into_inner).take());
+        }
+        bounds
     }
 
     /// Where the log of each partition really ends: past the last record, also where a transaction is open.
@@ -116,7 +122,7 @@ impl Log {
         at: Position,
         end: Position,
     ) -> KafkaResult<Option<Position>> {
-        if self.can_read(partition, at)? != Some(false) {
+        if self.try_at(partition, at)? != Tried::Unreadable {
             return Ok(None);
         }
         // A batch can be read as a whole or not at all, and nobody but its own bytes says where it ends.
@@ -124,7 +130,7 @@ impl Log {
         while readable.saturating_sub(unreadable) > 1 {
             let middle = unreadable.saturating_add(readable.saturating_sub(unreadable) / 2);
             let next = middle.min(unreadable.saturating_add(stride));
-            if self.can_read(partition, Position(next))? == Some(true) {
+            if self.try_at(partition, Position(next))? == Tried::Record {
                 readable = next;
             } else {
                 unreadable = next;
@@ -134,8 +140,8 @@ impl Log {
         Ok(Some(Position(readable)))
     }
 
-    /// Whether a record comes when reading begins there, or an error that can't be trusted. `None`: nothing came.
-    fn can_read(&self, partition: Partition, at: Position) -> KafkaResult<Option<bool>> {
+    /// Reads a partition alone, with a client of its own that knows nothing of before.
+    pub(crate) fn try_at(&self, partition: Partition, at: Position) -> KafkaResult<Tried> {
         let reader: Client = configuration(&self.properties).create()?;
         let mut list = TopicPartitionList::new();
         list.add_partition_offset(&self.topic, partition.0, KafkaOffset::Offset(at.0))?;
@@ -143,12 +149,16 @@ impl Log {
         let began = Instant::now();
         while began.elapsed() < self.patience {
             match reader.poll(self.patience.saturating_sub(began.elapsed())) {
-                Some(Ok(_)) => return Ok(Some(true)),
-                Some(Err(error)) if fault(&error) == Fault::Distrust => return Ok(Some(false)),
-                _ => {}
+                Some(Ok(_)) => return Ok(Tried::Record),
+                Some(Err(error)) => match fault(&error) {
+                    Fault::Distrust => return Ok(Tried::Unreadable),
+                    Fault::OutOfRange => return Ok(Tried::OutOfRange),
+                    _ => {}
+                },
+                None => {}
             }
         }
-        Ok(None)
+        Ok(Tried::Nothing)
     }
 
     /// Which topic it is that has the name now. `None`: nobody knows.
@@ -218,15 +228,14 @@ impl Log {
     /// Made at the first question, and kept.
     fn client(&self) -> KafkaResult<Arc<Client>> {
         let mut kept = self.client.lock().unwrap_or_else(PoisonError::into_inner);
-        let client = match kept.take() {
-            Some(client) => client,
-            None => {
-                let mut config = configuration(&self.properties);
-                if self.uncommitted {
-                    config.set("isolation.level", "read_uncommitted");
-                }
-                Arc::new(config.create()?)
+        let client = if let Some(client) = kept.take() {
+            client
+        } else {
+            let mut config = configuration(&self.properties);
+            if self.uncommitted {
+                config.set("isolation.level", "read_uncommitted");
             }
+            Arc::new(config.create()?)
         };
         Ok(Arc::clone(kept.insert(client)))
     }

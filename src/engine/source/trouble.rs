@@ -1,5 +1,6 @@
 //! What the consumer thread does about what Kafka complains of, and about silence.
 
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use rdkafka::consumer::Consumer as _;
@@ -96,5 +97,13 @@ impl<E: Event> Source<E> {
         for (partition, reader) in readers.into_iter().filter(|(_, reader)| reader.out_of_range) {
             self.assignment().out_of_range(partition, reader.generation);
         }
+    }
+
+    /// With another client: what this one knows of the cluster keeps it from hearing of records, as after a restore, where
+    /// it takes the brokers for outdated.
+    pub(super) fn begin_anew(&mut self) -> Result<(), SourceError> {
+        let anew = Self::new(self.options.clone(), Arc::clone(&self.consumer.context().assignment))?;
+        std::mem::replace(self, anew).leave();
+        Ok(())
     }
 }

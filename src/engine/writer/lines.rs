@@ -3,7 +3,7 @@
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use super::Noted;
+use super::noting::Noted;
 use crate::engine::assignment::{Assigned, Noting};
 use crate::engine::batch::{Batch, Entry};
 use crate::engine::event::{Event, Moment, Parsed, Place};

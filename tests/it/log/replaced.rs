@@ -33,7 +33,7 @@ impl Scene {
     /// The partition is halted for a log that was replaced, with a gap that ends where it stands.
     async fn assert_replaced(&self, next: i64) {
         assert_eq!(self.audit().wait_until_halted(0, PATIENCE).await, "log_replaced");
-        assert_eq!(self.audit().rows().await[&0].next_offset, next);
+        assert_eq!(self.next(0).await, next);
         let gaps = self.audit().gaps().await;
         let [(0, from, to, reason, false)] = gaps.as_slice() else { panic!("{gaps:?}") };
         assert_eq!((reason.as_str(), *to), ("log_replaced", next));
@@ -83,7 +83,7 @@ async fn a_topic_recreated_under_a_running_service_halts_whether_it_is_shorter_o
         scene.recreate(recreated.clone()).await;
         assert_eq!(scene.audit().wait_until_halted(0, PATIENCE).await, "log_replaced");
         // It may have slid onto the new log before anybody could tell; what it stored then is in the gap.
-        let next = scene.audit().rows().await[&0].next_offset;
+        let next = scene.next(0).await;
         scene.assert_replaced(next).await;
         let gap = scene.audit().gaps().await[0].clone();
         assert!(gap.1 <= 100, "all that came after the last good check is in doubt: {gap:?}");
@@ -136,8 +136,8 @@ async fn a_log_cut_off_below_the_position_halts_while_stopped_and_while_running(
         kafka.start();
         let again = (!running).then(|| scene.run());
         let service = again.as_ref().unwrap_or(&service);
-        assert_eq!(scene.audit().wait_until_halted(0, PATIENCE).await, "log_truncated");
         wait_for_halt(service, 0, "log_truncated", 60, 100);
+        assert_eq!(scene.audit().wait_until_halted(0, PATIENCE).await, "log_truncated");
         assert_eq!(scene.audit().gaps().await, [(0, 60, 100, "log_truncated".to_owned(), false)]);
         // What comes at the old offsets now is something else.
         scene.send_bookings(100..130).await;
@@ -201,7 +201,7 @@ async fn one_partition_of_a_replaced_topic_after_the_other_is_resumed() {
     }
     assert_eq!(audit.gaps().await.len(), 3);
     scene.command("offsets resume --partition 1 --at earliest");
-    eventually(PATIENCE, |at| *at == 100, async || audit.rows().await[&1].next_offset).await;
+    eventually(PATIENCE, |at| *at == 100, async || scene.next(1).await).await;
     let halted = audit.rows().await.values().filter(|row| row.halt_reason.is_some()).count();
     assert_eq!(halted, 2, "the others wait");
     scene.command("offsets resume --all --at earliest");

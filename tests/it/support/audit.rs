@@ -136,6 +136,18 @@ impl Audit<'_> {
         .unwrap()
     }
 
+    /// The ids of the topic that the rows remember.
+    pub async fn topic_ids(&self) -> Vec<Option<String>> {
+        let ids: Vec<(Option<String>,)> =
+            sqlx::query_as("select topic_id from consumer_offsets where group_id = $1 and topic = $2")
+                .bind(self.group)
+                .bind(&self.topic.name)
+                .fetch_all(&mut self.connect().await)
+                .await
+                .unwrap();
+        ids.into_iter().map(|(id,)| id).collect()
+    }
+
     /// Waits until a partition is halted, and gives the reason.
     pub async fn wait_until_halted(&self, partition: i32, limit: Duration) -> String {
         let reason = async || self.rows().await.get(&partition).and_then(|row| row.halt_reason.clone());

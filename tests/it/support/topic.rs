@@ -55,6 +55,11 @@ impl Topic {
         topic
     }
 
+    /// One at any broker, made by other means.
+    pub fn at(broker: String, name: &str) -> Self {
+        Self { name: name.to_owned(), broker }
+    }
+
     /// One that need not be there yet: [`Self::create_again`] makes it.
     pub fn named(kafka: &Kafka, name: &str) -> Self {
         Self { name: name.to_owned(), broker: kafka.address() }
