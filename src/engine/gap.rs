@@ -60,7 +60,7 @@ pub enum GapPolicy {
 pub struct KnownLog {
     /// Which topic the position belongs to; `None` as long as nobody could tell.
     pub topic_id: Option<TopicId>,
-    /// The last record below the position, if it is near enough to be read again.
+    /// The last record below the position, if it is near enough to be read again. Between the two there is no other.
     pub last: Option<(Offset, Digest)>,
     /// Everything below it was read from the log that is known: the position at the last good check.
     pub checked: Position,
