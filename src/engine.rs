@@ -36,4 +36,6 @@ pub mod backoff;
 pub(crate) mod redrive;
 pub mod mirror;
 pub mod health;
+pub mod metrics;
+pub(crate) mod watchdog;
 pub mod run;

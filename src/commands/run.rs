@@ -1,6 +1,6 @@
 //! `run`: the main job, until a signal says to stop.
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::oneshot;
@@ -113,6 +113,9 @@ pub fn options(settings: &Settings) -> Options {
             max: settings.dead_letter_retry_max,
         },
         breaker: settings.breaker_consecutive,
+        // One statement may take the time limit and still be in order. That nothing at all is committed for as long as two
+        // of them may take, or for a minute where the limit is short, is not.
+        stalled_after: settings.database_timeout.saturating_mul(2).max(Duration::from_mins(1)),
         log_records_per_second: settings.log_records_per_second,
         health: Health::default(),
     }

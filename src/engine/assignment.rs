@@ -6,7 +6,6 @@
 
 mod schedule;
 
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -14,10 +13,10 @@ use tokio::sync::{Notify, watch};
 
 use self::schedule::Schedule;
 use super::batch::{Arrival, Batch, Limits};
-use super::health::Standings;
+use super::health::{Held, Membership, Standings};
 use super::ledger::Claimed;
 use super::mirror::Committed;
-use super::partition::{Belief, Finding, Generation, Row, State};
+use super::partition::{Belief, Finding, Generation, Row};
 use super::record::{Epoch, Partition, Position};
 
 /// What a free writer is to do next.
@@ -77,7 +76,7 @@ pub(crate) struct Assignment<E> {
     commit_ended: Condvar,
     work: Notify,
     stopping: watch::Sender<bool>,
-    ever_assigned: AtomicBool,
+    membership: Mutex<Membership>,
 }
 
 impl<E> Assignment<E> {
@@ -89,7 +88,7 @@ impl<E> Assignment<E> {
             commit_ended: Condvar::new(),
             work: Notify::new(),
             stopping: watch::Sender::new(false),
-            ever_assigned: AtomicBool::new(false),
+            membership: Mutex::default(),
         }
     }
 
@@ -115,7 +114,7 @@ impl<E> Assignment<E> {
     /// Kafka has given partitions to this process, or none where there are more processes than partitions.
     pub(crate) fn assigned(&self, partitions: &[Partition]) {
         self.change(|schedule| partitions.iter().for_each(|partition| schedule.slot(*partition).assigned()));
-        self.ever_assigned.store(true, Ordering::Release);
+        self.set_membership(Membership::Member);
     }
 
     /// Kafka takes partitions away. Waits, up to `patience`, for commits of theirs that are in flight.
@@ -127,6 +126,11 @@ impl<E> Assignment<E> {
         let in_flight = |schedule: &mut Schedule<E>| partitions.iter().any(|p| schedule.slot(*p).commit_in_flight());
         let waited = self.commit_ended.wait_timeout_while(schedule, patience, in_flight);
         drop(waited.unwrap_or_else(PoisonError::into_inner));
+    }
+
+    /// The group has given this member up, and what it was given with it; what it is given next tells that it is back.
+    pub(crate) fn membership_lost(&self) {
+        self.set_membership(Membership::Lost);
     }
 
     /// What the consumer thread should be reading, and from where if it isn't yet.
@@ -232,21 +236,29 @@ impl<E> Assignment<E> {
         changed
     }
 
+    fn set_membership(&self, membership: Membership) {
+        *self.membership.lock().unwrap_or_else(PoisonError::into_inner) = membership;
+    }
+
     fn lock(&self) -> MutexGuard<'_, Schedule<E>> {
         self.schedule.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 impl<E: Send> Standings for Assignment<E> {
-    fn ever_assigned(&self) -> bool {
-        self.ever_assigned.load(Ordering::Acquire)
+    fn membership(&self) -> Membership {
+        *self.membership.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn stopping(&self) -> bool {
         self.is_stopping()
     }
 
-    fn states(&self) -> Vec<(Partition, State)> {
-        self.lock().states()
+    fn buffered_bytes(&self) -> usize {
+        self.lock().buffered_bytes()
+    }
+
+    fn held(&self) -> Vec<Held> {
+        self.lock().held()
     }
 }

@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 
 use super::{Assigned, Work, Written};
 use crate::engine::batch::{Arrival, Limits, Queue};
+use crate::engine::health::Held;
 use crate::engine::mirror::Committed;
 use crate::engine::partition::{After, Belief, Finding, Generation, Protocol, Row, State};
 use crate::engine::record::{Partition, Position};
@@ -60,9 +61,9 @@ impl<E> Schedule<E> {
     }
 
     /// Those that are ours.
-    pub(super) fn states(&self) -> Vec<(Partition, State)> {
-        let states = self.slots.iter().map(|(partition, slot)| (*partition, slot.protocol.state()));
-        states.filter(|(_, state)| !matches!(state, State::Elsewhere | State::Draining(After::Elsewhere))).collect()
+    pub(super) fn held(&self) -> Vec<Held> {
+        let held = self.slots.iter().map(|(partition, slot)| slot.held(*partition));
+        held.filter(|held| !matches!(held.state, State::Elsewhere | State::Draining(After::Elsewhere))).collect()
     }
 
     /// Records that wait are left for whoever reads them next; a position past markers is still written.
@@ -263,6 +264,11 @@ impl<E> Slot<E> {
         if let Finding::Start(position) = finding {
             self.committed = Some(Committed::confirmed(partition, position));
         }
+    }
+
+    fn held(&self, partition: Partition) -> Held {
+        let records_wait = self.queue.has_records() || self.in_flight_bytes > 0;
+        Held { partition, state: self.protocol.state(), records_wait }
     }
 
     fn has_work(&self) -> bool {

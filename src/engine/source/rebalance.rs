@@ -118,7 +118,14 @@ impl<E> Context<E> {
         let lost = consumer.assignment_lost();
         let patience = if lost { Duration::ZERO } else { self.patience };
         self.assignment.revoked(partitions, patience);
-        if !lost {
+        if lost {
+            self.assignment.membership_lost();
+            tracing::warn!(
+                topic = self.topic,
+                hint = "kafka did not hear from it for a whole session",
+                "membership_lost"
+            );
+        } else {
             self.mirror(consumer, self.assignment.take_committed());
         }
         let mut readers = self.readers();
