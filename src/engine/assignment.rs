@@ -114,7 +114,7 @@ impl<E> Assignment<E> {
     /// Kafka has given partitions to this process, or none where there are more processes than partitions.
     pub(crate) fn assigned(&self, partitions: &[Partition]) {
         self.change(|schedule| partitions.iter().for_each(|partition| schedule.slot(*partition).assigned()));
-        self.set_membership(Membership::Member);
+        self.is_member();
     }
 
     /// Kafka takes partitions away. Waits, up to `patience`, for commits of theirs that are in flight.
@@ -128,9 +128,19 @@ impl<E> Assignment<E> {
         drop(waited.unwrap_or_else(PoisonError::into_inner));
     }
 
-    /// The group has given this member up, and what it was given with it; what it is given next tells that it is back.
-    pub(crate) fn membership_lost(&self) {
-        self.set_membership(Membership::Lost);
+    /// The group has this process as a member, even if with nothing to read.
+    pub(crate) fn is_member(&self) {
+        *self.member() = Membership::Member;
+    }
+
+    /// The group does not have this process as a member. True if it had.
+    pub(crate) fn membership_lost(&self) -> bool {
+        let mut membership = self.member();
+        let had = *membership == Membership::Member;
+        if had {
+            *membership = Membership::Lost;
+        }
+        had
     }
 
     /// What the consumer thread should be reading, and from where if it isn't yet.
@@ -236,8 +246,8 @@ impl<E> Assignment<E> {
         changed
     }
 
-    fn set_membership(&self, membership: Membership) {
-        *self.membership.lock().unwrap_or_else(PoisonError::into_inner) = membership;
+    fn member(&self) -> MutexGuard<'_, Membership> {
+        self.membership.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn lock(&self) -> MutexGuard<'_, Schedule<E>> {
@@ -247,7 +257,7 @@ impl<E> Assignment<E> {
 
 impl<E: Send> Standings for Assignment<E> {
     fn membership(&self) -> Membership {
-        *self.membership.lock().unwrap_or_else(PoisonError::into_inner)
+        *self.member()
     }
 
     fn stopping(&self) -> bool {

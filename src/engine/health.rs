@@ -40,7 +40,7 @@ struct Known {
 pub struct Snapshot {
     /// The topic that is read.
     pub topic: String,
-    /// What Kafka has said.
+    /// Whether we are a member of the group.
     pub membership: Membership,
     /// The end has begun.
     pub stopping: bool,
@@ -55,12 +55,12 @@ pub struct Snapshot {
 /// Whether we are a member of the group.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Membership {
-    /// Kafka has not said yet which partitions are ours.
+    /// Not yet.
     #[default]
     Awaited,
-    /// It has, even if that was none.
+    /// Kafka has said which partitions are ours, even if that was none.
     Member,
-    /// It gave us up, with all that was ours, and has not said anything since.
+    /// Not any more: the session was over.
     Lost,
 }
 
@@ -93,7 +93,7 @@ pub(crate) struct Held {
 
 /// What the assignment can tell, whatever the event.
 pub(crate) trait Standings: Send + Sync {
-    /// What Kafka has said.
+    /// Whether we are a member of the group.
     fn membership(&self) -> Membership;
     /// The end has begun.
     fn stopping(&self) -> bool;

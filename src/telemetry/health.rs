@@ -79,7 +79,7 @@ pub(super) fn readiness(snapshot: Option<Snapshot>) -> Readiness {
         Membership::Awaited => reasons.push("waiting for Kafka's first assignment of partitions".to_owned()),
         Membership::Member => {}
         Membership::Lost => {
-            reasons.push("no group: Kafka gave this member up, and has not said anything since".to_owned());
+            reasons.push("no group: this member was given up, and has not joined again yet".to_owned());
         }
     }
     let halted = snapshot.partitions.iter().filter(|standing| standing.state == State::Halted);
@@ -151,7 +151,7 @@ mod tests {
         check(Some(Snapshot { membership: Membership::Awaited, partitions: Vec::new(), ..running() }), &[waiting]);
         let away = "the database can't be used: the last work on it failed";
         check(Some(Snapshot { database_works: false, ..running() }), &[away]);
-        let lost = "no group: Kafka gave this member up, and has not said anything since";
+        let lost = "no group: this member was given up, and has not joined again yet";
         check(Some(Snapshot { membership: Membership::Lost, partitions: Vec::new(), ..running() }), &[lost]);
         check(Some(Snapshot { stopping: true, ..running() }), &["the service is stopping"]);
         let stalled = Standing { stalled: true, ..standing(2, State::Unsure(Epoch(1)), None) };

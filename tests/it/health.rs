@@ -102,15 +102,42 @@ async fn not_ready_when_the_group_has_given_it_up_until_it_is_a_member_again() {
     migrated(&database);
     let session = [("KAFKA_PROPERTIES", "session.timeout.ms=3000,heartbeat.interval.ms=500")];
     let (_topic, settings) = listening(&kafka, 1, &database, &session).await;
-    let service = Service::run(&settings);
-    let address = address(&service);
-    until_ready_says(&address, 200, &[], &[("running", None)]).await;
+    let reader = Service::run(&settings);
+    until_ready_says(&address(&reader), 200, &[], &[("running", None)]).await;
+    // One without partitions has none to lose.
+    let spare = Service::run(&settings);
+    until_ready_says(&address(&spare), 200, &[], &[]).await;
     kafka.kill();
-    let lost = "no group: Kafka gave this member up, and has not said anything since".to_owned();
-    until_ready_says(&address, 503, &[lost], &[]).await;
-    service.wait_for_line(|line| line.contains("membership_lost"), PATIENCE);
+    let lost = "no group: this member was given up, and has not joined again yet".to_owned();
+    for service in [&reader, &spare] {
+        until_ready_says(&address(service), 503, std::slice::from_ref(&lost), &[]).await;
+        service.wait_for_line(|line| line.contains("membership_lost"), PATIENCE);
+    }
     kafka.start();
-    until_ready_says(&address, 200, &[], &[("running", None)]).await;
+    let ready = async || {
+        let answers = [&reader, &spare].map(|service| get(&address(service), "/readyz"));
+        answers.map(|answer| (answer.status, answer.body.matches("running").count()))
+    };
+    let apart = |found: &[(u16, usize); 2]| found.contains(&(200, 0)) && found.contains(&(200, 1));
+    eventually(PATIENCE, apart, ready).await;
+}
+
+#[tokio::test]
+async fn under_the_newer_group_protocol_an_instance_without_partitions_is_ready_too() {
+    let database = database().await;
+    migrated(&database);
+    let newer = [("KAFKA_PROPERTIES", "group.protocol=consumer")];
+    let (_topic, settings) = listening(kafka(), 1, &database, &newer).await;
+    let first = Service::run(&settings);
+    until_ready_says(&address(&first), 200, &[], &[("running", None)]).await;
+    let second = Service::run(&settings);
+    until_ready_says(&address(&second), 200, &[], &[]).await;
+    // Given up while it is frozen, and back with nothing.
+    first.sigstop();
+    until_ready_says(&address(&second), 200, &[], &[("running", None)]).await;
+    first.sigcont();
+    first.wait_for_line(|line| line.contains("membership_lost"), PATIENCE);
+    until_ready_says(&address(&first), 200, &[], &[]).await;
 }
 
 #[tokio::test]
