@@ -21,7 +21,7 @@ pub(super) const EXAMPLES: &str = "\
 Examples:
   booking-history run                                      with the settings of the environment and of .env
   booking-history run --kafka-topic bookings --writers 4   flags win over both
-  booking-history run --http-addr 0.0.0.0:8080             /livez and /readyz for other machines too
+  booking-history run --http-addr 0.0.0.0:8080             /livez, /readyz and /metrics for other machines too
 
 A first SIGINT or SIGTERM stops in order: no more reading, what is in flight is finished, the group is left, exit 0.
 A second one ends at once, which is safe.";
@@ -38,7 +38,7 @@ pub(super) async fn run(settings: &Settings) -> Result<(), CommandError> {
                  empty one to do without"
             ))
         };
-        telemetry::health::serve(address, options.health.clone()).await.map_err(busy)?;
+        telemetry::health::serve(address, options.health.clone(), telemetry::metrics::PREFIX).await.map_err(busy)?;
     }
     tokio::select! {
         ready = schema_is_ready(settings) => ready?,

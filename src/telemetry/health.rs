@@ -32,13 +32,16 @@ struct Line {
     halt_reason: Option<String>,
 }
 
-/// Answers at this address from now on, as long as the runtime runs.
+/// Answers at this address from now on, as long as the runtime runs. The names of the metrics begin with `prefix`.
 ///
 /// # Errors
 /// The address can't be had.
-pub async fn serve(address: SocketAddr, health: Health) -> io::Result<()> {
+pub async fn serve(address: SocketAddr, health: Health, prefix: &'static str) -> io::Result<()> {
     let listener = TcpListener::bind(address).await?;
     tracing::info!(address = %listener.local_addr()?, "http_listening");
+    let scraped = async move |Shared(health): Shared<Health>| {
+        ([(header::CONTENT_TYPE, metrics::CONTENT_TYPE)], metrics::text(prefix, &health))
+    };
     let router = Router::new()
         .route("/livez", get(async || "ok\n"))
         .route("/readyz", get(readyz))
@@ -51,10 +54,6 @@ pub async fn serve(address: SocketAddr, health: Health) -> io::Result<()> {
         }
     });
     Ok(())
-}
-
-async fn scraped(Shared(health): Shared<Health>) -> ([(header::HeaderName, &'static str); 1], String) {
-    ([(header::CONTENT_TYPE, metrics::CONTENT_TYPE)], metrics::text(metrics::PREFIX, &health))
 }
 
 async fn readyz(Shared(health): Shared<Health>) -> (StatusCode, Json<Readiness>) {

@@ -76,7 +76,7 @@ async fn records_that_wait_while_nothing_is_committed_are_told_until_a_commit() 
     options.stalled_after = Duration::from_secs(3);
     let [port] = free_ports().unwrap();
     let address = SocketAddr::from((Ipv4Addr::LOCALHOST, port));
-    telemetry::health::serve(address, options.health.clone()).await.unwrap();
+    telemetry::health::serve(address, options.health.clone(), telemetry::metrics::PREFIX).await.unwrap();
     let ask = async |path: &'static str| -> Answer {
         tokio::task::spawn_blocking(move || get(&address.to_string(), path)).await.unwrap()
     };
