@@ -137,13 +137,19 @@ impl Health {
         *self.lock() = Known { topic: topic.to_owned(), assignment: Some(assignment), ..Known::default() };
     }
 
-    /// What a row says, and about a halt.
-    pub(crate) fn seen(&self, partition: Partition, row: Option<Row>, halt_reason: Option<String>) {
+    /// What a row says that was claimed; `None` if there is none.
+    pub(crate) fn claimed(&self, partition: Partition, row: Option<Row>) {
         let mut known = self.lock();
         match row {
             Some(row) => known.positions.insert(partition, row.next),
             None => known.positions.remove(&partition),
         };
+    }
+
+    /// What a row says, and about a halt.
+    pub(crate) fn seen(&self, partition: Partition, row: Option<Row>, halt_reason: Option<String>) {
+        self.claimed(partition, row);
+        let mut known = self.lock();
         match halt_reason {
             Some(reason) => known.halt_reasons.insert(partition, reason),
             None => known.halt_reasons.remove(&partition),

@@ -95,6 +95,7 @@ impl<E: Event> Writer<E> {
     async fn claim(&mut self, partition: Partition, generation: Generation) -> sqlx::Result<()> {
         match self.take_over(partition, generation).await {
             Ok(row) => {
+                self.shared.health.claimed(partition, row);
                 let finding = self.shared.assignment.claimed(partition, generation, row);
                 self.lines().found(partition, finding);
                 Ok(())

@@ -90,6 +90,7 @@ fn a_position_is_that_of_the_reading_or_else_of_the_row_as_long_as_it_is_ours() 
     assert_eq!(positions(), [Some(5), Some(6), Some(4), Some(4), None, None, None]);
     health.halted(Partition(3), Position(9), "log_truncated");
     health.seen(Partition(2), None, None);
+    health.claimed(Partition(5), Some(row(3)));
     assert_eq!(positions(), [Some(5), Some(6), None, Some(9), None, None, None]);
 }
 
