@@ -46,6 +46,14 @@ pub struct Gap {
     pub to: Position,
 }
 
+impl Gap {
+    /// How many there are; not each of them need have held a record.
+    #[must_use]
+    pub fn offsets(&self) -> u64 {
+        u64::try_from(self.to.0.saturating_sub(self.from.0)).unwrap_or_default()
+    }
+}
+
 /// What is done about records that retention has removed. Any other gap halts its partition.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum GapPolicy {

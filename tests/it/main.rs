@@ -22,6 +22,7 @@ mod toy;
 mod startup;
 mod group;
 mod health;
+mod metrics;
 mod memory;
 mod booking_table;
 mod adoption;
