@@ -37,3 +37,4 @@ pub(crate) mod redrive;
 pub mod mirror;
 pub mod health;
 pub mod run;
+pub mod verify;

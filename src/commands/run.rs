@@ -48,7 +48,8 @@ pub(super) async fn run(settings: &Settings) -> Result<(), CommandError> {
     engine::run::run::<Booking>(options, stopped).await.map_err(|error| explain(error, settings))
 }
 
-fn explain(error: EngineError, settings: &Settings) -> CommandError {
+/// What an error of the engine means to whoever runs the command.
+pub(super) fn explain(error: EngineError, settings: &Settings) -> CommandError {
     match error {
         EngineError::Kafka(SourceError::Configuration(why)) => CommandError::Config(ConfigFaults::one(Fault {
             setting: "KAFKA_PROPERTIES",

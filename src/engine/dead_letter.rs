@@ -1,6 +1,7 @@
 //! A record that can't become a row, and why: kept whole in `dead_letters`, in the transaction that moves past it.
 
 mod headers;
+pub(super) mod kept;
 
 use std::num::NonZeroU32;
 use std::time::Duration;

@@ -5,6 +5,7 @@
 
 mod connection;
 pub(super) mod savepoint;
+pub(super) mod snapshot;
 
 use std::collections::BTreeMap;
 
