@@ -27,4 +27,5 @@ mod adoption;
 mod redrive;
 mod dead_letter_sql;
 mod dead_letter_commands;
+mod verify;
 mod walls;

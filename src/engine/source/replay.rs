@@ -113,7 +113,8 @@ impl Replay {
                 Ok(entries) => Said::Chunk(entries, self.passed),
                 Err(error) => Said::Failed(error),
             };
-            goes_on = matches!(said, Said::Chunk(..)) && tell.blocking_send(said).is_ok();
+            let last = !matches!(said, Said::Chunk(..));
+            goes_on = tell.blocking_send(said).is_ok() && !last;
             // Whoever compares may have been slow; that is no silence of Kafka's.
             self.moved_at = Instant::now();
         }

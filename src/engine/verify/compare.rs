@@ -6,7 +6,7 @@ use std::time::Duration;
 use sqlx::PgConnection;
 
 use super::ids::Ids;
-use super::judge::{Judgement, Letter, Own, judge};
+use super::judge::{Judgement, Letter, Own, Redriven, judge};
 use super::tally::Tally;
 use super::{Finding, Kind};
 use crate::engine::batch::Entry;
@@ -74,7 +74,7 @@ impl<'a> Comparer<'a> {
         }
     }
 
-    fn take_note<E: Event>(&mut self, case: &Case<'_, E>, judged: Judgement) -> Option<Finding> {
+    fn take_note<E: Event>(&mut self, case: &Case<'_, E>, judged: Judgement) -> Vec<Finding> {
         let (partition, offset) = (case.entry.record.partition, case.entry.record.offset);
         self.records += 1;
         let counted_from = self.counted.get(&partition).map_or(Position(0), |row| row.from);
@@ -85,12 +85,14 @@ impl<'a> Comparer<'a> {
         if let (Some(explained), Some(row)) = (&mut self.explained, judged.row) {
             explained.insert(row);
         }
-        let (kind, mut detail) = judged.finding?;
-        if !is_counted {
-            detail.push_str("; it is from before the totals began, and may never have been handled");
-        }
-        let key = case.corrected.as_ref().or(case.own).map(|event| event.key().to_owned());
-        Some(Finding { kind, partition: Some(partition), offset: Some(offset), key, detail })
+        let finding = |(kind, mut detail): (Kind, String)| {
+            if !is_counted {
+                detail.push_str("; it is from before the totals began, and may never have been handled");
+            }
+            let key = case.corrected.as_ref().or(case.own).map(|event| event.key().to_owned());
+            Finding { kind, partition: Some(partition), offset: Some(offset), key, detail }
+        };
+        judged.findings.into_iter().map(finding).collect()
     }
 
     /// What is wrong with the totals of these partitions, all of whose records were compared.
@@ -147,12 +149,12 @@ impl<'a, E: Event> Case<'a, E> {
 
     fn letter(&self, own: Option<Found>, corrected: Option<Found>) -> Option<Letter> {
         let letter = self.letter?;
-        Some(match letter.differs(&self.entry.record) {
-            Some(column) => Letter::Differs(column),
-            None if !letter.resolved => Letter::Unresolved,
-            None if letter.is_corrected() => Letter::Resolved(corrected),
-            None => Letter::Resolved(own),
-        })
+        let row = match (letter.resolved, letter.is_corrected()) {
+            (false, _) => Redriven::Not,
+            (true, true) => corrected.map_or(Redriven::NoEvent, Redriven::Found),
+            (true, false) => own.map_or(Redriven::NoEvent, Redriven::Found),
+        };
+        Some(Letter { differs: letter.differs(&self.entry.record), row })
     }
 }
 
