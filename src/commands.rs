@@ -2,6 +2,7 @@
 
 mod failure;
 mod output;
+mod time;
 mod migrate;
 mod offsets;
 mod run;
@@ -42,11 +43,11 @@ pub struct CommandLine {
 enum Command {
     /// Keeps the history until it is told to stop
     #[command(after_help = run::EXAMPLES)]
-    Run,
+    Run(run::RunArgs),
     /// Brings the database's schema up to date, takes it back, or shows where it is
     #[command(after_help = migrate::EXAMPLES, arg_required_else_help = true)]
     Migrate(migrate::MigrateArgs),
-    /// Shows where each partition stands, or lets a halted one go on
+    /// Shows where each partition stands, moves positions, or lets halted partitions go on
     #[command(after_help = offsets::EXAMPLES, arg_required_else_help = true)]
     Offsets(offsets::OffsetsArgs),
     /// Shows the records that could not become a row; what changes them is SQL
@@ -86,7 +87,7 @@ impl CommandLine {
         let settings = || Settings::from_raw(&self.settings, |file: &Path| fs::read_to_string(file));
         let done = runtime.block_on(async {
             match &self.command {
-                Command::Run => run::run(&logging(settings()?)).await,
+                Command::Run(args) => run::run(args, &logging(settings()?)).await,
                 Command::Migrate(args) => migrate::run(args, &logging(settings()?)).await,
                 Command::Offsets(args) => offsets::run(args, &logging(settings()?)).await,
                 Command::DeadLetters(args) => dead_letters::run(args, &logging(settings()?)).await,

@@ -25,6 +25,7 @@ pub use raw::RawSettings;
 pub use values::{LogFilter, LogFormat};
 
 use crate::engine::claim::StartPolicy;
+use crate::engine::gap::GapPolicy;
 
 /// All settings, each proven to be usable. The names are those of the environment.
 #[derive(Clone, Debug)]
@@ -45,6 +46,8 @@ pub struct Settings {
     pub log_records_per_second: u32,
     /// `KAFKA_START`.
     pub kafka_start: StartPolicy,
+    /// `KAFKA_GAP_POLICY`.
+    pub kafka_gap_policy: GapPolicy,
     /// `KAFKA_PROPERTIES` and `KAFKA_PROPERTIES_FILE`: none of them breaks the guarantee.
     pub kafka_properties: Properties,
     /// `WRITERS`.
@@ -75,6 +78,8 @@ pub struct Settings {
     pub startup_timeout: Duration,
     /// `SHUTDOWN_TIMEOUT`; 0 waits for nothing.
     pub shutdown_timeout: Duration,
+    /// `TOPIC_CHECK_INTERVAL`.
+    pub topic_check_interval: Duration,
 }
 
 impl Settings {
@@ -94,6 +99,7 @@ impl Settings {
         let lines =
             faults.check("LOG_RECORDS_PER_SECOND", &raw.log_records_per_second, values::number(0..=1_000_000_u32));
         let start = faults.check("KAFKA_START", &raw.kafka_start, values::start);
+        let gap_policy = faults.check("KAFKA_GAP_POLICY", &raw.kafka_gap_policy, values::gap_policy);
         let properties = properties::choose(&mut faults, raw, &read_file);
         let writers = faults.check("WRITERS", &raw.writers, values::count(100));
         let records = faults.check("BATCH_MAX_RECORDS", &raw.batch_max_records, values::count(1_000_000));
@@ -112,6 +118,7 @@ impl Settings {
         let http_addr = faults.check("HTTP_ADDR", &raw.http_addr, values::address);
         let startup_timeout = faults.check("STARTUP_TIMEOUT", &raw.startup_timeout, values::time);
         let shutdown_timeout = faults.check("SHUTDOWN_TIMEOUT", &raw.shutdown_timeout, values::time);
+        let topic_check = faults.check("TOPIC_CHECK_INTERVAL", &raw.topic_check_interval, values::some_time);
 
         let settings = || {
             Some(Self {
@@ -123,6 +130,7 @@ impl Settings {
                 log_format: log_format?,
                 log_records_per_second: lines?,
                 kafka_start: start?,
+                kafka_gap_policy: gap_policy?,
                 kafka_properties: properties?,
                 writers: writers?,
                 batch_max_records: records?,
@@ -138,6 +146,7 @@ impl Settings {
                 http_addr: http_addr?,
                 startup_timeout: startup_timeout?,
                 shutdown_timeout: shutdown_timeout?,
+                topic_check_interval: topic_check?,
             })
         };
         settings().ok_or(faults)

@@ -10,7 +10,9 @@
 //!
 //! 1. **Own.** The rebalance callback notes what Kafka gives and takes, and never touches the database.
 //! 2. **Claim.** A writer raises the row's epoch: from here every older owner matches nothing.
-//! 3. **Check.** What was delivered is not trusted after an error that isn't known to be harmless: reading starts again.
+//! 3. **Check.** Nothing is assumed of the log: which topic it is, whether it still has what comes next, whether the last
+//!    record is still the same, whether it can be read. A difference halts the partition, and is on record. What was
+//!    delivered is not trusted after an error that isn't known to be harmless: reading starts again.
 //! 4. **Start.** The consumer thread assigns the partition with the row's position, never with Kafka's.
 //! 5. **Batch.** What has arrived while the last transaction ran, contiguous, bounded in records and bytes.
 //! 6. **Commit.** Fence, rows, dead letters, positions, COMMIT: one transaction for the batches of several partitions.
@@ -24,9 +26,11 @@ pub mod record;
 pub mod event;
 pub mod partition;
 pub mod batch;
+pub mod gap;
 pub(crate) mod source;
 pub mod claim;
 pub(crate) mod assignment;
+pub(crate) mod watch;
 pub(crate) mod writer;
 pub(crate) mod transaction;
 pub mod ledger;
@@ -37,4 +41,5 @@ pub(crate) mod redrive;
 pub mod mirror;
 pub mod health;
 pub mod run;
+pub mod until_end;
 pub mod verify;

@@ -3,7 +3,6 @@
 
 mod letter;
 mod whole;
-mod time;
 
 use chrono::{DateTime, Utc};
 use clap::builder::{PossibleValuesParser, TypedValueParser as _};
@@ -12,6 +11,7 @@ use sqlx::{Connection as _, PgConnection};
 use uuid::Uuid;
 
 use super::output::{Output, json_lines, print, remark, table};
+use super::time::Time;
 use super::{CommandError, SchemaState, schema_state};
 use crate::config::Settings;
 use crate::engine::event::Reason;
@@ -139,7 +139,7 @@ fn in_columns(letters: &[Summary]) -> String {
             letter.status.clone(),
             letter.attempts.to_string(),
             letter.first_failed_at.in_seconds(),
-            letter.next_attempt_at.map(time::Time::in_seconds).unwrap_or_default(),
+            letter.next_attempt_at.map(Time::in_seconds).unwrap_or_default(),
         ]
     });
     table(names, rows)

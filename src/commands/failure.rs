@@ -13,6 +13,9 @@ pub enum CommandError {
     /// 1: nothing failed, but the answer is not what was hoped for.
     #[error("{0}")]
     Finding(String),
+    /// 2: what was asked for doesn't fit what is there; nothing was done.
+    #[error("{0}")]
+    Usage(String),
     /// 78: the settings can't be used.
     #[error(transparent)]
     Config(#[from] ConfigFaults),
@@ -30,6 +33,7 @@ impl CommandError {
     pub fn exit_code(&self) -> u8 {
         match self {
             Self::Finding(_) => 1,
+            Self::Usage(_) => 2,        // as clap has it
             Self::Config(_) => 78,      // EX_CONFIG
             Self::Unavailable(_) => 69, // EX_UNAVAILABLE
             Self::Internal(_) => 70,    // EX_SOFTWARE

@@ -2,6 +2,7 @@
 
 use std::time::Instant;
 
+use clap::Args;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::oneshot;
 
@@ -14,6 +15,7 @@ use crate::engine::dead_letter::Schedule;
 use crate::engine::health::Health;
 use crate::engine::ledger::{connect, within};
 use crate::engine::run::{EngineError, Options, SourceError};
+use crate::engine::until_end::{Stuck, until_end};
 use crate::engine::verdict::{Verdict, verdict};
 use crate::telemetry;
 
@@ -22,11 +24,20 @@ Examples:
   booking-history run                                      with the settings of the environment and of .env
   booking-history run --kafka-topic bookings --writers 4   flags win over both
   booking-history run --http-addr 0.0.0.0:8080             /livez and /readyz for other machines too
+  booking-history run --until-end --group-id replay-1      all that is there now, once more; give it other tables, too
 
 A first SIGINT or SIGTERM stops in order: no more reading, what is in flight is finished, the group is left, exit 0.
 A second one ends at once, which is safe.";
 
-pub(super) async fn run(settings: &Settings) -> Result<(), CommandError> {
+/// How `run` ends.
+#[derive(Args)]
+pub(super) struct RunArgs {
+    /// Stops when every partition has got to where its log ended at the start: exit 0, or 69 if one is halted
+    #[arg(long)]
+    until_end: bool,
+}
+
+pub(super) async fn run(args: &RunArgs, settings: &Settings) -> Result<(), CommandError> {
     let mut stop =
         stop_signal().map_err(|error| CommandError::Internal(format!("can't listen to signals: {error}")))?;
     let options = options(settings);
@@ -44,8 +55,26 @@ pub(super) async fn run(settings: &Settings) -> Result<(), CommandError> {
         ready = schema_is_ready(settings) => ready?,
         _ = &mut stop => return Ok(()),
     }
-    let stopped = async { drop(stop.await) };
-    engine::run::run::<Booking>(options, stopped).await.map_err(|error| explain(error, settings))
+    let watched = options.clone();
+    let mut reached = Ok(());
+    let stopped = async {
+        tokio::select! {
+            _ = stop => {}
+            ended = until_end(&watched), if args.until_end => reached = ended,
+        }
+    };
+    engine::run::run::<Booking>(options, stopped).await.map_err(|error| explain(error, settings))?;
+    reached.map_err(|stuck| CommandError::Unavailable(halted(&stuck)))
+}
+
+fn halted(Stuck(partitions): &Stuck) -> String {
+    let each: Vec<String> =
+        partitions.iter().map(|(partition, reason)| format!("partition {partition} ({reason})")).collect();
+    format!(
+        "the end was not reached, these are halted: {}; the others have got there. `booking-history offsets list` shows \
+         where, `offsets resume` lets them go on; then run this again",
+        each.join(", ")
+    )
 }
 
 /// What an error of the engine means to whoever runs the command.
@@ -99,6 +128,8 @@ pub fn options(settings: &Settings) -> Options {
         topic: settings.kafka_topic.clone(),
         group_id: settings.kafka_group_id.clone(),
         start: settings.kafka_start,
+        gaps: settings.kafka_gap_policy,
+        topic_check_interval: settings.topic_check_interval,
         writers: settings.writers.get(),
         batch_max_records: settings.batch_max_records.get(),
         batch_max_bytes: settings.batch_max_bytes.get(),

@@ -70,6 +70,7 @@ fn check_code(error: &CommandError, expected: u8) {
 #[test]
 fn each_kind_of_failure_has_its_exit_code() {
     check_code(&CommandError::Finding(String::new()), 1);
+    check_code(&CommandError::Usage(String::new()), 2);
     check_code(&CommandError::Config(config::ConfigFaults::default()), 78);
     check_code(&CommandError::Unavailable(String::new()), 69);
     check_code(&CommandError::Internal(String::new()), 70);

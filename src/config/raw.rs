@@ -19,7 +19,7 @@ pub struct RawSettings {
     #[arg(long, env, value_name = "NAME", default_value = "booking-events")]
     pub kafka_topic: String,
     /// The consumer group; positions are kept per group
-    #[arg(long, env, value_name = "NAME", default_value = "booking-history-service")]
+    #[arg(long, visible_alias = "group-id", env, value_name = "NAME", default_value = "booking-history-service")]
     pub kafka_group_id: String,
     /// DEBUG, INFO, WARNING, ERROR or CRITICAL, or tracing directives such as info,sqlx=debug
     #[arg(long, env, value_name = "LEVEL", default_value = "INFO")]
@@ -33,6 +33,9 @@ pub struct RawSettings {
     /// Where a partition without any stored or committed position starts: earliest, latest or fail
     #[arg(long, env, value_name = "POSITION", default_value = "earliest")]
     pub kafka_start: String,
+    /// What is done about records that Kafka removed before they were read: halt the partition, or skip (recorded as a gap)
+    #[arg(long, env, value_name = "POLICY", default_value = "halt")]
+    pub kafka_gap_policy: String,
     /// Any librdkafka property, key=value, one a line or separated by commas: TLS, SASL, group.protocol and more
     #[arg(long, env, value_name = "PROPERTIES")]
     pub kafka_properties: Option<String>,
@@ -81,6 +84,9 @@ pub struct RawSettings {
     /// How long transactions in flight may take to end when the service is stopped
     #[arg(long, env, value_name = "TIME", default_value = "10s")]
     pub shutdown_timeout: String,
+    /// How often it is checked whether the topic is still the same one
+    #[arg(long, env, value_name = "TIME", default_value = "5s")]
+    pub topic_check_interval: String,
     /// A file that holds the database's URL; excludes --database-url
     #[arg(long, env, value_name = "FILE")]
     pub database_url_file: Option<String>,

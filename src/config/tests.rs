@@ -104,6 +104,7 @@ fn levels_have_the_names_of_python_and_of_tracing() {
     check_level("CRITICAL", Some("error"));
     check_level("debug", Some("warn,booking_history=debug"));
     check_level("info,sqlx=debug", Some("info,sqlx=debug"));
+    check_level("info, ୟ=debug", Some("info,ୟ=debug"));
     check_level("booking_history::engine=TRACE", Some("booking_history::engine=TRACE"));
     check_level("verbose", None);
     check_level("info,verbose", None);

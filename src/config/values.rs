@@ -6,6 +6,7 @@ use bytesize::ByteSize;
 use tracing_subscriber::{EnvFilter, filter::LevelFilter};
 
 use crate::engine::claim::StartPolicy;
+use crate::engine::gap::GapPolicy;
 
 /// The longest time that Postgres takes for a time-out: an `i32` of milliseconds, cut to whole days.
 const LONGEST: Duration = Duration::from_hours(24 * 24);
@@ -40,6 +41,14 @@ pub(super) fn start(given: &str) -> Result<StartPolicy, String> {
     }
 }
 
+pub(super) fn gap_policy(given: &str) -> Result<GapPolicy, String> {
+    match given {
+        "halt" => Ok(GapPolicy::Halt),
+        "skip" => Ok(GapPolicy::Skip),
+        _ => Err("halt or skip".to_owned()),
+    }
+}
+
 pub(super) fn log_format(given: &str) -> Result<LogFormat, String> {
     match given {
         "text" => Ok(LogFormat::Text),
@@ -63,7 +72,8 @@ pub(super) fn log_filter(given: &str) -> Result<LogFilter, String> {
     let directives = match level.as_deref() {
         Some(level @ ("off" | "error" | "warn")) => level.to_owned(),
         Some(level) => format!("warn,booking_history={level}"),
-        None => given.to_owned(),
+        // tracing-subscriber 0.3.23 cuts text that begins with a space in the middle of a character, and panics.
+        None => given.split(',').map(str::trim).collect::<Vec<_>>().join(","),
     };
     let understood =
         directives.split(',').all(|directive| directive.contains('=') || directive.parse::<LevelFilter>().is_ok());

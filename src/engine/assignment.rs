@@ -4,7 +4,9 @@
 //! [`Work`] and reports what came of it. At any moment a partition is in the hands of one writer at most. A lock is held
 //! for a step of bookkeeping, never across Kafka or the database.
 
+mod work;
 mod schedule;
+mod slot;
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
@@ -13,62 +15,14 @@ use std::time::{Duration, Instant};
 use tokio::sync::{Notify, watch};
 
 use self::schedule::Schedule;
-use super::batch::{Arrival, Batch, Limits};
+pub(crate) use self::work::{Assigned, Noting, Question, Wanted, Work, Written};
+use super::batch::{Arrival, Limits};
+use super::gap::Seen;
 use super::health::Standings;
-use super::ledger::Claimed;
+use super::ledger::Found;
 use super::mirror::Committed;
-use super::partition::{Belief, Finding, Generation, Row, State};
-use super::record::{Epoch, Partition, Position};
-
-/// What a free writer is to do next.
-#[derive(Debug)]
-pub(crate) enum Work<E> {
-    /// Take the row over.
-    Claim(Partition, Generation),
-    /// Read the rows and report them.
-    Look(Vec<(Partition, Belief)>),
-    /// Write the batches in one transaction.
-    Write(Vec<Assigned<E>>),
-    /// Nothing will come any more.
-    Stop,
-}
-
-/// A batch and the right to write it.
-#[derive(Debug)]
-pub(crate) struct Assigned<E> {
-    /// All records of the next step.
-    pub(crate) batch: Batch<E>,
-    /// The epoch that the partition was claimed under.
-    pub(crate) epoch: Epoch,
-    /// Its last batches could not be written the fast way.
-    pub(crate) careful: bool,
-}
-
-impl<E> Assigned<E> {
-    /// What the fence has to find.
-    #[must_use]
-    pub(crate) fn claimed(&self) -> Claimed {
-        Claimed { partition: self.batch.partition(), epoch: self.epoch, step: self.batch.step() }
-    }
-}
-
-/// How the writing of a batch ended.
-#[derive(Debug)]
-pub(crate) enum Written {
-    /// The database confirmed the commit.
-    Committed {
-        /// The proof, for the mirror.
-        token: Committed,
-        /// It had to be written with care.
-        careful: bool,
-        /// The breaker halted the partition.
-        halted: bool,
-    },
-    /// It was too much for the database's time limit: rolled back.
-    TooSlow,
-    /// The fence was missed, or nobody knows how it ended.
-    Unsure,
-}
+use super::partition::{Belief, Finding, Generation, State};
+use super::record::{Partition, Position};
 
 /// See the module.
 #[derive(Debug)]
@@ -76,8 +30,10 @@ pub(crate) struct Assignment<E> {
     schedule: Mutex<Schedule<E>>,
     commit_ended: Condvar,
     work: Notify,
+    log: Notify,
     stopping: watch::Sender<bool>,
     ever_assigned: AtomicBool,
+    consumer_is_deaf: AtomicBool,
 }
 
 impl<E> Assignment<E> {
@@ -88,8 +44,10 @@ impl<E> Assignment<E> {
             schedule: Mutex::new(Schedule::new(limits, longest_wait)),
             commit_ended: Condvar::new(),
             work: Notify::new(),
+            log: Notify::new(),
             stopping: watch::Sender::new(false),
             ever_assigned: AtomicBool::new(false),
+            consumer_is_deaf: AtomicBool::new(false),
         }
     }
 
@@ -129,9 +87,9 @@ impl<E> Assignment<E> {
         drop(waited.unwrap_or_else(PoisonError::into_inner));
     }
 
-    /// What the consumer thread should be reading, and from where if it isn't yet.
+    /// What the consumer thread should be reading.
     #[must_use]
-    pub(crate) fn wanted(&self) -> Vec<(Partition, Generation, Position)> {
+    pub(crate) fn wanted(&self) -> Vec<Wanted> {
         self.lock().wanted()
     }
 
@@ -155,6 +113,25 @@ impl<E> Assignment<E> {
         self.change(|schedule| partitions.into_iter().for_each(|partition| schedule.slot(partition).restart()));
     }
 
+    /// The broker refused the position behind all that was read of a partition. To be told again and again: it has no effect
+    /// before all of that is committed.
+    pub(crate) fn out_of_range(&self, partition: Partition, generation: Generation) {
+        self.change(|schedule| schedule.slot(partition).out_of_range(generation));
+    }
+
+    /// Whether the record before the position, which the ledger remembers, is still the same.
+    pub(crate) fn recognised(&self, partition: Partition, generation: Generation, at: Position, same: bool) {
+        self.change(|schedule| {
+            let slot = schedule.slot(partition);
+            if same { slot.recognised(generation, at) } else { slot.not_recognised(generation) }
+        });
+    }
+
+    /// Something is strange about the topic: its log is looked at now.
+    pub(crate) fn look_at_the_log(&self) {
+        self.log.notify_one();
+    }
+
     /// The positions committed since the last call, for the mirror.
     #[must_use]
     pub(crate) fn take_committed(&self) -> Vec<Committed> {
@@ -173,10 +150,38 @@ impl<E> Assignment<E> {
         self.lock().is_empty()
     }
 
+    /// Whether the consumer does not hear of records that are there. Told once.
+    #[must_use]
+    pub(crate) fn take_deaf(&self) -> bool {
+        self.consumer_is_deaf.swap(false, Ordering::Relaxed)
+    }
+
     /// The consumer thread reads no more, and has reported everything.
     pub(crate) fn reading_ended(&self) {
         self.change(Schedule::reading_ended);
         self.work.notify_waiters();
+    }
+
+    // ---- whoever looks at the log ----
+
+    /// Waits until a partition may not be read before its log was looked at, or something is strange.
+    pub(crate) async fn until_in_doubt(&self) {
+        if !self.lock().waits_for_a_look_at_the_log() {
+            self.log.notified().await;
+        }
+    }
+
+    /// What is to be asked now.
+    #[must_use]
+    pub(crate) fn questions(&self) -> Vec<Question> {
+        self.lock().questions()
+    }
+
+    /// What the log looked like after the questions were made. True: the consumer is deaf, and is told to begin anew.
+    pub(crate) fn saw(&self, questions: &[Question], seen: &Seen) -> bool {
+        let deaf = self.change(|schedule| schedule.saw(questions, seen));
+        self.consumer_is_deaf.fetch_or(deaf, Ordering::Relaxed);
+        deaf
     }
 
     // ---- the writers ----
@@ -207,23 +212,38 @@ impl<E> Assignment<E> {
 
     /// The database could not be asked.
     pub(crate) fn claim_failed(&self, partition: Partition, generation: Generation) {
-        self.change(|schedule| schedule.claim_failed(partition, generation));
+        self.change(|schedule| schedule.slot(partition).claim_failed(generation));
     }
 
     /// The claim's answer; `None` if there is no row, and none can be made yet.
-    pub(crate) fn claimed(&self, partition: Partition, generation: Generation, row: Option<Row>) -> Finding {
-        self.change(|schedule| schedule.claimed(partition, generation, row))
+    pub(crate) fn claimed(&self, partition: Partition, generation: Generation, found: Option<Found>) -> Finding {
+        let finding = self.change(|schedule| schedule.claimed(partition, generation, found));
+        self.placed(finding);
+        finding
     }
 
     /// What the look found in the row; `None` if there is none.
-    pub(crate) fn seen(&self, partition: Partition, belief: Belief, row: Option<Row>) -> Finding {
-        self.change(|schedule| schedule.seen(partition, belief, row))
+    pub(crate) fn seen(&self, partition: Partition, belief: Belief, found: Option<Found>) -> Finding {
+        let finding = self.change(|schedule| schedule.seen(partition, belief, found));
+        self.placed(finding);
+        finding
+    }
+
+    /// A fault of the log was noted, or could not be: whether the row is halted now.
+    pub(crate) fn noted(&self, noting: &Noting, halted: bool) {
+        self.change(|schedule| schedule.slot(noting.partition).noted(noting.generation, halted));
     }
 
     /// How the writing of a partition's batch ended.
     pub(crate) fn written(&self, partition: Partition, how: Written) {
         self.change(|schedule| schedule.written(partition, how));
         self.commit_ended.notify_all();
+    }
+
+    fn placed(&self, finding: Finding) {
+        if let Finding::Start(_) = finding {
+            self.look_at_the_log();
+        }
     }
 
     fn change<T>(&self, change: impl FnOnce(&mut Schedule<E>) -> T) -> T {

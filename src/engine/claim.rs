@@ -1,7 +1,7 @@
 //! Where a partition starts that has no row yet. Pure.
 
 use super::ledger::{First, Firsts};
-use super::record::Position;
+use super::record::{Position, TopicId};
 use super::source::log::{Extent, Mirrored};
 
 /// Where a partition without any stored or committed position starts.
@@ -18,7 +18,7 @@ pub enum StartPolicy {
 /// The first positions of a topic. A position that somebody else committed is taken over, so that a service that ran
 /// before is continued without a gap. Our own mirror is not believed: if it is there and the rows are not, the database
 /// lost them, and the log is read from its start.
-pub(crate) fn firsts(extents: &[Extent], policy: StartPolicy) -> Firsts {
+pub(crate) fn firsts(topic_id: Option<TopicId>, extents: &[Extent], policy: StartPolicy) -> Firsts {
     let at = |extent: &Extent, position: Position, refused| First { partition: extent.partition, position, refused };
     let of_a_new_topic = extents.iter().map(|extent| match (extent.committed, policy) {
         (Some(Mirrored::Foreign(position)), _) => at(extent, position, false),
@@ -27,6 +27,7 @@ pub(crate) fn firsts(extents: &[Extent], policy: StartPolicy) -> Firsts {
         (None, StartPolicy::Fail) => at(extent, extent.start, true),
     });
     Firsts {
+        topic_id,
         of_a_new_topic: of_a_new_topic.collect(),
         of_a_known_topic: extents.iter().map(|extent| at(extent, extent.start, false)).collect(),
     }
@@ -39,7 +40,7 @@ mod tests {
 
     fn check(committed: Option<Mirrored>, policy: StartPolicy, position: i64, refused: bool) {
         let extent = Extent { partition: Partition(3), start: Position(10), end: Position(90), committed };
-        let firsts = firsts(&[extent], policy);
+        let firsts = firsts(None, &[extent], policy);
         let first = |position, refused| First { partition: Partition(3), position: Position(position), refused };
         assert_eq!(firsts.of_a_new_topic, [first(position, refused)]);
         assert_eq!(firsts.of_a_known_topic, [first(10, false)], "a partition seen later starts at its beginning");

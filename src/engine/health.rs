@@ -1,6 +1,6 @@
 //! What can be asked about a running engine: where its partitions stand, and whether the database does what it is asked.
 //!
-//! Only told to, never asked, by the engine itself: nothing that is decided depends on it.
+//! Only told to, never asked, by those who write: nothing that they decide depends on it.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};

@@ -4,15 +4,18 @@
 //! a row that says otherwise is not touched. That is the fence, and there is no other.
 
 mod connection;
+mod rows;
+mod gaps;
 pub(super) mod savepoint;
 pub(super) mod snapshot;
 
 use std::collections::BTreeMap;
 
-use sqlx::{Connection, PgConnection};
+use sqlx::PgConnection;
 
 pub use self::connection::{connect, within};
-use super::partition::Row;
+pub use self::rows::{First, Firsts, Found};
+use super::gap::KnownLog;
 use super::record::{Digest, Epoch, Offset, Partition, Position, Step};
 
 /// Whose rows: all statements are bound to one group and topic.
@@ -48,7 +51,7 @@ pub struct Totals {
 }
 
 /// How a step leaves its row.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub struct Advance {
     /// The partition, held by [`Ledger::fence`].
     pub partition: Partition,
@@ -62,26 +65,8 @@ pub struct Advance {
     pub letters_in_a_row: u32,
     /// They are too many: nothing more is read until an operator says so.
     pub halt: bool,
-}
-
-/// Where a partition without a row starts.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct First {
-    /// The partition.
-    pub partition: Partition,
-    /// The first position: what lies below it is not counted.
-    pub position: Position,
-    /// The start policy is `fail`: the row is there to be seen, and halted.
-    pub refused: bool,
-}
-
-/// The first positions of a topic's partitions, under both rules.
-#[derive(Clone, Debug)]
-pub struct Firsts {
-    /// If no partition of the topic has a row yet.
-    pub of_a_new_topic: Vec<First>,
-    /// If some have: a partition seen later starts at its beginning, because it holds records from before it was seen.
-    pub of_a_known_topic: Vec<First>,
+    /// The log that its records were read from.
+    pub known: Option<KnownLog>,
 }
 
 impl Ledger {
@@ -107,94 +92,6 @@ impl Ledger {
     #[must_use]
     pub fn topic(&self) -> &str {
         &self.topic
-    }
-
-    /// Takes the row over: from here every older owner is fenced. `None` if there is no row; it is never made here,
-    /// because an upsert would let an owner of long ago in.
-    ///
-    /// # Errors
-    /// Whatever the database answered.
-    pub async fn claim(&self, connection: &mut PgConnection, partition: Partition) -> sqlx::Result<Option<Row>> {
-        let row = sqlx::query!(
-            r#"update consumer_offsets set epoch = epoch + 1, owner = $4, updated_at = now()
-               where group_id = $1 and topic = $2 and partition = $3
-               returning next_offset, epoch, halted_at is not null as "halted!""#,
-            self.group_id,
-            self.topic,
-            partition.0,
-            self.owner
-        )
-        .fetch_optional(connection)
-        .await?;
-        Ok(row.map(|row| Row { next: Position(row.next_offset), epoch: Epoch(row.epoch), halted: row.halted }))
-    }
-
-    /// Makes the rows that are missing, all in one transaction and one process at a time. Rows that are there stay as
-    /// they are.
-    ///
-    /// # Errors
-    /// Whatever the database answered.
-    pub async fn create(&self, connection: &mut PgConnection, firsts: &Firsts) -> sqlx::Result<()> {
-        let mut transaction = connection.begin().await?;
-        sqlx::query!(
-            "select pg_advisory_xact_lock(hashtextextended('consumer_offsets' || chr(10) || $1 || chr(10) || $2, 0))",
-            self.group_id,
-            self.topic
-        )
-        .execute(&mut *transaction)
-        .await?;
-        let known = sqlx::query_scalar!(
-            r#"select exists(select from consumer_offsets where group_id = $1 and topic = $2) as "known!""#,
-            self.group_id,
-            self.topic
-        )
-        .fetch_one(&mut *transaction)
-        .await?;
-        let firsts = if known { &firsts.of_a_known_topic } else { &firsts.of_a_new_topic };
-        let partitions: Vec<i32> = firsts.iter().map(|first| first.partition.0).collect();
-        let positions: Vec<i64> = firsts.iter().map(|first| first.position.0).collect();
-        let refused: Vec<bool> = firsts.iter().map(|first| first.refused).collect();
-        sqlx::query!(
-            "insert into consumer_offsets (group_id, topic, partition, next_offset, counted_from, halted_at, halt_reason)
-             select $1, $2, partition, position, position, case when refused then now() end,
-                    case when refused then 'no_start_position' end
-             from unnest($3::integer[], $4::bigint[], $5::boolean[]) as first (partition, position, refused)
-             order by partition
-             on conflict (group_id, topic, partition) do nothing",
-            self.group_id,
-            self.topic,
-            &partitions,
-            &positions,
-            &refused
-        )
-        .execute(&mut *transaction)
-        .await?;
-        transaction.commit().await
-    }
-
-    /// Reads rows as they are, without a lock, and why they are halted.
-    ///
-    /// # Errors
-    /// Whatever the database answered.
-    pub async fn look(
-        &self,
-        connection: &mut PgConnection,
-        partitions: &[Partition],
-    ) -> sqlx::Result<BTreeMap<Partition, (Row, Option<String>)>> {
-        let partitions: Vec<i32> = partitions.iter().map(|partition| partition.0).collect();
-        let rows = sqlx::query!(
-            r#"select partition, next_offset, epoch, halted_at is not null as "halted!", halt_reason
-               from consumer_offsets where group_id = $1 and topic = $2 and partition = any($3)"#,
-            self.group_id,
-            self.topic,
-            &partitions
-        )
-        .fetch_all(connection)
-        .await?;
-        let row = |next, epoch, halted| Row { next: Position(next), epoch: Epoch(epoch), halted };
-        let seen =
-            rows.into_iter().map(|r| (Partition(r.partition), (row(r.next_offset, r.epoch, r.halted), r.halt_reason)));
-        Ok(seen.collect())
     }
 
     /// The first statement of every transaction that moves rows: locks them in order of partition and tells which are
@@ -244,6 +141,10 @@ impl Ledger {
             advances.iter().map(|advance| advance.last.as_ref().map(|(_, digest)| digest.0.as_slice())).collect();
         let letters: Vec<i32> =
             advances.iter().map(|advance| i32::try_from(advance.letters_in_a_row).unwrap_or(i32::MAX)).collect();
+        let known = || advances.iter().map(|advance| advance.known.as_ref());
+        let topic_ids: Vec<Option<&str>> =
+            known().map(|known| known.and_then(|known| known.topic_id.as_ref()).map(|id| id.0.as_str())).collect();
+        let checked: Vec<Option<i64>> = known().map(|known| known.map(|known| known.checked.0)).collect();
         let halts: Vec<bool> = advances.iter().map(|advance| advance.halt).collect();
         let moved = sqlx::query!(
             "update consumer_offsets as held
@@ -253,13 +154,15 @@ impl Ledger {
                  stored = held.stored + step.stored, duplicates = held.duplicates + step.duplicates,
                  ignored = held.ignored + step.ignored, dead_lettered = held.dead_lettered + step.dead_lettered,
                  letters_in_a_row = step.letters_in_a_row,
+                 topic_id = coalesce(held.topic_id, step.topic_id),
+                 checked_offset = coalesce(step.checked_offset, held.checked_offset),
                  halted_at = case when step.halt then now() end,
                  halt_reason = case when step.halt then 'too_many_dead_letters' end,
                  updated_at = now()
              from unnest($3::integer[], $4::bigint[], $5::bigint[], $6::bytea[], $7::bigint[], $8::bigint[], $9::bigint[],
-                         $10::bigint[], $11::integer[], $12::boolean[])
+                         $10::bigint[], $11::integer[], $12::boolean[], $13::text[], $14::bigint[])
                   as step (partition, next_offset, last_offset, last_digest, stored, duplicates, ignored, dead_lettered,
-                           letters_in_a_row, halt)
+                           letters_in_a_row, halt, topic_id, checked_offset)
              where held.group_id = $1 and held.topic = $2 and held.partition = step.partition",
             self.group_id,
             self.topic,
@@ -272,7 +175,9 @@ impl Ledger {
             &column(|advance| total(advance.totals.ignored)),
             &column(|advance| total(advance.totals.dead_lettered)),
             &letters,
-            &halts
+            &halts,
+            &topic_ids as &[Option<&str>],
+            &checked as &[Option<i64>]
         )
         .execute(transaction)
         .await?;

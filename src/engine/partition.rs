@@ -7,10 +7,12 @@
 //! Elsewhere ───────────▶ Owned ───────────────▶ Claiming ─────────▶ Claimed ───────────▶ Started ◀──┐
 //!     ▲                   ▲  ▲                     │ halted row        ▲                 │  begin_commit
 //!     │ revoked           │  └── Fenced ◀──┐       ▼                   │ same epoch      ▼       committed
-//!  from any state         │               │     Halted                │              InFlight ─────┘
+//!  from any state         │               │     Halted ◀── Faulty ◀── │ ──── fault ── InFlight ─────┘
 //!  (a commit in flight:   │               └──────────────── Unsure ───┘                 │ no answer
 //!   Draining, until over) └──── row gone, halt lifted ────────┴─────────────────────────┘
 //! ```
+//! A fault of the log (rule 3) is noted where the partition stands, so not while a commit is in flight: that drains first,
+//! the row tells where it stands, and the fault is found anew.
 //!
 //! Two numbers keep the late from doing harm. The **epoch** is in the row: a commit by anybody but its holder matches
 //! nothing. The **generation** is in this process: it changes whenever reading starts anew or ends, and whatever
@@ -18,52 +20,14 @@
 
 mod state;
 
-pub use self::state::{After, State};
+pub use self::state::{After, Finding, Generation, Row, State};
 use super::record::{Epoch, Position, Step};
-
-/// Counts the times that reading of a partition began or ended here.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct Generation(u64);
-
-impl Generation {
-    /// A newer one than this.
-    #[must_use]
-    pub fn next(self) -> Self {
-        Self(self.0.saturating_add(1))
-    }
-}
-
-/// What the ledger's row says about a partition.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub struct Row {
-    /// Where reading goes on.
-    pub next: Position,
-    /// The epoch of whoever claimed it last.
-    pub epoch: Epoch,
-    /// Whether it must not be read until an operator says so.
-    pub halted: bool,
-}
 
 /// What the process believes at the moment when a look at the row begins.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Belief {
     generation: Generation,
     state: State,
-}
-
-/// What a look at the row, or a claim, led to.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Finding {
-    /// All is as believed, or things moved on meanwhile.
-    Nothing,
-    /// Reading goes on from here; what was read before is dropped.
-    Start(Position),
-    /// Somebody else claimed it.
-    Fenced,
-    /// The row is halted.
-    Halted,
-    /// It has to be claimed (again): there is no row, its epoch went back, or its halt was lifted.
-    Claim,
 }
 
 /// One partition, as this process sees it.
@@ -223,6 +187,41 @@ impl Protocol {
             _ => return,
         };
         self.renew();
+    }
+
+    /// The log turned out not to be the one that we know, or to lack what comes next (rule 3). Nothing more is read; what was
+    /// read is dropped. Gives where that is to be noted, and the generation to answer with; `None`: too late, or nobody
+    /// knows where the partition stands, because a commit is in flight.
+    pub fn fault(&mut self, generation: Generation) -> Option<(Generation, Epoch, Position)> {
+        if self.generation != generation {
+            return None;
+        }
+        match self.state {
+            State::Claimed(epoch, at) | State::Started(epoch, at) => {
+                self.state = State::Faulty(epoch, at);
+                self.renew();
+                Some((self.generation, epoch, at))
+            }
+            _ => {
+                self.distrust();
+                None
+            }
+        }
+    }
+
+    /// The fault is noted, by whoever was given `generation`. If the row was not halted by that (it was moved on, it was no
+    /// longer ours, nobody knows), it decides.
+    pub fn noted(&mut self, generation: Generation, halted: bool) {
+        if let State::Faulty(epoch, _) = self.state
+            && self.generation == generation
+        {
+            if halted {
+                self.halt();
+            } else {
+                self.state = State::Unsure(epoch);
+                self.renew();
+            }
+        }
     }
 
     /// A look at the row begins. `None`: the row could tell nothing now.

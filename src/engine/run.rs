@@ -15,6 +15,7 @@ use super::batch::Limits;
 use super::claim::StartPolicy;
 use super::dead_letter::Schedule;
 use super::event::Event;
+use super::gap::GapPolicy;
 use super::health::Health;
 use super::ledger::Ledger;
 use super::redrive::Redrive;
@@ -23,6 +24,7 @@ use super::source::SourceOptions;
 use super::source::consumer::Source;
 use super::source::log::Log;
 use super::transaction::Rules;
+use super::watch::Watch;
 use super::writer::trouble::{Refused, Unclassified};
 use super::writer::{Shared, Writer};
 use crate::telemetry::LineBudget;
@@ -41,6 +43,10 @@ pub struct Options {
     pub group_id: String,
     /// Where a partition without any position starts.
     pub start: StartPolicy,
+    /// What is done about records that retention has removed before they were read.
+    pub gaps: GapPolicy,
+    /// How often it is looked whether the log is still the one we know.
+    pub topic_check_interval: Duration,
     /// Connections that commit.
     pub writers: usize,
     /// Records in one transaction, at most.
@@ -178,6 +184,7 @@ fn writers<E: Event>(options: &Options, assignment: &Arc<Assignment<E>>) -> Join
         ledger: Ledger::new(options.group_id.clone(), options.topic.clone(), owner()),
         log: Log::new(&options.properties, &options.topic),
         start: options.start,
+        gaps: options.gaps,
         database: options.database.clone(),
         rules: Rules { limit: options.database_timeout, breaker: options.breaker, schedule: options.dead_letters },
         startup_timeout: options.startup_timeout,
@@ -189,6 +196,7 @@ fn writers<E: Event>(options: &Options, assignment: &Arc<Assignment<E>>) -> Join
     let backoff = || Backoff::new(options.retry_initial, options.retry_max);
     let mut tasks: JoinSet<_> =
         (0..options.writers).map(|_| Writer::new(Arc::clone(&shared), backoff()).run()).collect();
+    tasks.spawn(Watch::new(options, Arc::clone(assignment)).run());
     tasks.spawn(Redrive::new(shared, backoff()).run());
     tasks
 }

@@ -141,6 +141,7 @@ fn advances<E>(
                 totals: totals(these),
                 letters_in_a_row,
                 halt: tripped.is_some(),
+                known: one.known.clone(),
             }),
         }
     };

@@ -158,8 +158,9 @@ pub async fn verify<E: Event>(
     let mut connection = ledger::connect(&options.database, limit).await?;
     within(limit, snapshot::let_it_last(&mut connection)).await?;
     let mut snapshot = within(limit, connection.begin_with(snapshot::BEGIN)).await?;
-    let counted = within(limit, ledger.counted(&mut snapshot)).await?;
-    if !counted.keys().any(|partition| scope.partition.is_none_or(|one| one == *partition)) {
+    let mut counted = within(limit, ledger.counted(&mut snapshot)).await?;
+    counted.retain(|partition, _| scope.partition.is_none_or(|one| one == *partition));
+    if counted.is_empty() {
         return Err(VerifyError::Log(nothing_handled(options, scope)));
     }
     let gaps = within(limit, ledger.gaps(&mut snapshot)).await?;

@@ -4,6 +4,7 @@
 //! ever concluded from a failure about what the database did.
 
 mod lines;
+mod noting;
 pub(crate) mod trouble;
 
 use std::sync::{Arc, Mutex};
@@ -19,10 +20,11 @@ use super::backoff::Backoff;
 use super::batch::Entry;
 use super::claim::{StartPolicy, firsts};
 use super::event::{Event, Parsed};
+use super::gap::GapPolicy;
 use super::health::Health;
-use super::ledger::{self, Firsts, Ledger, within};
+use super::ledger::{self, Firsts, Found, Ledger, within};
 use super::mirror::Committed;
-use super::partition::{Belief, Generation, Row};
+use super::partition::{Belief, Generation};
 use super::record::Partition;
 use super::run::EngineError;
 use super::source::log::{Log, Mirrored};
@@ -42,6 +44,7 @@ pub(crate) struct Shared<E> {
     pub(crate) ledger: Ledger,
     pub(crate) log: Log,
     pub(crate) start: StartPolicy,
+    pub(crate) gaps: GapPolicy,
     pub(crate) database: PgConnectOptions,
     pub(crate) rules: Rules,
     /// How long the database may refuse who we are or what we ask before that is final.
@@ -70,6 +73,7 @@ impl<E: Event> Writer<E> {
         loop {
             let (errand, done) = match self.shared.assignment.next_work().await {
                 Work::Claim(partition, generation) => (Errand::Claim, self.claim(partition, generation).await),
+                Work::Note(noting) => (Errand::Claim, self.note(noting).await),
                 Work::Look(beliefs) => (Errand::Look, self.look(beliefs).await),
                 Work::Write(work) => (Errand::Write, self.write(work).await),
                 Work::Stop => break,
@@ -107,7 +111,7 @@ impl<E: Event> Writer<E> {
     }
 
     /// Asks before each update whether the claim is still wanted: a late one would fence the rightful owner.
-    async fn take_over(&mut self, partition: Partition, generation: Generation) -> sqlx::Result<Option<Row>> {
+    async fn take_over(&mut self, partition: Partition, generation: Generation) -> sqlx::Result<Option<Found>> {
         let shared = Arc::clone(&self.shared);
         let wanted = || shared.assignment.is_claiming(partition, generation);
         let connection = self.connected().await?;
@@ -130,11 +134,15 @@ impl<E: Event> Writer<E> {
     /// A question that Kafka did not answer is asked again, later; it never means "none".
     async fn first_positions(&self) -> Option<Firsts> {
         let shared = Arc::clone(&self.shared);
-        let asked = tokio::task::spawn_blocking(move || shared.log.extents()).await;
+        // The id first: should the topic be replaced in between, the difference is seen before anything is read.
+        let asked = tokio::task::spawn_blocking(move || {
+            let topic_id = shared.log.topic_id();
+            shared.log.extents().map(|extents| (topic_id, extents))
+        });
         let answer =
-            asked.map_err(|error| error.to_string()).and_then(|answer| answer.map_err(|error| error.to_string()));
+            asked.await.map_err(|error| error.to_string()).and_then(|answer| answer.map_err(|error| error.to_string()));
         match answer {
-            Ok(extents) => {
+            Ok((topic_id, extents)) => {
                 if extents.iter().any(|extent| extent.committed == Some(Mirrored::Own)) {
                     tracing::warn!(
                         topic = self.shared.ledger.topic(),
@@ -143,7 +151,7 @@ impl<E: Event> Writer<E> {
                         "positions_missing"
                     );
                 }
-                Some(firsts(&extents, self.shared.start))
+                Some(firsts(topic_id, &extents, self.shared.start))
             }
             Err(error) => {
                 tracing::warn!(error, hint = "the first positions can't be had yet", "kafka_unavailable");
@@ -159,9 +167,9 @@ impl<E: Event> Writer<E> {
         let connection = self.connected().await?;
         let mut rows = within(shared.rules.limit, shared.ledger.look(connection, &partitions)).await?;
         for (partition, belief) in beliefs {
-            let (row, halt_reason) = rows.remove(&partition).unzip();
-            shared.health.halt_reason(partition, halt_reason.flatten());
-            let finding = shared.assignment.seen(partition, belief, row);
+            let found = rows.remove(&partition);
+            shared.health.halt_reason(partition, found.as_ref().and_then(|found| found.halt_reason.clone()));
+            let finding = shared.assignment.seen(partition, belief, found);
             self.lines().found(partition, finding);
         }
         Ok(())

@@ -89,7 +89,7 @@ fn name(state: State) -> &'static str {
         State::Owned | State::Claiming => "claiming",
         State::Claimed(..) => "starting",
         State::Started(..) | State::InFlight(..) => "running",
-        State::Draining(_) | State::Unsure(_) => "recovering",
+        State::Draining(_) | State::Unsure(_) | State::Faulty(..) => "recovering",
         State::Fenced => "fenced",
         State::Halted => "halted",
     }

@@ -1,7 +1,5 @@
 //! Servers fail in every way they can, and the tables stay exact.
 
-use std::time::Duration;
-
 use sqlx::{Connection as _, PgConnection};
 
 use crate::support::audit::{Audit, Totals};
@@ -221,41 +219,6 @@ async fn aborted_records_leave_no_row_and_no_lag() {
     }
     audit.wait_until_read(PATIENCE).await;
     audit.assert_exact(&workload.expected).await;
-}
-
-#[tokio::test]
-async fn a_partition_whose_position_is_gone_is_tried_again_and_again_and_the_others_go_on() {
-    let (topic, group, database) = (Topic::create(kafka(), 2).await, unique("group"), database().await);
-    migrated(&database);
-    let service = Service::run(&settings(kafka(), &topic, &group, &database));
-    let audit = Audit { topic: &topic, group: &group, database: &database };
-    let producer = topic.producer(&[]);
-    producer.send(Workload::bookings("before", 200, 2).records).await;
-    audit.wait_until_read(PATIENCE).await;
-    // Frozen, so that it falls behind; the fetch that is open is answered with nothing after fetch.wait.max.ms.
-    service.sigstop();
-    tokio::time::sleep(Duration::from_secs(2)).await;
-    producer.send(Workload::bookings("behind", 200, 2).records).await;
-    topic.delete_records(0, 150).await;
-    service.sigcont();
-    service.wait_for_line(|line| line.contains("position_out_of_range"), PATIENCE);
-    eventually(PATIENCE, |at| *at == 200, async || audit.rows().await[&1].next_offset).await;
-    let starts = |partition| service.lines().iter().filter(|line| is_start_of(line, partition)).count();
-    eventually(PATIENCE, |starts| *starts > 3, async || starts(0)).await;
-    assert_eq!(starts(1), 1, "its neighbour is left alone");
-    assert_eq!(audit.rows().await[&0].next_offset, 100, "nothing is passed over");
-    // Nobody but an operator says that what is gone is gone.
-    let mut operator = PgConnection::connect(&database).await.unwrap();
-    sqlx::query("update consumer_offsets set next_offset = 150 where partition = 0")
-        .execute(&mut operator)
-        .await
-        .unwrap();
-    audit.wait_until_read(PATIENCE).await;
-    assert_eq!(audit.rows().await[&0].totals.stored, 150);
-}
-
-fn is_start_of(line: &str, partition: i32) -> bool {
-    line.contains("partition_started") && line.contains(&format!("partition={partition} "))
 }
 
 #[tokio::test]

@@ -15,6 +15,7 @@ mod servers;
 mod main_job;
 mod faults;
 mod takeover;
+mod log;
 mod letters;
 mod environment;
 mod toy;

@@ -11,6 +11,7 @@ use booking_history::commands::MIGRATOR;
 use booking_history::engine::claim::StartPolicy;
 use booking_history::engine::dead_letter::Schedule;
 use booking_history::engine::event::{Event, Fate, Found, Moment, Parsed, Place, Reason, Refusal};
+use booking_history::engine::gap::GapPolicy;
 use booking_history::engine::health::Health;
 use booking_history::engine::record::{Offset, Record};
 use booking_history::engine::run::{EngineError, Options, SourceError, check, run};
@@ -150,6 +151,8 @@ fn options(topic: &Topic, group: &str, database: &str) -> Options {
         topic: topic.name.clone(),
         group_id: group.to_owned(),
         start: StartPolicy::Earliest,
+        gaps: GapPolicy::Halt,
+        topic_check_interval: Duration::from_secs(5),
         writers: 2,
         batch_max_records: 1_000,
         batch_max_bytes: 1 << 20,

@@ -6,7 +6,7 @@ use serde_json::Value;
 use sqlx::PgConnection;
 use uuid::Uuid;
 
-use super::time::Time;
+use crate::commands::time::Time;
 use crate::config::Settings;
 
 /// Which letters. `None` is any.

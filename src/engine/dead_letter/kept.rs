@@ -17,8 +17,10 @@ pub(in crate::engine) struct Kept {
     timestamp_type: Option<String>,
     key: Option<Vec<u8>>,
     value: Option<Vec<u8>>,
-    /// The value as it came, of a letter that a person corrected.
-    first_value: Option<Option<Vec<u8>>>,
+    /// A person has put another value in place of the first.
+    pub(in crate::engine) is_corrected: bool,
+    /// The first value, of a letter that was corrected.
+    original_value: Option<Vec<u8>>,
     headers: Value,
     /// Its row is in its table, it says.
     pub(in crate::engine) resolved: bool,
@@ -60,7 +62,8 @@ pub(in crate::engine) async fn among(
         timestamp_type: row.timestamp_type,
         key: row.key,
         value: row.value,
-        first_value: row.corrected.then_some(row.original_value),
+        is_corrected: row.corrected,
+        original_value: row.original_value,
         headers: row.headers,
         resolved: row.resolved,
     });
@@ -78,10 +81,8 @@ impl Kept {
     pub(in crate::engine) fn differs(&self, record: &Record) -> Option<&'static str> {
         let kind = record.timestamp.kind;
         let millis = (kind != TimestampType::None).then_some(record.timestamp.millis);
-        let (value, value_column) = match &self.first_value {
-            Some(first) => (first, "original_value"),
-            None => (&self.value, "value"),
-        };
+        let (value, value_column) =
+            if self.is_corrected { (&self.original_value, "original_value") } else { (&self.value, "value") };
         let parts = [
             (*value == record.value, value_column),
             (self.key == record.key, "key"),
@@ -92,14 +93,9 @@ impl Kept {
         parts.into_iter().find_map(|(same, column)| (!same).then_some(column))
     }
 
-    /// Whether a person has put another value in place of the first.
-    pub(in crate::engine) fn is_corrected(&self) -> bool {
-        self.first_value.is_some()
-    }
-
     /// The record that a redrive made a row of, if it is another one than came.
     pub(in crate::engine) fn corrected(&self) -> Option<Record> {
-        self.is_corrected().then(|| Record {
+        self.is_corrected.then(|| Record {
             partition: self.partition,
             offset: self.offset,
             timestamp: timestamp(self.timestamp_ms, self.timestamp_type.as_deref()),
@@ -137,7 +133,8 @@ mod tests {
             headers: headers::to_json(&record.headers),
             key: record.key,
             value: record.value,
-            first_value: None,
+            is_corrected: false,
+            original_value: None,
             resolved: false,
         }
     }
@@ -165,7 +162,8 @@ mod tests {
             let first = first.map(<[u8]>::to_vec);
             move |letter: &mut Kept| {
                 letter.value = Some(b"better".to_vec());
-                letter.first_value = Some(first);
+                letter.is_corrected = true;
+                letter.original_value = first;
             }
         };
         check(corrected(Some(b"value")), None);

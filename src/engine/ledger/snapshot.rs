@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use sqlx::PgConnection;
 
 use super::{Ledger, Totals};
-use crate::engine::record::{Partition, Position, Step, TopicId};
+use crate::engine::record::{Partition, Position, TopicId};
 
 /// Begins the snapshot: what it shows stays as it is, whatever is committed meanwhile, and nothing can be written.
 pub(in crate::engine) const BEGIN: &str = "begin isolation level repeatable read read only";
@@ -21,6 +21,8 @@ pub(in crate::engine) struct Counted {
     pub(in crate::engine) from: Position,
     /// What became of the records in between.
     pub(in crate::engine) totals: Totals,
+    /// Why it is halted, if it is, in the table's words.
+    pub(in crate::engine) halt: Option<String>,
 }
 
 /// A gap on record.
@@ -28,8 +30,10 @@ pub(in crate::engine) struct Counted {
 pub(in crate::engine) struct Gap {
     /// The partition.
     pub(in crate::engine) partition: Partition,
-    /// Its offsets.
-    pub(in crate::engine) offsets: Step,
+    /// The first offset.
+    pub(in crate::engine) from: Position,
+    /// Past the last one.
+    pub(in crate::engine) to: Position,
     /// Why, in the table's words.
     pub(in crate::engine) reason: String,
 }
@@ -54,7 +58,7 @@ impl Ledger {
         snapshot: &mut PgConnection,
     ) -> sqlx::Result<BTreeMap<Partition, Counted>> {
         let rows = sqlx::query!(
-            "select partition, topic_id, next_offset, counted_from, stored, duplicates, ignored, dead_lettered
+            "select partition, topic_id, next_offset, counted_from, stored, duplicates, ignored, dead_lettered, halt_reason
              from consumer_offsets where group_id = $1 and topic = $2",
             self.group_id,
             self.topic
@@ -71,26 +75,27 @@ impl Ledger {
                 dead_lettered: total(row.dead_lettered),
             };
             let (next, from) = (Position(row.next_offset), Position(row.counted_from));
-            (Partition(row.partition), Counted { topic_id: row.topic_id.map(TopicId), next, from, totals })
+            let topic_id = row.topic_id.map(TopicId);
+            (Partition(row.partition), Counted { topic_id, next, from, totals, halt: row.halt_reason })
         });
         Ok(counted.collect())
     }
 
-    /// All gaps on record of the group and topic.
+    /// All gaps on record of the group and topic, in the order in which they were found.
     pub(in crate::engine) async fn gaps(&self, snapshot: &mut PgConnection) -> sqlx::Result<Vec<Gap>> {
         let rows = sqlx::query!(
             "select partition, from_offset, to_offset, reason from offset_gaps
-             where group_id = $1 and topic = $2 order by partition, from_offset, id",
+             where group_id = $1 and topic = $2 order by id",
             self.group_id,
             self.topic
         )
         .fetch_all(snapshot)
         .await?;
-        let gap = |partition, from, to, reason| {
-            let offsets = Step::new(Position(from), Position(to))?;
-            Some(Gap { partition: Partition(partition), offsets, reason })
-        };
-        Ok(rows.into_iter().filter_map(|row| gap(row.partition, row.from_offset, row.to_offset, row.reason)).collect())
+        let gaps = rows.into_iter().map(|row| {
+            let (from, to) = (Position(row.from_offset), Position(row.to_offset));
+            Gap { partition: Partition(row.partition), from, to, reason: row.reason }
+        });
+        Ok(gaps.collect())
     }
 
     /// Another group or topic, in words, whose records may have become rows of the same table and are not all among

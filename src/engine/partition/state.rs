@@ -1,4 +1,4 @@
-//! Where a partition can stand.
+//! Where a partition can stand, and what moves it: what the row says, and what that led to.
 
 use crate::engine::record::{Epoch, Position, Step};
 
@@ -24,6 +24,9 @@ pub enum State {
     Unsure(Epoch),
     /// Somebody else holds a higher epoch. If Kafka still says that it is ours, it is claimed again, later.
     Fenced,
+    /// The log is not the one that the ledger knows, or lacks what comes next: a writer is to note that in the row, which is
+    /// ours under this epoch and stands here.
+    Faulty(Epoch, Position),
     /// An operator has to look: not read until the row's halt is lifted.
     Halted,
 }
@@ -37,4 +40,42 @@ pub enum After {
     Owned,
     /// Ours as before; the row says where reading goes on.
     Unsure(Epoch),
+}
+
+/// What the ledger's row says about a partition.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Row {
+    /// Where reading goes on.
+    pub next: Position,
+    /// The epoch of whoever claimed it last.
+    pub epoch: Epoch,
+    /// Whether it must not be read until an operator says so.
+    pub halted: bool,
+}
+
+/// What a look at the row, or a claim, led to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Finding {
+    /// All is as believed, or things moved on meanwhile.
+    Nothing,
+    /// Reading goes on from here; what was read before is dropped.
+    Start(Position),
+    /// Somebody else claimed it.
+    Fenced,
+    /// The row is halted.
+    Halted,
+    /// It has to be claimed (again): there is no row, its epoch went back, or its halt was lifted.
+    Claim,
+}
+
+/// Counts the times that reading of a partition began or ended here.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Generation(u64);
+
+impl Generation {
+    /// A newer one than this.
+    #[must_use]
+    pub fn next(self) -> Self {
+        Self(self.0.saturating_add(1))
+    }
 }

@@ -23,6 +23,8 @@ fn happening() -> impl Strategy<Value = Happening> {
         3 => Just(BeginLook),
         3 => Just(EndLook),
         1 => Just(Corrupt),
+        1 => Just(Fault),
+        1 => (any::<bool>(), any::<bool>()).prop_map(|(arrives, answered)| Note { arrives, answered }),
         1 => Just(Stop),
         1 => any::<bool>().prop_map(Halt),
         1 => Just(ForgetRow),
@@ -153,6 +155,29 @@ fn what_is_not_trusted_is_read_again_after_the_commit_in_flight() {
     protocol.committed();
     let belief = protocol.look().expect("unsure");
     assert_eq!(protocol.seen(belief, Some(row(9, 1))), Finding::Start(Position(9)));
+}
+
+#[test]
+fn a_fault_is_noted_where_the_partition_stands_and_found_anew_after_a_commit_in_flight() {
+    let mut protocol = started();
+    assert_eq!(protocol.fault(Generation::default()), None, "what an older reading found is too late");
+    let (generation, epoch, at) = protocol.fault(protocol.generation()).expect("started");
+    assert_eq!((epoch, at, protocol.wanted(), protocol.look()), (Epoch(1), Position(7), None, None));
+    protocol.noted(generation, true);
+    assert_eq!(protocol.state(), State::Halted);
+
+    let mut protocol = started();
+    let (generation, ..) = protocol.fault(protocol.generation()).expect("started");
+    protocol.noted(generation, false);
+    assert_eq!(protocol.state(), State::Unsure(Epoch(1)), "the row decides");
+    protocol.noted(generation, true);
+    assert_eq!(protocol.state(), State::Unsure(Epoch(1)), "an answer is heard once");
+
+    let mut protocol = started();
+    protocol.begin_commit(step(7, 9));
+    assert_eq!(protocol.fault(protocol.generation()), None);
+    protocol.committed();
+    assert_eq!(protocol.state(), State::Unsure(Epoch(1)));
 }
 
 #[test]

@@ -9,7 +9,7 @@ use rdkafka::topic_partition_list::Offset as KafkaOffset;
 use super::faults::Complaints;
 use super::rebalance::{Context, Reader};
 use super::{SourceError, SourceOptions, configuration, raw, refused};
-use crate::engine::assignment::Assignment;
+use crate::engine::assignment::{Assignment, Wanted};
 use crate::engine::batch::{Arrival, Entry};
 use crate::engine::event::Event;
 use crate::engine::partition::Generation;
@@ -83,6 +83,9 @@ impl<E: Event> Source<E> {
 
     fn read_until_stopped(&mut self) -> Result<(), SourceError> {
         while !self.assignment().is_stopping() {
+            if self.assignment().take_deaf() {
+                self.begin_anew()?;
+            }
             self.follow();
             if self.has_room() {
                 self.read()?;
@@ -107,9 +110,10 @@ impl<E: Event> Source<E> {
     /// Always by unassign and assign with an absolute position; a seek would let records of elsewhere through.
     fn follow(&mut self) {
         let context = self.consumer.context();
+        self.give_up_out_of_range();
         let wanted = self.assignment().wanted();
         let keeps = |partition: &Partition, reader: &Reader| {
-            wanted.iter().any(|(p, generation, _)| p == partition && *generation == reader.generation)
+            wanted.iter().any(|wanted| wanted.partition == *partition && wanted.generation == reader.generation)
         };
         let mut readers = context.readers();
         let stale: Vec<Partition> = readers.iter().filter(|(p, reader)| !keeps(p, reader)).map(|(p, _)| *p).collect();
@@ -117,10 +121,13 @@ impl<E: Event> Source<E> {
             context.unassign(&self.consumer, &stale);
             readers.retain(|partition, _| !stale.contains(partition));
         }
-        for (partition, generation, at) in wanted {
-            if !readers.contains_key(&partition) && self.is_at_rest(partition) && self.start(partition, generation, at)
+        for Wanted { partition, generation, at, last } in wanted {
+            let from = last.map_or(at, |(offset, _)| Position(offset.0));
+            if !readers.contains_key(&partition)
+                && self.is_at_rest(partition)
+                && self.start(partition, generation, from)
             {
-                readers.insert(partition, Reader { generation, reached: at });
+                readers.insert(partition, Reader { generation, reached: at, expects: last, out_of_range: false });
             }
         }
     }
@@ -223,6 +230,14 @@ impl<E: Event> Source<E> {
     fn arrival(&self, record: Record) -> Option<(Partition, Generation, Arrival<E>)> {
         let mut readers = self.consumer.context().readers();
         let reader = readers.get_mut(&record.partition)?;
+        // Reading began one record back. No record there (compacted, a marker, aborted) proves nothing.
+        if let Some((offset, digest)) = reader.expects.take()
+            && offset == record.offset
+        {
+            let same = record.digest() == digest;
+            self.assignment().recognised(record.partition, reader.generation, reader.reached, same);
+            return None;
+        }
         reader.reached = reader.reached.max(record.offset.next());
         let intake = E::parse(&record);
         Some((record.partition, reader.generation, Arrival::Record(Entry { record, intake })))

@@ -112,7 +112,7 @@ fn words(fault: Fault) -> (&'static str, &'static str) {
         }
         Fault::OutOfRange => (
             "position_out_of_range",
-            "a log no longer has the position of its partition, or not yet: that partition is tried again and again",
+            "a log does not have the position of its partition: what was read is committed, then the log is looked at",
         ),
         Fault::Distrust => ("kafka_distrusted", "nothing is lost: reading starts again where the ledger says"),
         Fault::Fatal => ("kafka_fatal", "the process ends"),

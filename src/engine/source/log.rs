@@ -3,7 +3,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use rdkafka::TopicPartitionList;
 use rdkafka::consumer::{BaseConsumer, Consumer as _, DefaultConsumerContext};
@@ -11,11 +11,13 @@ use rdkafka::error::{KafkaError, KafkaResult};
 use rdkafka::metadata::MetadataTopic;
 use rdkafka::topic_partition_list::{Offset as KafkaOffset, TopicPartitionListElem};
 
+use super::faults::{Fault, fault};
 use super::{configuration, raw};
+use crate::engine::gap::Tried;
 use crate::engine::mirror::METADATA;
 use crate::engine::record::{Partition, Position, TopicId};
 
-/// How long one question may take.
+/// How long one question may take, unless said otherwise.
 const PATIENCE: Duration = Duration::from_secs(10);
 
 /// What is known of a partition before anything of it is read.
@@ -53,6 +55,10 @@ pub(crate) enum Mirrored {
 pub(crate) struct Log {
     properties: BTreeMap<String, String>,
     topic: String,
+    /// For one question.
+    patience: Duration,
+    /// Open transactions do not end the log.
+    uncommitted: bool,
     client: Mutex<Option<Arc<Client>>>,
 }
 
@@ -64,7 +70,12 @@ impl Log {
         let mut properties = properties.clone();
         properties.remove("group.instance.id"); // it is no member
         properties.remove("statistics.interval.ms");
-        Self { properties, topic: topic.to_owned(), client: Mutex::default() }
+        Self { properties, topic: topic.to_owned(), patience: PATIENCE, uncommitted: false, client: Mutex::default() }
+    }
+
+    /// The same, for somebody who can't wait so long.
+    pub(crate) fn with_patience(self, patience: Duration) -> Self {
+        Self { patience, ..self }
     }
 
     /// The bounds of all partitions of the topic, and what the group has committed. A question that was not answered is
@@ -72,7 +83,7 @@ impl Log {
     pub(crate) fn extents(&self) -> KafkaResult<Vec<Extent>> {
         let client = self.client()?;
         let bounds = self.bounds_through(&client)?;
-        let committed = client.committed_offsets(self.list(bounds.keys().copied()), PATIENCE)?;
+        let committed = client.committed_offsets(self.list(bounds.keys().copied()), self.patience)?;
         let metadata = raw::metadata(&committed);
         let extent = |(element, metadata): (TopicPartitionListElem<'_>, Vec<u8>)| {
             element.error()?;
@@ -89,12 +100,70 @@ impl Log {
 
     /// The bounds of all partitions of the topic.
     pub(crate) fn bounds(&self) -> KafkaResult<BTreeMap<Partition, Bounds>> {
-        self.bounds_through(&*self.client()?)
+        let bounds = self.bounds_through(&*self.client()?);
+        if bounds.is_err() {
+            // What a client knows of a cluster can be newer than the cluster, after a restore: the next one begins anew.
+            drop(self.client.lock().unwrap_or_else(PoisonError::into_inner).take());
+        }
+        bounds
+    }
+
+    /// Where the log of each partition really ends: past the last record, also where a transaction is open.
+    pub(crate) fn last_ends(&self) -> KafkaResult<BTreeMap<Partition, Position>> {
+        let log = Self { uncommitted: true, ..Self::new(&self.properties, &self.topic).with_patience(self.patience) };
+        Ok(log.bounds()?.into_iter().map(|(partition, bounds)| (partition, bounds.end)).collect())
+    }
+
+    /// Where the first record is that can be read, if what stands at `at` can't be: each try reads the partition alone.
+    /// `None`: it can be read, or nothing came of it.
+    pub(crate) fn readable_from(
+        &self,
+        partition: Partition,
+        at: Position,
+        end: Position,
+    ) -> KafkaResult<Option<Position>> {
+        if self.try_at(partition, at)? != Tried::Unreadable {
+            return Ok(None);
+        }
+        // A batch can be read as a whole or not at all, and nobody but its own bytes says where it ends.
+        let (mut unreadable, mut readable, mut stride) = (at.0, end.0, 1);
+        while readable.saturating_sub(unreadable) > 1 {
+            let middle = unreadable.saturating_add(readable.saturating_sub(unreadable) / 2);
+            let next = middle.min(unreadable.saturating_add(stride));
+            if self.try_at(partition, Position(next))? == Tried::Record {
+                readable = next;
+            } else {
+                unreadable = next;
+                stride = stride.saturating_mul(2);
+            }
+        }
+        Ok(Some(Position(readable)))
+    }
+
+    /// Reads a partition alone, with a client of its own that knows nothing of before.
+    pub(crate) fn try_at(&self, partition: Partition, at: Position) -> KafkaResult<Tried> {
+        let reader: Client = configuration(&self.properties).create()?;
+        let mut list = TopicPartitionList::new();
+        list.add_partition_offset(&self.topic, partition.0, KafkaOffset::Offset(at.0))?;
+        reader.assign(&list)?;
+        let began = Instant::now();
+        while began.elapsed() < self.patience {
+            match reader.poll(self.patience.saturating_sub(began.elapsed())) {
+                Some(Ok(_)) => return Ok(Tried::Record),
+                Some(Err(error)) => match fault(&error) {
+                    Fault::Distrust => return Ok(Tried::Unreadable),
+                    Fault::OutOfRange => return Ok(Tried::OutOfRange),
+                    _ => {}
+                },
+                None => {}
+            }
+        }
+        Ok(Tried::Nothing)
     }
 
     /// Which topic it is that has the name now. `None`: nobody knows.
     pub(crate) fn topic_id(&self) -> Option<TopicId> {
-        raw::topic_id(&*self.client().ok()?, &self.topic, PATIENCE)
+        raw::topic_id(&*self.client().ok()?, &self.topic, self.patience)
     }
 
     /// Where the first record stands whose timestamp is at or after `millis` since 1970, by Kafka's index of timestamps; the
@@ -111,7 +180,7 @@ impl Log {
     }
 
     fn bounds_through(&self, client: &Client) -> KafkaResult<BTreeMap<Partition, Bounds>> {
-        let metadata = client.fetch_metadata(Some(&self.topic), PATIENCE)?;
+        let metadata = client.fetch_metadata(Some(&self.topic), self.patience)?;
         if let Some(error) = metadata.topics().iter().find_map(MetadataTopic::error) {
             return Err(KafkaError::MetadataFetch(error.into()));
         }
@@ -135,7 +204,7 @@ impl Log {
     ) -> KafkaResult<BTreeMap<Partition, Position>> {
         let mut list = self.list(partitions);
         list.set_all_offsets(of)?;
-        let answer = client.offsets_for_times(list, PATIENCE)?;
+        let answer = client.offsets_for_times(list, self.patience)?;
         // What the client has noticed meanwhile is nobody's business, and would be kept for ever.
         while client.poll(Duration::ZERO).is_some() {}
         let mut found = BTreeMap::new();
@@ -159,9 +228,14 @@ impl Log {
     /// Made at the first question, and kept.
     fn client(&self) -> KafkaResult<Arc<Client>> {
         let mut kept = self.client.lock().unwrap_or_else(PoisonError::into_inner);
-        let client = match kept.take() {
-            Some(client) => client,
-            None => Arc::new(configuration(&self.properties).create()?),
+        let client = if let Some(client) = kept.take() {
+            client
+        } else {
+            let mut config = configuration(&self.properties);
+            if self.uncommitted {
+                config.set("isolation.level", "read_uncommitted");
+            }
+            Arc::new(config.create()?)
         };
         Ok(Arc::clone(kept.insert(client)))
     }

@@ -17,7 +17,7 @@ use rdkafka::{Statistics, TopicPartitionList};
 use crate::engine::assignment::Assignment;
 use crate::engine::mirror::{Committed, METADATA};
 use crate::engine::partition::Generation;
-use crate::engine::record::{Partition, Position};
+use crate::engine::record::{Digest, Offset, Partition, Position};
 
 /// A partition that is being read.
 #[derive(Clone, Copy, Debug)]
@@ -26,6 +26,17 @@ pub(super) struct Reader {
     pub(super) generation: Generation,
     /// Below this, everything was reported.
     pub(super) reached: Position,
+    /// What the first record has to be, if it is that old: the one that the ledger remembers.
+    pub(super) expects: Option<(Offset, Digest)>,
+    /// The broker refused its position: nothing more will come.
+    pub(super) out_of_range: bool,
+}
+
+impl Reader {
+    /// Where it began, or has got to.
+    pub(super) fn at(&self) -> Position {
+        self.expects.map_or(self.reached, |(offset, _)| Position(offset.0))
+    }
 }
 
 /// What the consumer and its callbacks share; both run on the consumer thread.

@@ -1,5 +1,6 @@
 //! What the consumer thread does about what Kafka complains of, and about silence.
 
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use rdkafka::consumer::Consumer as _;
@@ -38,14 +39,14 @@ impl<E: Event> Source<E> {
         let (text, fault) = (error.to_string(), fault(error));
         self.complaints.complain(fault, &text);
         match fault {
-            Fault::Passing | Fault::NoTopic | Fault::OtherProtocol => {}
+            Fault::Passing | Fault::OtherProtocol => {}
+            Fault::NoTopic => self.assignment().look_at_the_log(),
             Fault::Refused => {
                 if self.refused_for_long() && self.assignment().is_empty() {
                     return Err(SourceError::Fatal(text));
                 }
             }
-            // The error does not say whose position it is, and that partition is read no more.
-            Fault::OutOfRange => self.assignment().restart(self.out_of_range()),
+            Fault::OutOfRange => self.find_out_of_range(),
             Fault::Distrust => self.assignment().restart(self.reading()),
             Fault::Fatal => {
                 let reason = self.consumer.client().fatal_error().map_or(text, |(_, reason)| reason);
@@ -64,13 +65,45 @@ impl<E: Event> Source<E> {
         now.duration_since(since) >= patience
     }
 
-    /// The partitions whose position is outside of their log, or of which nobody knows.
-    fn out_of_range(&self) -> Vec<Partition> {
-        let readers = self.consumer.context().readers().clone();
-        let outside = |(partition, reader): &(&Partition, &Reader)| {
+    /// The error does not say whose position it is, and that partition is read no more. If all of them are within their logs
+    /// by now, nobody knows which.
+    fn find_out_of_range(&self) {
+        self.assignment().look_at_the_log();
+        let reading = self.consumer.context().readers().clone();
+        let outside = |(partition, reader): &(Partition, Reader)| {
             let log = self.consumer.fetch_watermarks(&self.options.topic, partition.0, WATERMARKS);
-            log.map_or(true, |(start, end)| !(start..=end).contains(&reader.reached.0))
+            log.map_or(true, |(start, end)| !(start..=end).contains(&reader.at().0))
         };
-        readers.iter().filter(outside).map(|(partition, _)| *partition).collect()
+        let found: Vec<Partition> = reading
+            .into_iter()
+            .filter(|(_, reader)| !reader.out_of_range)
+            .filter(outside)
+            .map(|(partition, _)| partition)
+            .collect();
+        if found.is_empty() {
+            self.assignment().restart(self.reading());
+        }
+        let mut readers = self.consumer.context().readers();
+        for partition in found {
+            if let Some(reader) = readers.get_mut(&partition) {
+                reader.out_of_range = true;
+            }
+        }
+    }
+
+    /// A refused position is nobody's business before all that was read up to it is committed: that much is not lost.
+    pub(super) fn give_up_out_of_range(&self) {
+        let readers = self.consumer.context().readers().clone();
+        for (partition, reader) in readers.into_iter().filter(|(_, reader)| reader.out_of_range) {
+            self.assignment().out_of_range(partition, reader.generation);
+        }
+    }
+
+    /// With another client: what this one knows of the cluster keeps it from hearing of records, as after a restore, where
+    /// it takes the brokers for outdated.
+    pub(super) fn begin_anew(&mut self) -> Result<(), SourceError> {
+        let anew = Self::new(self.options.clone(), Arc::clone(&self.consumer.context().assignment))?;
+        std::mem::replace(self, anew).leave();
+        Ok(())
     }
 }

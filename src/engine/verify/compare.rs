@@ -149,7 +149,7 @@ impl<'a, E: Event> Case<'a, E> {
 
     fn letter(&self, own: Option<Found>, corrected: Option<Found>) -> Option<Letter> {
         let letter = self.letter?;
-        let row = match (letter.resolved, letter.is_corrected()) {
+        let row = match (letter.resolved, letter.is_corrected) {
             (false, _) => Redriven::Not,
             (true, true) => corrected.map_or(Redriven::NoEvent, Redriven::Found),
             (true, false) => own.map_or(Redriven::NoEvent, Redriven::Found),

@@ -47,7 +47,9 @@ mod tests {
 
     fn check(inserted: &[i64], asked: &[i64]) {
         let mut ids = Ids::default();
-        inserted.iter().for_each(|id| ids.insert(*id));
+        for id in inserted {
+            ids.insert(*id);
+        }
         let expected: BTreeSet<i64> = inserted.iter().copied().collect();
         assert_eq!(ids.len(), u64::try_from(expected.len()).unwrap());
         for id in inserted.iter().chain(asked) {
@@ -66,7 +68,9 @@ mod tests {
     #[test]
     fn ids_in_a_row_take_a_bit_each() {
         let mut ids = Ids::default();
-        (1..=1_000_000).for_each(|id| ids.insert(id));
+        for id in 1..=1_000_000 {
+            ids.insert(id);
+        }
         let bytes: usize = ids.0.values().map(|words| size_of_val(&**words)).sum();
         assert!(bytes < 1_000_000 / 8 + 2 * 4096 / 8, "{bytes}");
     }

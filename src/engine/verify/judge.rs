@@ -125,11 +125,12 @@ mod tests {
     const REFUSED: Own = Own::Refused(Reason::NotJson);
     const OPEN: Option<Letter> = Some(Letter { differs: None, row: Redriven::Not });
 
-    fn resolved(found: Found) -> Option<Letter> {
-        Some(Letter { differs: None, row: Redriven::Found(found) })
+    fn resolved(found: Found) -> Letter {
+        Letter { differs: None, row: Redriven::Found(found) }
     }
 
-    fn check(own: Own, letter: Option<Letter>, class: Class, row: Option<i64>, kinds: &[Kind]) {
+    fn check(own: Own, letter: impl Into<Option<Letter>>, class: Class, row: Option<i64>, kinds: &[Kind]) {
+        let letter = letter.into();
         let judged = judge(own, letter);
         let found: Vec<Kind> = judged.findings.iter().map(|(kind, _)| *kind).collect();
         assert_eq!((judged.class, judged.row, found.as_slice()), (class, row, kinds), "{own:?} {letter:?} {judged:?}");

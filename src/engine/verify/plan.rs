@@ -9,7 +9,7 @@ use crate::engine::source::log::Bounds;
 
 /// All that is known before anything is read.
 pub(super) struct Known<'a> {
-    /// The ledger, in the snapshot.
+    /// The ledger, in the snapshot; of the partitions in scope.
     pub(super) ledger: &'a BTreeMap<Partition, Counted>,
     /// The gaps on record, in the snapshot.
     pub(super) gaps: &'a [Gap],
@@ -36,20 +36,20 @@ pub(super) struct Plan {
     pub(super) not_checked: Vec<NotChecked>,
 }
 
-/// Plans for the partitions in scope. The error is one in words: there is nothing that could be compared.
+/// Plans for the partitions of the ledger, of which only those in scope are given. The error is one in words: there is nothing that could be compared.
 pub(super) fn plan(known: &Known<'_>, scope: &Scope) -> Result<Plan, String> {
     let mut plan = Plan::default();
     let mut whole = true;
-    let in_scope = |partition: &Partition| scope.partition.is_none_or(|one| one == *partition);
-    for (&partition, row) in known.ledger.iter().filter(|(partition, _)| in_scope(partition)) {
+    for (&partition, row) in known.ledger {
         let Some(bounds) = known.bounds.get(&partition) else {
             return Err(format!(
                 "Kafka has no partition {partition} of the topic, and the ledger has a position in it"
             ));
         };
         let asked = scope.from.or_else(|| known.since.as_ref()?.get(&partition).copied());
-        let wanted = asked.unwrap_or(row.from).min(row.next);
-        let to = scope.to.unwrap_or(row.next).clamp(wanted, row.next);
+        let readable = readable(partition, row, known.gaps)?;
+        let wanted = asked.unwrap_or(row.from).min(readable);
+        let to = scope.to.unwrap_or(readable).clamp(wanted, readable);
         let from = bounds.start.clamp(wanted, to);
         let mut leave_out = |from, to, why: &str| {
             if let Some(offsets) = Step::new(from, to) {
@@ -64,9 +64,10 @@ pub(super) fn plan(known: &Known<'_>, scope: &Scope) -> Result<Plan, String> {
             if asked.is_some() { "left out as asked" } else { "from before the totals began; --from 0 reads them" };
         leave_out(bounds.start, wanted, before);
         leave_out(wanted, from, "gone: the log no longer has them");
-        leave_out(to, row.next, "left out as asked");
+        leave_out(to, readable, "left out as asked");
+        let last = scope.to.unwrap_or(row.next).min(row.next);
         for gap in known.gaps.iter().filter(|gap| gap.partition == partition) {
-            let (gap_from, gap_to) = (gap.offsets.from().max(wanted), gap.offsets.to().min(to));
+            let (gap_from, gap_to) = (gap.from.max(wanted), gap.to.min(last));
             leave_out(gap_from, gap_to, &format!("a gap on record ({}): what was there was never read", gap.reason));
         }
         let counts_all = from <= row.from && to == row.next;
@@ -89,6 +90,21 @@ pub(super) fn plan(known: &Known<'_>, scope: &Scope) -> Result<Plan, String> {
         plan.extra = true;
     }
     Ok(plan)
+}
+
+/// Up to where the log may still hold what was handled. A partition that is halted because its log is another one, or was
+/// cut off, has a position that means nothing there.
+fn readable(partition: Partition, row: &Counted, gaps: &[Gap]) -> Result<Position, String> {
+    match row.halt.as_deref() {
+        Some("log_replaced") => Err(format!(
+            "partition {partition} is halted (log_replaced): the log that was handled is not there any more"
+        )),
+        Some("log_truncated") => {
+            let cut = gaps.iter().rev().find(|gap| gap.partition == partition && gap.reason == "log_truncated");
+            Ok(cut.map_or(row.next, |gap| gap.from.min(row.next)))
+        }
+        _ => Ok(row.next),
+    }
 }
 
 const COMPACTED: &str = "the topic is compacted: records that were handled may be gone";

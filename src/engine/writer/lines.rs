@@ -3,7 +3,8 @@
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use crate::engine::assignment::Assigned;
+use super::noting::Noted;
+use crate::engine::assignment::{Assigned, Noting};
 use crate::engine::batch::{Batch, Entry};
 use crate::engine::event::{Event, Moment, Parsed, Place};
 use crate::engine::partition::Finding;
@@ -93,6 +94,20 @@ impl Lines<'_> {
             reason = "too_many_dead_letters",
             "partition_halted"
         );
+    }
+
+    /// A fault of the log was noted.
+    pub(super) fn noted(&self, noting: &Noting, noted: Noted) {
+        let (topic, partition, position) = (self.topic, noting.partition.0, noting.at.0);
+        let (from, to, reason) = (noting.gap.from.0, noting.gap.to.0, noting.gap.reason.as_str());
+        match noted {
+            Noted::Halted => {
+                let hint = "see offset_gaps; `offsets resume --help` says how to go on";
+                tracing::error!(topic, partition, position, reason, from, to, hint, "partition_halted");
+            }
+            Noted::Skipped => tracing::warn!(topic, partition, reason, from, to, "gap_skipped"),
+            Noted::Fenced => tracing::warn!(topic, partition, position, "commit_fenced"),
+        }
     }
 
     /// What a claim or a look led to.

@@ -122,6 +122,62 @@ impl Audit<'_> {
         rows.into_iter().map(row).collect()
     }
 
+    /// The gaps on record, in the order in which they were found: partition, from, to, reason, and whether an operator has
+    /// acknowledged it.
+    pub async fn gaps(&self) -> Vec<(i32, i64, i64, String, bool)> {
+        sqlx::query_as(
+            "select partition, from_offset, to_offset, reason, acknowledged_at is not null from offset_gaps
+             where group_id = $1 and topic = $2 order by id",
+        )
+        .bind(self.group)
+        .bind(&self.topic.name)
+        .fetch_all(&mut self.connect().await)
+        .await
+        .unwrap()
+    }
+
+    /// The ids of the topic that the rows remember.
+    pub async fn topic_ids(&self) -> Vec<Option<String>> {
+        let ids: Vec<(Option<String>,)> =
+            sqlx::query_as("select topic_id from consumer_offsets where group_id = $1 and topic = $2")
+                .bind(self.group)
+                .bind(&self.topic.name)
+                .fetch_all(&mut self.connect().await)
+                .await
+                .unwrap();
+        ids.into_iter().map(|(id,)| id).collect()
+    }
+
+    /// Waits until a partition is halted, and gives the reason.
+    pub async fn wait_until_halted(&self, partition: i32, limit: Duration) -> String {
+        let reason = async || self.rows().await.get(&partition).and_then(|row| row.halt_reason.clone());
+        eventually(limit, Option::is_some, reason).await.unwrap()
+    }
+
+    /// The ids of all bookings, sorted, as often as they are there.
+    pub async fn booking_ids(&self) -> Vec<String> {
+        let rows: Vec<(String,)> = sqlx::query_as("select booking_id from booking_history")
+            .fetch_all(&mut self.connect().await)
+            .await
+            .unwrap();
+        let mut ids: Vec<String> = rows.into_iter().map(|(id,)| id).collect();
+        ids.sort();
+        ids
+    }
+
+    /// Keeps everybody from writing a table, for as long as the connection is kept.
+    pub async fn lock(&self, table: &'static str) -> PgConnection {
+        let mut connection = self.connect().await;
+        let sql = format!("begin; lock table {table} in share mode");
+        sqlx::raw_sql(sqlx::AssertSqlSafe(sql)).execute(&mut connection).await.unwrap();
+        connection
+    }
+
+    /// Changes the tables by hand.
+    pub async fn execute(&self, sql: &'static str) {
+        sqlx::raw_sql(sql).execute(&mut self.connect().await).await.unwrap();
+    }
+
     async fn connect(&self) -> PgConnection {
         PgConnection::connect(self.database).await.unwrap()
     }

@@ -5,10 +5,12 @@ use std::time::Duration;
 
 use rdkafka::ClientConfig;
 use rdkafka::TopicPartitionList;
-use rdkafka::admin::{AdminClient, AdminOptions, NewPartitions, NewTopic, TopicReplication};
+use rdkafka::admin::{
+    AdminClient, AdminOptions, AlterConfig, NewPartitions, NewTopic, ResourceSpecifier, TopicReplication,
+};
 use rdkafka::client::DefaultClientContext;
 use rdkafka::consumer::{BaseConsumer, Consumer as _};
-use rdkafka::message::{Header, OwnedHeaders};
+use rdkafka::message::{Header, Message as _, OwnedHeaders};
 use rdkafka::producer::{FutureProducer, FutureRecord, Producer as _};
 use rdkafka::topic_partition_list::Offset;
 
@@ -53,6 +55,11 @@ impl Topic {
         topic
     }
 
+    /// One at any broker, made by other means.
+    pub fn at(broker: String, name: &str) -> Self {
+        Self { name: name.to_owned(), broker }
+    }
+
     /// One that need not be there yet: [`Self::create_again`] makes it.
     pub fn named(kafka: &Kafka, name: &str) -> Self {
         Self { name: name.to_owned(), broker: kafka.address() }
@@ -84,6 +91,17 @@ impl Topic {
         eventually(PATIENCE, |found| *found == partitions, async || self.partitions()).await;
     }
 
+    /// Changes settings such as `retention.ms`.
+    pub async fn alter(&self, settings: &[(&str, &str)]) {
+        let mut config = AlterConfig::new(ResourceSpecifier::Topic(&self.name));
+        for (name, value) in settings {
+            config = config.set(name, value);
+        }
+        for altered in self.admin().alter_configs([&config], &options()).await.unwrap() {
+            altered.unwrap();
+        }
+    }
+
     /// Removes the records of a partition that are below an offset, as retention does.
     pub async fn delete_records(&self, partition: i32, before: i64) {
         let mut list = TopicPartitionList::new();
@@ -111,6 +129,19 @@ impl Topic {
         let partitions = i32::try_from(self.partitions()).unwrap();
         let of = |partition| (partition, consumer.fetch_watermarks(&self.name, partition, PATIENCE).unwrap());
         (0..partitions).map(of).collect()
+    }
+
+    /// The offset of the first record at or behind `from` that is there.
+    pub fn first_offset_from(&self, partition: i32, from: i64) -> i64 {
+        let consumer = self.consumer("none");
+        let mut list = TopicPartitionList::new();
+        list.add_partition_offset(&self.name, partition, Offset::Offset(from)).unwrap();
+        consumer.assign(&list).unwrap();
+        loop {
+            if let Some(record) = consumer.poll(PATIENCE) {
+                return record.unwrap().offset();
+            }
+        }
     }
 
     /// What a group has committed to Kafka, with the metadata, by partition.

@@ -18,6 +18,9 @@ pub async fn and_undo(world: &World, damage: &str, check: impl FnOnce(Said)) {
     }
 }
 
+/// The damage; the finding, its partition and offset, its booking, and what its detail says.
+type Damage = (String, &'static str, (i64, i64), Option<&'static str>, &'static str);
+
 #[tokio::test]
 async fn each_kind_of_damage_is_named_exactly() {
     let world = World::new(2).await;
@@ -49,7 +52,7 @@ async fn each_kind_of_damage_is_named_exactly() {
     let row = |what: &str| format!("update booking_history set {what}");
     let letter = |what: &str| format!("update dead_letters set {what} where partition = 1 and \"offset\" = 0");
     let (altered, missing) = ("altered", "missing");
-    let cases: Vec<(String, &str, (i64, i64), Option<&str>, &str)> = vec![
+    let cases: Vec<Damage> = vec![
         ("delete from booking_history where booking_id = 'b'".into(), missing, (0, 1), Some("b"), "no row"),
         (row("price = price + 0.01 where booking_id = 'b'"), altered, (0, 1), Some("b"), "has other content"),
         (row("discount_percent = 2.51 where booking_id = 'b'"), altered, (0, 1), Some("b"), "other content"),

@@ -6,8 +6,6 @@ fn not_checked(what: &str, partition: Option<i64>, offsets: Option<(i64, i64)>) 
     (what.to_owned(), partition, offsets.map(|(from, _)| from), offsets.map(|(_, to)| to))
 }
 
-type NotChecked = (String, Option<i64>, Option<i64>, Option<i64>);
-
 /// Bookings `a-0` to `a-9` in partition 0, `b-0` to `b-9` in partition 1.
 async fn two_times_ten() -> World {
     let world = World::new(2).await;
@@ -101,10 +99,10 @@ async fn totals_that_began_anew_count_from_there() {
 async fn gaps_and_neighbours_are_told() {
     let world = two_times_ten().await;
     world
-        .run(&format!(
+        .run(
             "insert into offset_gaps (group_id, topic, partition, from_offset, to_offset, reason)
-             select group_id, topic, 0, 8, 30, 'log_replaced' from consumer_offsets where partition = 0"
-        ))
+             select group_id, topic, 0, 8, 30, 'log_replaced' from consumer_offsets where partition = 0",
+        )
         .await;
     let said = world.verify("");
     assert_eq!((said.code, said.records), (0, 20), "{said:#?}");

@@ -34,6 +34,13 @@ pub(crate) enum Happening {
     BeginLook,
     EndLook,
     Corrupt,
+    /// The log turns out not to be the one that we know.
+    Fault,
+    /// That reaches the row, or not; whether its answer comes back.
+    Note {
+        arrives: bool,
+        answered: bool,
+    },
     Stop,
     /// An operator at work.
     Halt(bool),
@@ -50,7 +57,7 @@ pub(crate) fn replay(bytes: &[u8]) {
 }
 
 fn happening(what: u8, how: usize) -> Happening {
-    match what % 15 {
+    match what % 17 {
         0 => Happening::Assign,
         1 => Happening::Revoke,
         2 => Happening::BeginClaim,
@@ -65,6 +72,8 @@ fn happening(what: u8, how: usize) -> Happening {
         11 => Happening::Stop,
         12 => Happening::Halt(how.is_multiple_of(2)),
         13 => Happening::ForgetRow,
+        15 => Happening::Fault,
+        16 => Happening::Note { arrives: how.is_multiple_of(2), answered: how % 4 < 2 },
         _ => Happening::GoOn,
     }
 }
@@ -82,6 +91,7 @@ struct Process {
     claim: Option<Generation>,
     flight: Option<(Batch<()>, Epoch)>,
     look: Option<(Belief, Row)>,
+    note: Option<(Generation, Epoch, Position)>,
 }
 
 impl World {
@@ -93,6 +103,7 @@ impl World {
             claim: None,
             flight: None,
             look: None,
+            note: None,
         };
         let row = Row { next: Position(0), epoch: Epoch(0), halted: false };
         Self { row, handled: vec![0; usize::try_from(END).unwrap()], processes: [process(), process()] }
@@ -101,6 +112,8 @@ impl World {
     /// Nothing goes wrong any more: the owner gets to the end of the log.
     pub(crate) fn end_in_peace(&mut self) {
         self.step(1, &Happening::Revoke);
+        self.step(1, &Happening::Note { arrives: false, answered: true });
+        self.step(0, &Happening::Note { arrives: false, answered: true });
         self.step(0, &Happening::Halt(false));
         let answered = Happening::Commit { arrives: true, answered: true };
         self.step(1, &answered);
@@ -127,6 +140,7 @@ impl World {
         let process = &self.processes[who];
         let usual: &[Happening] = match process.protocol.state() {
             _ if process.claim.is_some() => &[Happening::Claim { answered: true }],
+            _ if process.note.is_some() => &[Happening::Note { arrives: true, answered: true }],
             _ if process.flight.is_some() => &[Happening::Commit { arrives: true, answered: true }],
             State::Owned | State::Fenced => &[Happening::BeginClaim],
             State::Started(..) => &[Happening::Deliver(3), Happening::BeginCommit(2)],
@@ -190,6 +204,17 @@ impl World {
                 // The client reports it, and then delivers what follows the batch that it could not read.
                 process.protocol.distrust();
                 process.reader = process.reader.map(|(generation, at)| (generation, Position(at.0 + 4)));
+            }
+            Happening::Fault => {
+                let noting = process.protocol.fault(process.protocol.generation());
+                process.note = noting.or(process.note.take());
+            }
+            Happening::Note { arrives, answered } => {
+                if let Some((generation, epoch, at)) = process.note.take() {
+                    let fenced = self.row.next != at || self.row.epoch != epoch || self.row.halted;
+                    self.row.halted |= arrives && !fenced;
+                    process.protocol.noted(generation, arrives && answered && !fenced);
+                }
             }
             Happening::Halt(halted) => self.row.halted = halted,
             Happening::ForgetRow => {

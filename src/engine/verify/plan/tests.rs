@@ -6,7 +6,7 @@ fn world(partitions: &[(i64, i64, i64, i64)]) -> (BTreeMap<Partition, Counted>, 
     let (mut ledger, mut bounds) = (BTreeMap::new(), BTreeMap::new());
     for (number, &(from, next, start, end)) in (0..).zip(partitions) {
         let totals = Totals::default();
-        let row = Counted { topic_id: None, next: Position(next), from: Position(from), totals };
+        let row = Counted { topic_id: None, next: Position(next), from: Position(from), totals, halt: None };
         ledger.insert(Partition(number), row);
         bounds.insert(Partition(number), Bounds { start: Position(start), end: Position(end) });
     }
@@ -104,7 +104,9 @@ fn one_partition_or_one_time_can_be_asked_for() {
         Known { ledger: &ledger, gaps: &[], neighbour: None, bounds: &bounds, since: None, compacted: false };
     let all = plan(&known, &Scope::default()).unwrap();
     assert_eq!(said(&all), (vec![(0, 0, 100), (1, 0, 50)], vec![0, 1], true, vec![]));
-    let one = plan(&known, &Scope { partition: Some(Partition(1)), ..Scope::default() }).unwrap();
+    let only: BTreeMap<_, _> = ledger.clone().into_iter().filter(|(partition, _)| partition.0 == 1).collect();
+    let one = Known { ledger: &only, neighbour: None, since: None, ..known };
+    let one = plan(&one, &Scope { partition: Some(Partition(1)), ..Scope::default() }).unwrap();
     assert_eq!(said(&one), (vec![(1, 0, 50)], vec![1], false, vec![]));
     known.since = Some(since);
     let late = plan(&known, &Scope::default()).unwrap();
@@ -114,9 +116,11 @@ fn one_partition_or_one_time_can_be_asked_for() {
 #[test]
 fn what_makes_rows_that_no_record_explains_untellable_is_said() {
     let (ledger, bounds) = world(&[(0, 100, 0, 100)]);
-    let gap = |reason: &str| {
-        let offsets = Step::new(Position(90), Position(110)).unwrap();
-        Gap { partition: Partition(0), offsets, reason: reason.to_owned() }
+    let gap = |reason: &str| Gap {
+        partition: Partition(0),
+        from: Position(90),
+        to: Position(110),
+        reason: reason.to_owned(),
     };
     let check = |gaps: &[Gap], neighbour: Option<&str>, compacted, totals: bool, extra: Option<&str>| {
         let neighbour = neighbour.map(str::to_owned);
@@ -142,4 +146,27 @@ fn a_partition_that_kafka_does_not_have_is_an_error() {
     let bounds = BTreeMap::new();
     let known = Known { ledger: &ledger, gaps: &[], neighbour: None, bounds: &bounds, since: None, compacted: false };
     assert!(plan(&known, &Scope::default()).unwrap_err().contains("no partition 0"));
+}
+
+#[test]
+fn of_a_log_that_was_cut_off_what_is_left_is_read() {
+    let (mut ledger, bounds) = world(&[(0, 100, 0, 95)]);
+    ledger.get_mut(&Partition(0)).unwrap().halt = Some("log_truncated".to_owned());
+    let gap = |from, to, reason: &str| Gap {
+        partition: Partition(0),
+        from: Position(from),
+        to: Position(to),
+        reason: reason.to_owned(),
+    };
+    // Records that came since it was cut off stand where others were handled.
+    let gaps = [gap(10, 10, "log_replaced"), gap(40, 50, "log_truncated"), gap(90, 100, "log_truncated")];
+    let mut known =
+        Known { ledger: &ledger, gaps: &gaps, neighbour: None, bounds: &bounds, since: None, compacted: false };
+    let cut = plan(&known, &Scope::default()).unwrap();
+    let left_out = vec![(0, 40, 50, "gap"), (0, 90, 100, "gap")];
+    assert_eq!(said(&cut), (vec![(0, 0, 90)], vec![], false, left_out));
+    let mut replaced = ledger.clone();
+    replaced.get_mut(&Partition(0)).unwrap().halt = Some("log_replaced".to_owned());
+    known.ledger = &replaced;
+    assert!(plan(&known, &Scope::default()).unwrap_err().contains("log_replaced"));
 }

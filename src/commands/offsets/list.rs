@@ -1,0 +1,113 @@
+//! `offsets list`: where each partition stands.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use serde::Serialize;
+
+use super::rows::{self, Row};
+use super::{ask, asked_of_the_database, open};
+use crate::commands::CommandError;
+use crate::commands::output::{Output, json_lines, print, remark, table};
+use crate::commands::time::Time;
+use crate::config::Settings;
+use crate::engine::record::Partition;
+use crate::engine::source::log::{Bounds, Log};
+
+pub(super) async fn list(output: Output, settings: &Settings) -> Result<(), CommandError> {
+    let mut connection = open(settings).await?;
+    let log = ask(settings, Log::bounds).await.unwrap_or_else(|why| {
+        tracing::warn!("the log is not shown: {why}");
+        BTreeMap::new()
+    });
+    // After the log: a position that is ahead of its end for want of order would look like a fault.
+    let rows = asked_of_the_database(settings, rows::read(&mut connection, settings, None)).await?;
+    let lines = lines(&settings.kafka_topic, rows, &log);
+    if lines.is_empty() {
+        remark("no partition was ever claimed for this group and topic");
+    }
+    match output {
+        Output::Json => print(&json_lines(&lines)?),
+        Output::Table => print(&table(COLUMNS, lines.iter().map(cells))),
+    }
+}
+
+/// A line of `offsets list`; the names are those of its JSON. A partition that has no row yet has a log and nothing else.
+#[derive(Serialize)]
+struct Line {
+    topic: String,
+    partition: i32,
+    next_offset: Option<i64>,
+    log_start: Option<i64>,
+    log_end: Option<i64>,
+    lag: Option<i64>,
+    owner: Option<String>,
+    epoch: Option<i64>,
+    state: &'static str,
+    halt_reason: Option<String>,
+    /// When it was halted, or else when the row was last changed.
+    since: Option<Time>,
+    updated_at: Option<Time>,
+    letters_in_a_row: Option<i32>,
+    counted_from: Option<i64>,
+    stored: Option<i64>,
+    duplicates: Option<i64>,
+    ignored: Option<i64>,
+    dead_lettered: Option<i64>,
+}
+
+/// One for each partition that has a row or is in the log.
+fn lines(topic: &str, rows: Vec<Row>, log: &BTreeMap<Partition, Bounds>) -> Vec<Line> {
+    let rows: BTreeMap<Partition, Row> = rows.into_iter().map(|row| (Partition(row.partition), row)).collect();
+    let partitions: BTreeSet<Partition> = rows.keys().chain(log.keys()).copied().collect();
+    partitions.into_iter().map(|partition| line(topic, partition, rows.get(&partition), log.get(&partition))).collect()
+}
+
+fn line(topic: &str, partition: Partition, row: Option<&Row>, bounds: Option<&Bounds>) -> Line {
+    let number = |of: fn(&Row) -> i64| row.map(of);
+    Line {
+        topic: topic.to_owned(),
+        partition: partition.0,
+        next_offset: number(|row| row.next_offset),
+        log_start: bounds.map(|bounds| bounds.start.0),
+        log_end: bounds.map(|bounds| bounds.end.0),
+        lag: row.zip(bounds).map(|(row, bounds)| bounds.end.0.saturating_sub(row.next_offset).max(0)),
+        owner: row.and_then(|row| row.owner.clone()),
+        epoch: number(|row| row.epoch),
+        state: match row {
+            Some(Row { halt_reason: Some(_), .. }) => "halted",
+            Some(Row { owner: Some(_), .. }) => "claimed",
+            _ => "unclaimed",
+        },
+        halt_reason: row.and_then(|row| row.halt_reason.clone()),
+        since: row.map(|row| row.halted_at.unwrap_or(row.updated_at)),
+        updated_at: row.map(|row| row.updated_at),
+        letters_in_a_row: row.map(|row| row.letters_in_a_row),
+        counted_from: number(|row| row.counted_from),
+        stored: number(|row| row.stored),
+        duplicates: number(|row| row.duplicates),
+        ignored: number(|row| row.ignored),
+        dead_lettered: number(|row| row.dead_lettered),
+    }
+}
+
+/// The columns for people: JSON has the totals as well.
+const COLUMNS: [&str; 10] =
+    ["partition", "next_offset", "log_start", "log_end", "lag", "state", "since", "halt_reason", "epoch", "owner"];
+
+fn cells(line: &Line) -> [String; 10] {
+    // What the row does not say is empty, and what Kafka did not say is not known.
+    let kept = |number: Option<i64>| number.map(|number| number.to_string()).unwrap_or_default();
+    let told = |number: Option<i64>| number.map_or_else(|| "?".to_owned(), |number| number.to_string());
+    [
+        line.partition.to_string(),
+        kept(line.next_offset),
+        told(line.log_start),
+        told(line.log_end),
+        if line.next_offset.is_some() { told(line.lag) } else { String::new() },
+        line.state.to_owned(),
+        line.since.map(Time::in_seconds).unwrap_or_default(),
+        line.halt_reason.clone().unwrap_or_default(),
+        kept(line.epoch),
+        line.owner.clone().unwrap_or_default(),
+    ]
+}

@@ -1,0 +1,93 @@
+//! What is asked about a partition's log, and what the answers lead to.
+
+use std::time::{Duration, Instant};
+
+use super::Slot;
+use crate::engine::assignment::Noting;
+use crate::engine::gap::{Doubt, Gap, Judgement, Seen, Tried, judge};
+use crate::engine::partition::Generation;
+use crate::engine::record::Position;
+
+/// So often what comes next can't be read before it is read alone, to see whether it is at fault.
+const UNREADABLE_TIMES: u32 = 3;
+/// So long Kafka may be silent about a log before it is read all the same.
+const SILENCE: Duration = Duration::from_secs(3);
+/// So long no record may come before it is tried whether there is one.
+const IDLE: Duration = Duration::from_secs(20);
+
+impl<E> Slot<E> {
+    /// What is to be asked about the log: before reading starts, and again and again while it is read.
+    pub(in crate::engine::assignment) fn doubt(&mut self) -> Option<(Generation, Doubt)> {
+        let (generation, at) = self.protocol.wanted()?;
+        let unreadable = self.unreadable.is_some_and(|(position, times)| position == at && times >= UNREADABLE_TIMES);
+        if self.idle.0 != at || self.protocol.ready().is_none() || !self.queue.is_empty() {
+            self.idle = (at, Instant::now());
+        }
+        let silent = self.idle.1.elapsed() >= IDLE;
+        Some((generation, Doubt { at, out_of_range: self.out_of_range, unreadable, silent }))
+    }
+
+    /// The answer. Whether the log has what comes next is judged only before reading starts. True: a record is there, and the
+    /// consumer does not hear of it.
+    pub(in crate::engine::assignment) fn saw(&mut self, generation: Generation, doubt: Doubt, seen: &Seen) -> bool {
+        let Some(known) = self.known.as_mut().filter(|_| self.protocol.generation() == generation) else {
+            return false;
+        };
+        if let Some(gap) = known.replaced(seen.topic_id.as_ref(), doubt.at) {
+            self.fault(generation, gap);
+        } else if !self.checked {
+            self.judge(generation, doubt, seen);
+        } else {
+            match seen.tried.get(&self.partition) {
+                Some(Tried::OutOfRange) => self.out_of_range(generation),
+                Some(Tried::Record) => return doubt.silent,
+                _ => {}
+            }
+        }
+        false
+    }
+
+    fn judge(&mut self, generation: Generation, doubt: Doubt, seen: &Seen) {
+        match judge(self.partition, doubt, seen) {
+            Judgement::Faulty(gap) => self.fault(generation, gap),
+            Judgement::Unknown => self.checked = self.placed_at.elapsed() >= SILENCE,
+            Judgement::Good => {
+                let start = seen.bounds.get(&self.partition).map(|bounds| bounds.start);
+                if let Some(known) = self.known.as_mut() {
+                    known.last = known.last.filter(|(offset, _)| start.is_none_or(|start| Position(offset.0) >= start));
+                }
+                self.checked = true;
+                self.out_of_range = false;
+                self.unreadable = self.unreadable.filter(|_| !doubt.unreadable);
+            }
+        }
+    }
+
+    /// The record before the position is the one that the ledger remembers.
+    pub(in crate::engine::assignment) fn recognised(&mut self, generation: Generation, at: Position) {
+        if let Some(known) = self.known.as_mut().filter(|_| self.protocol.generation() == generation) {
+            known.checked = known.checked.max(at);
+        }
+    }
+
+    /// The record before the position is another one.
+    pub(in crate::engine::assignment) fn not_recognised(&mut self, generation: Generation) {
+        if let Some((known, (_, at))) = self.known.as_ref().zip(self.protocol.wanted()) {
+            self.fault(generation, known.in_doubt(at));
+        }
+    }
+
+    fn fault(&mut self, generation: Generation, gap: Gap) {
+        if let Some((generation, epoch, at)) = self.protocol.fault(generation) {
+            self.to_note = Some(Noting { partition: self.partition, generation, epoch, at, gap });
+        }
+        self.follow();
+    }
+
+    /// A writer tried to note a fault: whether the row is halted now.
+    pub(in crate::engine::assignment) fn noted(&mut self, generation: Generation, halted: bool) {
+        self.protocol.noted(generation, halted);
+        self.follow();
+        self.not_before = Instant::now();
+    }
+}

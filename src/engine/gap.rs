@@ -1,0 +1,235 @@
+//! The log is not always the log we knew (rule 3): what is remembered of it, what is seen of it now, and what a difference
+//! means. Pure.
+//!
+//! Whatever can't be told is no difference: a broker that does not answer, or gives topics no ids, never halts anything.
+
+use std::collections::BTreeMap;
+
+use super::record::{Digest, Offset, Partition, Position, TopicId};
+use super::source::log::Bounds;
+
+/// Why a range of offsets was passed, or has to be, without having been read for sure.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum GapReason {
+    /// The records are gone: retention, or somebody deleted them.
+    RetentionGap,
+    /// The log ends before the position.
+    LogTruncated,
+    /// The log is another one: its topic has another id, or the last record committed is another record.
+    LogReplaced,
+    /// What the log holds there can't be read.
+    LogCorrupt,
+}
+
+impl GapReason {
+    /// The word for it, as `offset_gaps.reason` and `consumer_offsets.halt_reason` hold it.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::RetentionGap => "retention_gap",
+            Self::LogTruncated => "log_truncated",
+            Self::LogReplaced => "log_replaced",
+            Self::LogCorrupt => "log_corrupt",
+        }
+    }
+}
+
+/// A range of offsets, `to` excluded, that the tables do not vouch for. It may be empty where the log was replaced: then
+/// nothing that was committed is in doubt.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Gap {
+    /// Why.
+    pub reason: GapReason,
+    /// The first offset.
+    pub from: Position,
+    /// Past the last one.
+    pub to: Position,
+}
+
+/// What is done about records that retention has removed. Any other gap halts its partition.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum GapPolicy {
+    /// The partition halts until an operator says where to go on.
+    Halt,
+    /// The gap is recorded and passed, in one transaction.
+    Skip,
+}
+
+/// What the ledger's row remembers of the log.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct KnownLog {
+    /// Which topic the position belongs to; `None` as long as nobody could tell.
+    pub topic_id: Option<TopicId>,
+    /// The last record below the position, if it is near enough to be read again.
+    pub last: Option<(Offset, Digest)>,
+    /// Everything below it was read from the log that is known: the position at the last good check.
+    pub checked: Position,
+}
+
+/// What is asked about one partition.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Doubt {
+    /// The position to read next.
+    pub(crate) at: Position,
+    /// The broker has said that the position is outside of the log.
+    pub(crate) out_of_range: bool,
+    /// What comes next could not be read, again and again.
+    pub(crate) unreadable: bool,
+    /// It is being read, and nothing has come for long.
+    pub(crate) silent: bool,
+}
+
+/// What came of reading one partition alone, with a client that knows nothing yet.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Tried {
+    /// A record.
+    Record,
+    /// The broker refuses the position.
+    OutOfRange,
+    /// What stands there can't be trusted.
+    Unreadable,
+    /// Neither, in the time there was.
+    Nothing,
+}
+
+/// What is seen of the log now. What is missing could not be told.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Seen {
+    /// Which topic has the name.
+    pub(crate) topic_id: Option<TopicId>,
+    /// What there is to read.
+    pub(crate) bounds: BTreeMap<Partition, Bounds>,
+    /// Past the last record, transactions that are still open included; of partitions that are out of range.
+    pub(crate) last_ends: BTreeMap<Partition, Position>,
+    /// Where the next record is that can be read; of partitions that can't be read where they stand.
+    pub(crate) readable_from: BTreeMap<Partition, Position>,
+    /// What came of it where a partition that is being read looks strange from outside.
+    pub(crate) tried: BTreeMap<Partition, Tried>,
+}
+
+/// How a look at the log came out.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Judgement {
+    /// It is the log that we know, as far as anybody can tell, and it has what comes next.
+    Good,
+    /// It is not.
+    Faulty(Gap),
+    /// Nobody has answered.
+    Unknown,
+}
+
+impl KnownLog {
+    /// Whether it is another topic that has the name now. The good answer is remembered: all that was committed when the
+    /// question was asked came from the topic that is known. An id that is learnt proves nothing about what came before it.
+    pub(crate) fn replaced(&mut self, seen: Option<&TopicId>, at: Position) -> Option<Gap> {
+        match (&self.topic_id, seen) {
+            (Some(known), Some(seen)) if known != seen => Some(self.in_doubt(at)),
+            (Some(_), Some(_)) => {
+                self.checked = at;
+                None
+            }
+            (None, Some(seen)) => {
+                self.topic_id = Some(seen.clone());
+                None
+            }
+            (_, None) => None,
+        }
+    }
+
+    /// All that was committed since the last good check.
+    pub(crate) fn in_doubt(&self, at: Position) -> Gap {
+        Gap { reason: GapReason::LogReplaced, from: self.checked.min(at), to: at }
+    }
+}
+
+/// Whether a partition can be read where it stands. Retention is told by the start of the log. That the log ends before the
+/// position counts only if the broker has refused the position, too: what a broker says of the end may be late, and leaves
+/// out transactions that are open.
+pub(crate) fn judge(partition: Partition, doubt: Doubt, seen: &Seen) -> Judgement {
+    let at = doubt.at;
+    let Some(bounds) = seen.bounds.get(&partition) else { return Judgement::Unknown };
+    if bounds.start > at {
+        return Judgement::Faulty(Gap { reason: GapReason::RetentionGap, from: at, to: bounds.start });
+    }
+    if doubt.out_of_range {
+        match seen.last_ends.get(&partition) {
+            None => return Judgement::Unknown,
+            Some(&end) if end < at => {
+                return Judgement::Faulty(Gap { reason: GapReason::LogTruncated, from: end, to: at });
+            }
+            Some(_) => {}
+        }
+    }
+    match seen.readable_from.get(&partition) {
+        Some(&to) if to > at => Judgement::Faulty(Gap { reason: GapReason::LogCorrupt, from: at, to }),
+        _ => Judgement::Good,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const P: Partition = Partition(0);
+
+    fn seen(start: i64, end: i64) -> Seen {
+        let bounds = Bounds { start: Position(start), end: Position(end) };
+        Seen { bounds: BTreeMap::from([(P, bounds)]), ..Seen::default() }
+    }
+
+    fn check(at: i64, out_of_range: bool, seen: &Seen, expected: Judgement) {
+        let doubt = Doubt { at: Position(at), out_of_range, unreadable: false, silent: false };
+        assert_eq!(judge(P, doubt, seen), expected, "{at} {out_of_range} {seen:?}");
+    }
+
+    fn faulty(reason: GapReason, from: i64, to: i64) -> Judgement {
+        Judgement::Faulty(Gap { reason, from: Position(from), to: Position(to) })
+    }
+
+    #[test]
+    fn what_is_gone_from_the_start_is_a_gap_with_exact_bounds() {
+        check(5, false, &seen(36, 50), faulty(GapReason::RetentionGap, 5, 36));
+        check(36, false, &seen(36, 50), Judgement::Good);
+        check(0, false, &seen(0, 0), Judgement::Good);
+        check(100, true, &seen(101, 101), faulty(GapReason::RetentionGap, 100, 101));
+    }
+
+    #[test]
+    fn an_end_below_the_position_counts_only_if_the_broker_has_refused_the_position() {
+        let shorter = |end| Seen { last_ends: BTreeMap::from([(P, Position(end))]), ..seen(0, 18) };
+        check(25, false, &seen(0, 18), Judgement::Good);
+        check(25, true, &shorter(20), faulty(GapReason::LogTruncated, 20, 25));
+        check(25, true, &shorter(25), Judgement::Good);
+        check(25, true, &seen(0, 18), Judgement::Unknown);
+    }
+
+    #[test]
+    fn what_can_not_be_read_reaches_to_the_next_record_that_can() {
+        let readable = |from| Seen { readable_from: BTreeMap::from([(P, Position(from))]), ..seen(0, 50) };
+        check(7, false, &readable(9), faulty(GapReason::LogCorrupt, 7, 9));
+        check(7, false, &readable(7), Judgement::Good);
+    }
+
+    #[test]
+    fn who_does_not_answer_is_not_to_blame() {
+        check(5, false, &Seen::default(), Judgement::Unknown);
+        check(5, true, &Seen::default(), Judgement::Unknown);
+    }
+
+    #[test]
+    fn another_topic_id_puts_in_doubt_what_was_committed_since_the_last_good_check() {
+        let id = |name: &str| TopicId(name.to_owned());
+        let mut known = KnownLog { topic_id: None, last: None, checked: Position(10) };
+        assert_eq!(known.replaced(None, Position(20)), None);
+        assert_eq!(known.checked, Position(10), "nobody has said that it is the same");
+        assert_eq!(known.replaced(Some(&id("a")), Position(20)), None);
+        assert_eq!((&known.topic_id, known.checked), (&Some(id("a")), Position(10)), "learnt, and proves nothing");
+        assert_eq!(known.replaced(Some(&id("a")), Position(30)), None);
+        assert_eq!(known.replaced(None, Position(35)), None);
+        let gap = Gap { reason: GapReason::LogReplaced, from: Position(30), to: Position(40) };
+        assert_eq!(known.replaced(Some(&id("b")), Position(40)), Some(gap));
+        assert_eq!(known.replaced(Some(&id("b")), Position(40)), Some(gap), "it stays another one");
+        let moved_back = Gap { reason: GapReason::LogReplaced, from: Position(4), to: Position(4) };
+        assert_eq!(known.in_doubt(Position(4)), moved_back);
+    }
+}

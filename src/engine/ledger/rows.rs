@@ -1,0 +1,168 @@
+//! The rows themselves: made, taken over, looked at.
+
+use std::collections::BTreeMap;
+
+use sqlx::{Connection as _, PgConnection};
+
+use super::Ledger;
+use crate::engine::gap::KnownLog;
+use crate::engine::partition::Row;
+use crate::engine::record::{Digest, Epoch, Offset, Partition, Position, TopicId};
+
+/// So near to the position the last record must be, to be read again: markers and compacted records may lie between.
+const NEAR: i64 = 1_000;
+
+/// Where a partition without a row starts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct First {
+    /// The partition.
+    pub partition: Partition,
+    /// The first position: what lies below it is not counted.
+    pub position: Position,
+    /// The start policy is `fail`: the row is there to be seen, and halted.
+    pub refused: bool,
+}
+
+/// The first positions of a topic's partitions, under both rules.
+#[derive(Clone, Debug)]
+pub struct Firsts {
+    /// Which topic they belong to, if anybody could tell.
+    pub topic_id: Option<TopicId>,
+    /// If no partition of the topic has a row yet.
+    pub of_a_new_topic: Vec<First>,
+    /// If some have: a partition seen later starts at its beginning, because it holds records from before it was seen.
+    pub of_a_known_topic: Vec<First>,
+}
+
+/// A row that was read.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Found {
+    /// Who may write it, and from where.
+    pub row: Row,
+    /// What it remembers of the log.
+    pub known: KnownLog,
+    /// Why it is halted.
+    pub halt_reason: Option<String>,
+}
+
+impl Ledger {
+    /// Takes the row over: from here every older owner is fenced. `None` if there is no row; it is never made here,
+    /// because an upsert would let an owner of long ago in.
+    ///
+    /// # Errors
+    /// Whatever the database answered.
+    pub async fn claim(&self, connection: &mut PgConnection, partition: Partition) -> sqlx::Result<Option<Found>> {
+        let row = sqlx::query_as!(
+            Columns,
+            "update consumer_offsets set epoch = epoch + 1, owner = $4, updated_at = now()
+             where group_id = $1 and topic = $2 and partition = $3
+             returning partition, next_offset, epoch, topic_id, last_offset, last_digest, checked_offset, counted_from,
+                       halt_reason",
+            self.group_id,
+            self.topic,
+            partition.0,
+            self.owner
+        )
+        .fetch_optional(connection)
+        .await?;
+        Ok(row.map(Columns::found))
+    }
+
+    /// Makes the rows that are missing, all in one transaction and one process at a time. Rows that are there stay as
+    /// they are.
+    ///
+    /// # Errors
+    /// Whatever the database answered.
+    pub async fn create(&self, connection: &mut PgConnection, firsts: &Firsts) -> sqlx::Result<()> {
+        let mut transaction = connection.begin().await?;
+        sqlx::query!(
+            "select pg_advisory_xact_lock(hashtextextended('consumer_offsets' || chr(10) || $1 || chr(10) || $2, 0))",
+            self.group_id,
+            self.topic
+        )
+        .execute(&mut *transaction)
+        .await?;
+        let known = sqlx::query_scalar!(
+            r#"select exists(select from consumer_offsets where group_id = $1 and topic = $2) as "known!""#,
+            self.group_id,
+            self.topic
+        )
+        .fetch_one(&mut *transaction)
+        .await?;
+        let topic_id = firsts.topic_id.as_ref().map(|id| id.0.as_str());
+        let firsts = if known { &firsts.of_a_known_topic } else { &firsts.of_a_new_topic };
+        let partitions: Vec<i32> = firsts.iter().map(|first| first.partition.0).collect();
+        let positions: Vec<i64> = firsts.iter().map(|first| first.position.0).collect();
+        let refused: Vec<bool> = firsts.iter().map(|first| first.refused).collect();
+        sqlx::query!(
+            "insert into consumer_offsets (group_id, topic, partition, topic_id, next_offset, checked_offset, counted_from,
+                                           halted_at, halt_reason)
+             select $1, $2, partition, $6, position, position, position, case when refused then now() end,
+                    case when refused then 'no_start_position' end
+             from unnest($3::integer[], $4::bigint[], $5::boolean[]) as first (partition, position, refused)
+             order by partition
+             on conflict (group_id, topic, partition) do nothing",
+            self.group_id,
+            self.topic,
+            &partitions,
+            &positions,
+            &refused,
+            topic_id
+        )
+        .execute(&mut *transaction)
+        .await?;
+        transaction.commit().await
+    }
+
+    /// Reads rows as they are, without a lock.
+    ///
+    /// # Errors
+    /// Whatever the database answered.
+    pub async fn look(
+        &self,
+        connection: &mut PgConnection,
+        partitions: &[Partition],
+    ) -> sqlx::Result<BTreeMap<Partition, Found>> {
+        let partitions: Vec<i32> = partitions.iter().map(|partition| partition.0).collect();
+        let rows = sqlx::query_as!(
+            Columns,
+            "select partition, next_offset, epoch, topic_id, last_offset, last_digest, checked_offset, counted_from,
+                    halt_reason
+             from consumer_offsets where group_id = $1 and topic = $2 and partition = any($3)",
+            self.group_id,
+            self.topic,
+            &partitions
+        )
+        .fetch_all(connection)
+        .await?;
+        Ok(rows.into_iter().map(|row| (Partition(row.partition), row.found())).collect())
+    }
+}
+
+struct Columns {
+    partition: i32,
+    next_offset: i64,
+    epoch: i64,
+    topic_id: Option<String>,
+    last_offset: Option<i64>,
+    last_digest: Option<Vec<u8>>,
+    checked_offset: Option<i64>,
+    counted_from: i64,
+    halt_reason: Option<String>,
+}
+
+impl Columns {
+    /// An operator may have moved the position: what is remembered of records at or above it says nothing about it.
+    fn found(self) -> Found {
+        let next = self.next_offset;
+        let near = |offset: i64| offset < next && next.saturating_sub(offset) <= NEAR;
+        let digest = self.last_digest.and_then(|digest| digest.try_into().ok()).map(Digest);
+        let last = self.last_offset.filter(|offset| near(*offset)).map(Offset).zip(digest);
+        let checked = Position(self.checked_offset.unwrap_or(self.counted_from).min(next));
+        Found {
+            row: Row { next: Position(next), epoch: Epoch(self.epoch), halted: self.halt_reason.is_some() },
+            known: KnownLog { topic_id: self.topic_id.map(TopicId), last, checked },
+            halt_reason: self.halt_reason,
+        }
+    }
+}

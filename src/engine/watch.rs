@@ -1,0 +1,90 @@
+//! Looks at the log: before a partition is read, again and again while it is, and when something is strange (rule 3).
+//!
+//! It only asks and reports. What the answers mean is told by [`super::gap`]; a difference is noted by a writer.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::assignment::{Assignment, Question};
+use super::event::Event;
+use super::gap::Seen;
+use super::health::Health;
+use super::run::{EngineError, Options};
+use super::source::log::{Bounds, Log};
+
+/// How long one question may take: partitions that start wait for it.
+const PATIENCE: Duration = Duration::from_secs(3);
+/// The pause between two questions, at least.
+const PAUSE: Duration = Duration::from_millis(50);
+
+/// See the module.
+pub(crate) struct Watch<E> {
+    assignment: Arc<Assignment<E>>,
+    log: Arc<Log>,
+    health: Health,
+    interval: Duration,
+}
+
+impl<E: Event> Watch<E> {
+    /// Nothing is asked yet.
+    pub(crate) fn new(options: &Options, assignment: Arc<Assignment<E>>) -> Self {
+        let log = Log::new(&options.properties, &options.topic).with_patience(PATIENCE);
+        let (health, interval) = (options.health.clone(), options.topic_check_interval);
+        Self { assignment, log: Arc::new(log), health, interval }
+    }
+
+    /// Until the process stops. Kafka being away is no fault of ours, and is said by the consumer.
+    pub(crate) async fn run(self) -> Result<(), EngineError> {
+        loop {
+            tokio::select! {
+                () = self.assignment.until_stopping() => return Ok(()),
+                () = self.assignment.until_in_doubt() => {}
+                () = tokio::time::sleep(self.interval) => {}
+            }
+            // What is asked after this instant speaks of all that was committed before.
+            let questions = self.assignment.questions();
+            let seen = tokio::select! {
+                () = self.assignment.until_stopping() => return Ok(()),
+                seen = self.ask(questions.clone()) => seen,
+            };
+            if self.assignment.saw(&questions, &seen) {
+                tracing::warn!(
+                    hint = "records are there and none arrives: the consumer begins anew, as a member of the group too",
+                    "consumer_deaf"
+                );
+            }
+            tokio::time::sleep(PAUSE).await;
+        }
+    }
+
+    async fn ask(&self, questions: Vec<Question>) -> Seen {
+        let log = Arc::clone(&self.log);
+        let answer = tokio::task::spawn_blocking(move || look(&log, &questions));
+        answer.await.unwrap_or_default()
+    }
+}
+
+/// Blocks. What was not answered is left out.
+fn look(log: &Log, questions: &[Question]) -> Seen {
+    let mut seen = Seen { topic_id: log.topic_id(), ..Seen::default() };
+    match log.bounds() {
+        Ok(bounds) => seen.bounds = bounds,
+        Err(error) => tracing::debug!(%error, "log_not_seen"),
+    }
+    if questions.iter().any(|question| question.doubt.out_of_range) {
+        seen.last_ends = log.last_ends().unwrap_or_default();
+    }
+    for Question { partition, doubt, .. } in questions {
+        let Some(Bounds { start, end }) = seen.bounds.get(partition).copied() else { continue };
+        if doubt.unreadable
+            && let Ok(Some(from)) = log.readable_from(*partition, doubt.at, end)
+        {
+            seen.readable_from.insert(*partition, from);
+        }
+        let strange = !(start..=end).contains(&doubt.at) || doubt.silent && doubt.at < end;
+        if strange && let Ok(tried) = log.try_at(*partition, doubt.at) {
+            seen.tried.insert(*partition, tried);
+        }
+    }
+    seen
+}

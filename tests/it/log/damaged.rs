@@ -1,0 +1,64 @@
+//! A byte that is no longer what was written.
+
+use std::fs;
+
+use super::{Scene, stop, wait_for_halt};
+use crate::support::kafka::Kafka;
+use crate::support::topic::Outgoing;
+use crate::support::wait::{PATIENCE, eventually};
+use crate::support::workload::booking;
+
+/// Flips a bit of the first place where `text` stands in a file.
+fn damage(path: &std::path::Path, text: &str) {
+    let mut bytes = fs::read(path).unwrap();
+    let at = bytes.windows(text.len()).position(|window| window == text.as_bytes()).unwrap();
+    *bytes.get_mut(at).unwrap() ^= 1;
+    fs::write(path, bytes).unwrap();
+}
+
+#[tokio::test]
+async fn a_batch_that_fails_its_checksum_halts_its_partition_alone_and_is_passed_by_hand() {
+    let kafka = Kafka::start_new();
+    // The first partition holds a batch for each record, the second one batch for several; the third is well, and idle.
+    let scene = Scene::new(&kafka, 4, &[]).await;
+    let service = scene.run();
+    scene.handle("before", 40).await;
+    stop(&service);
+    let producer = scene.topic.producer(&[]);
+    for number in 0..3 {
+        producer.send([Outgoing::to(0, booking(&format!("single-{number}"), "1"))]).await;
+    }
+    let batched = scene.topic.producer(&[("linger.ms", "500")]);
+    for batch in ["good", "bad", "fine"] {
+        batched.send((0..4).map(|number| Outgoing::to(1, booking(&format!("{batch}-{number}"), "1")))).await;
+    }
+    kafka.stop();
+    damage(&kafka.segment(&scene.topic.name, 0), "single-1");
+    damage(&kafka.segment(&scene.topic.name, 1), "bad-2");
+    kafka.start();
+
+    let service = scene.run();
+    let audit = scene.audit();
+    for partition in [0, 1] {
+        assert_eq!(audit.wait_until_halted(partition, PATIENCE).await, "log_corrupt");
+    }
+    wait_for_halt(&service, 0, "log_corrupt", 11, 12);
+    wait_for_halt(&service, 1, "log_corrupt", 14, 18);
+    let mut gaps = audit.gaps().await;
+    gaps.sort();
+    let gap = |partition, from, to| (partition, from, to, "log_corrupt".to_owned(), false);
+    assert_eq!(gaps, [gap(0, 11, 12), gap(1, 14, 18)], "what can't be read, to the record");
+    // The others go on, those that have nothing to read as well.
+    scene.topic.producer(&[]).send([Outgoing::to(3, booking("healthy", "1"))]).await;
+    eventually(PATIENCE, |at| *at == 11, async || scene.next(3).await).await;
+    assert!(audit.rows().await.values().filter(|row| row.halt_reason.is_some()).count() == 2);
+
+    scene.command("offsets resume --partition 0 --at 12");
+    scene.command("offsets resume --partition 1 --at 18");
+    audit.wait_until_read(PATIENCE).await;
+    let stored = scene.stored().await;
+    let there = |id: &str| stored.binary_search(&id.to_owned()).is_ok();
+    assert_eq!(stored.len(), 40 + 2 + 8 + 1);
+    assert!(there("single-0") && there("single-2") && there("good-3") && there("fine-0"));
+    assert!(!there("single-1") && !there("bad-0"), "no damaged record becomes a row");
+}
