@@ -14,28 +14,28 @@ use crate::config::Settings;
 use crate::engine::record::{Partition, Position};
 use crate::engine::run::EngineError;
 use crate::engine::verify::{Scope, VerifyError, verify};
-use report::Printer;
+use report::{Printer, findings_in_words};
 
 pub(super) const EXAMPLES: &str = "\
 Examples:
-  booking-history verify                                   all that was handled and is still in Kafka
+  booking-history verify                            what was handled and is still in Kafka
   booking-history verify --partition 3 --from 1200 --to 1300
-  booking-history verify --since 2026-02-15T00:00:00Z      what was produced since, by Kafka's index of timestamps
-  booking-history verify --from 0                          also what was handled before the totals began
-  booking-history verify --output json                     one finding a line, then a line with the sums
+  booking-history verify --since 2026-02-15T00:00:00Z
+  booking-history verify --from 0                   also what was handled before the totals began
+  booking-history verify --output json              one finding a line, the last line has the sums
 
-Each record has to be there, with the same content to the last digit and byte: as a row, or whole as a dead letter. An
-event of another type has to be counted as ignored. The totals of `offsets list` have to add up. Findings:
+Each record has to be there, with the same content to the last digit and byte: as a row, or whole
+as a dead letter. Totals have to add up. Findings:
   missing  a record has neither a row nor a dead letter
   altered  a row or a dead letter has other content than its record
-  extra    a row that no record explains; told only if all of the log, from offset 0, is still there and read
-  total    totals that do not add up; told only if all that they count is still there and read
+  extra    a row that no record explains; looked for only if all of the log is still there and read
+  total    totals that do not add up; compared only if all that they count is still there and read
 What could not be checked is listed in the end, with the reason.
 
-It is safe beside running services: it compares with one snapshot of the database, and reads Kafka outside of the group.
-The snapshot holds back the database's vacuum for as long as it runs.
+It changes nothing and is safe beside running services: it compares with one snapshot of the
+database, which holds back vacuum while it runs, and reads Kafka outside of the group.
 
-Exit code 1: something was found. 69: not all could be compared.";
+Exit code 1: something was found. 69 or 70: not all could be compared, and why.";
 
 /// What `verify` is asked to do.
 #[derive(Args)]
@@ -74,7 +74,10 @@ pub(super) async fn run(args: &VerifyArgs, settings: &Settings) -> Result<(), Co
     if report.findings == 0 {
         Ok(())
     } else {
-        Err(CommandError::Finding(format!("the tables are not what the log says: {} findings", report.findings)))
+        Err(CommandError::Finding(format!(
+            "the tables are not what the log says: {}",
+            findings_in_words(report.findings)
+        )))
     }
 }
 
@@ -91,7 +94,7 @@ fn explain_verify(error: VerifyError, settings: &Settings) -> CommandError {
 
 /// Findings that were printed before it had to end count, and say nothing about the rest.
 fn not_all(error: CommandError, findings: u64) -> CommandError {
-    let words = |why: String| format!("{why}; not all was compared, and {findings} findings were told before");
+    let words = |why: String| format!("{why}; not all was compared, {} before", findings_in_words(findings));
     match error {
         CommandError::Unavailable(why) if findings > 0 => CommandError::Unavailable(words(why)),
         CommandError::Internal(why) if findings > 0 => CommandError::Internal(words(why)),

@@ -1,8 +1,9 @@
 //! What `verify` shows: findings as they are found, how far it is, and what it could not check.
 
+use std::fmt;
 use std::io::{IsTerminal as _, stderr};
 
-use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+use indicatif::{ProgressBar, ProgressDrawTarget, ProgressState, ProgressStyle};
 use serde::Serialize;
 
 use crate::commands::CommandError;
@@ -91,7 +92,8 @@ impl<'a> Printer<'a> {
             }])?,
             Output::Table => {
                 let left_out = report.not_checked.iter().map(|one| format!("not checked: {}\n", in_words(one)));
-                let sums = format!("{} records compared, {} findings\n", report.records, report.findings);
+                let found = findings_in_words(report.findings);
+                let sums = format!("{} records compared, {found}\n", report.records);
                 left_out.chain([sums]).collect()
             }
         })
@@ -119,6 +121,10 @@ impl<'a> Printer<'a> {
         text.push_str(&columns(line.finding, &number(partition.map(i64::from)), &number(offset), &id, line.detail));
         Ok(text)
     }
+}
+
+pub(super) fn findings_in_words(findings: u64) -> String {
+    if findings == 1 { "1 finding".to_owned() } else { format!("{findings} findings") }
 }
 
 /// Of fixed widths: a line is printed before the next one is known.
@@ -157,8 +163,12 @@ fn progress_bar(what: &'static str, of: u64) -> ProgressBar {
         return ProgressBar::hidden();
     }
     let bar = ProgressBar::with_draw_target(Some(of), ProgressDrawTarget::stderr()).with_message(what);
-    match ProgressStyle::with_template("{wide_bar} {percent}% of {human_len} {msg}, {per_sec}, {eta} left") {
-        Ok(style) => bar.with_style(style),
+    let rate = |state: &ProgressState, to: &mut dyn fmt::Write| {
+        // It has nobody to tell.
+        write!(to, "{:.0}/s", state.per_sec()).ok();
+    };
+    match ProgressStyle::with_template("{wide_bar} {percent}% of {human_len} {msg}, {rate}, {eta} left") {
+        Ok(style) => bar.with_style(style.with_key("rate", rate)),
         Err(_) => bar,
     }
 }

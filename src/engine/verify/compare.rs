@@ -16,6 +16,9 @@ use crate::engine::ledger::snapshot::Counted;
 use crate::engine::ledger::{Ledger, within};
 use crate::engine::record::{Offset, Partition, Position};
 
+/// Events that are looked for by one statement.
+const AT_ONCE: usize = 1024;
+
 /// Compares chunk after chunk, and remembers what is told at the end.
 pub(super) struct Comparer<'a> {
     ledger: &'a Ledger,
@@ -61,17 +64,18 @@ impl<'a> Comparer<'a> {
         Ok(findings)
     }
 
+    /// Some at a time: a statement that takes too long would end the snapshot, and each may have to read a disk.
     async fn find<E: Event>(&self, snapshot: &mut PgConnection, events: &[&E]) -> sqlx::Result<Vec<Found>> {
-        if events.is_empty() {
-            return Ok(Vec::new());
+        let mut all = Vec::with_capacity(events.len());
+        for events in events.chunks(AT_ONCE) {
+            let found = within(self.limit, E::find(snapshot, events)).await?;
+            if found.len() != events.len() {
+                let text = format!("find told {} rows of {} events", found.len(), events.len());
+                return Err(sqlx::Error::Protocol(text));
+            }
+            all.extend(found);
         }
-        let found = within(self.limit, E::find(snapshot, events)).await?;
-        if found.len() == events.len() {
-            Ok(found)
-        } else {
-            let text = format!("find told {} rows of {} events", found.len(), events.len());
-            Err(sqlx::Error::Protocol(text))
-        }
+        Ok(all)
     }
 
     fn take_note<E: Event>(&mut self, case: &Case<'_, E>, judged: Judgement) -> Vec<Finding> {
