@@ -13,7 +13,7 @@ mod table;
 use sqlx::PgConnection;
 use tracing::info;
 
-use crate::engine::event::{Event, Fate, Moment, Parsed, Place, Reason, Refusal};
+use crate::engine::event::{Event, Fate, Found, Moment, Parsed, Place, Reason, Refusal};
 use crate::engine::record::Record;
 
 pub use created_at::CreatedAt;
@@ -39,6 +39,14 @@ impl Event for Booking {
 
     async fn insert_each(connection: &mut PgConnection, events: &[&Self]) -> sqlx::Result<Vec<Fate>> {
         table::insert_each(connection, events).await
+    }
+
+    async fn find(connection: &mut PgConnection, events: &[&Self]) -> sqlx::Result<Vec<Found>> {
+        table::find(connection, events).await
+    }
+
+    async fn page(connection: &mut PgConnection, from: i64, limit: i64) -> sqlx::Result<Vec<(i64, String)>> {
+        table::page(connection, from, limit).await
     }
 
     fn log(&self, moment: Moment, place: Place<'_>) {

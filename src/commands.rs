@@ -7,6 +7,7 @@ mod migrate;
 mod offsets;
 mod run;
 mod dead_letters;
+mod verify;
 mod demo;
 
 use std::{fs, path::Path};
@@ -52,6 +53,9 @@ enum Command {
     /// Shows the records that could not become a row; what changes them is SQL
     #[command(after_help = dead_letters::EXAMPLES, arg_required_else_help = true)]
     DeadLetters(dead_letters::DeadLettersArgs),
+    /// Reads what was handled again and compares it with the tables; changes nothing
+    #[command(after_help = verify::EXAMPLES)]
+    Verify(verify::VerifyArgs),
     /// Shows the main job with an embedded broker and a database of its own, killed hard in the middle
     #[command(after_help = demo::EXAMPLES)]
     Demo(demo::DemoArgs),
@@ -87,6 +91,7 @@ impl CommandLine {
                 Command::Migrate(args) => migrate::run(args, &logging(settings()?)).await,
                 Command::Offsets(args) => offsets::run(args, &logging(settings()?)).await,
                 Command::DeadLetters(args) => dead_letters::run(args, &logging(settings()?)).await,
+                Command::Verify(args) => verify::run(args, &logging(settings()?)).await,
                 // It brings its own servers, and reads no settings.
                 Command::Demo(args) => demo::run(args).await,
             }

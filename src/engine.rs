@@ -44,3 +44,4 @@ pub mod metrics;
 pub(crate) mod watchdog;
 pub mod run;
 pub mod until_end;
+pub mod verify;

@@ -104,6 +104,8 @@ async fn main() {
         if index > 1 {
             println!("    {} times {}", to(1), contestants[1]);
         }
+        let verify = |runs: &Vec<Run>| Some(runs[index].verified_per_second? / runs[index].rows_per_second);
+        println!("    verify: {} times the service", Spread::of(rounds.iter().filter_map(verify)));
     }
     if options.latency > 0 {
         println!("{}", latency::measure(&stage, options.latency).await);

@@ -70,6 +70,8 @@ impl fmt::Display for Contestant {
 /// What a run has shown. CPU in seconds for a million rows.
 pub struct Run {
     pub rows_per_second: f64,
+    /// Records a second that `verify` compared afterwards, the start of the program included.
+    pub verified_per_second: Option<f64>,
     own: f64,
     postgres: f64,
     kafka: f64,
@@ -85,7 +87,7 @@ impl Run {
         round      rows/s   CPU s per M rows: own  Postgres  Kafka   peak MiB  rows/commit   others   what";
 
     pub fn line(&self, round: usize, contestant: &Contestant, rows: u32) -> String {
-        let Self { rows_per_second, own, postgres, kafka, memory, transactions, others } = self;
+        let Self { rows_per_second, own, postgres, kafka, memory, transactions, others, .. } = self;
         let memory = memory.map_or("-".to_owned(), |memory| memory.to_string());
         let each = i64::from(rows) / transactions;
         format!(
@@ -144,6 +146,7 @@ impl Stage {
         let (name, database) = self.database().await;
         let mut connection = PgConnection::connect(&database).await.unwrap();
         let before = Used::so_far(self);
+        let mut verified = None;
         let (took, own, memory, after) = match contestant {
             Contestant::Copy => {
                 let (began, own_before) = (Instant::now(), usage::cpu_of_ended_children());
@@ -151,7 +154,8 @@ impl Stage {
                 (began.elapsed(), usage::cpu_of_ended_children() - own_before, None, Used::so_far(self))
             }
             Contestant::Service { program, settings } => {
-                let service = self.service(program, settings, &self.topic, &unique("group"), &database);
+                let group = unique("group");
+                let service = self.service(program, settings, &self.topic, &group, &database);
                 wait_until_stored(&mut connection, self.rows).await;
                 let (own, after) = (usage::cpu(service.pid()), Used::so_far(self));
                 let memory = Some(usage::peak_memory(service.pid()));
@@ -159,6 +163,7 @@ impl Stage {
                 service.sigterm();
                 assert_eq!(service.wait_exit(LIMIT), 0);
                 self.assert_positions(&mut connection).await;
+                verified = Some(self.verify(program, &group, &database));
                 (took.to_std().unwrap(), own, memory, after)
             }
         };
@@ -169,6 +174,7 @@ impl Stage {
         let per_million = |time: Duration| time.as_secs_f64() * 1e6 / rows;
         Run {
             rows_per_second: rows / took.as_secs_f64(),
+            verified_per_second: verified.map(|took| rows / took.as_secs_f64()),
             own: per_million(own),
             postgres: per_million(after.postgres - before.postgres),
             kafka: per_million(after.kafka - before.kafka),
@@ -190,6 +196,16 @@ impl Stage {
         let mut all = settings(&self.kafka, topic, group, database);
         all.extend(more.iter().cloned());
         Service::program(program, &[], "run", &all)
+    }
+
+    /// What the service has kept is what Kafka has; gives how long it took to see that.
+    fn verify(&self, program: &str, group: &str, database: &str) -> Duration {
+        let all = settings(&self.kafka, &self.topic, group, database);
+        let began = Instant::now();
+        let (code, lines) = Service::program(program, &[], "verify", &all).finished(LIMIT);
+        let took = began.elapsed();
+        assert_eq!((code, lines), (0, vec![format!("{} records compared, 0 findings", self.rows)]));
+        took
     }
 
     fn copy(&self, database: &str) {

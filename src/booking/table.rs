@@ -10,7 +10,7 @@ use rust_decimal::Decimal;
 use sqlx::PgConnection;
 
 use super::valid::{Booking, PromoCode};
-use crate::engine::event::Fate;
+use crate::engine::event::{Fate, Found};
 
 /// Inserts all or fails; the ids of the new rows are in the order of `bookings`.
 pub(super) async fn insert_all(connection: &mut PgConnection, bookings: &[&Booking]) -> sqlx::Result<Vec<i64>> {
@@ -60,7 +60,12 @@ pub(super) async fn insert_each(connection: &mut PgConnection, bookings: &[&Book
     }
     let met: Vec<&Booking> =
         bookings.iter().zip(&fates).filter(|(_, fate)| fate.is_none()).map(|(booking, _)| *booking).collect();
-    let mut compared = compare(connection, &met).await?.into_iter();
+    let fate = |found| match found {
+        Found::Missing => Fate::Swallowed,
+        Found::Same(_) => Fate::Duplicate,
+        Found::Other(_) => Fate::Conflict,
+    };
+    let mut compared = find(connection, &met).await?.into_iter().map(fate);
     Ok(fates.into_iter().filter_map(|fate| fate.or_else(|| compared.next())).collect())
 }
 
@@ -106,8 +111,8 @@ async fn insert_missing(connection: &mut PgConnection, bookings: &[&Booking]) ->
     Ok(rows.into_iter().map(|row| (row.booking_id, row.id)).collect())
 }
 
-/// What the table says of bookings that it did not take, in their order.
-async fn compare(connection: &mut PgConnection, bookings: &[&Booking]) -> sqlx::Result<Vec<Fate>> {
+/// What the table holds under the key of each booking, in their order.
+pub(super) async fn find(connection: &mut PgConnection, bookings: &[&Booking]) -> sqlx::Result<Vec<Found>> {
     if bookings.is_empty() {
         return Ok(Vec::new());
     }
@@ -116,7 +121,7 @@ async fn compare(connection: &mut PgConnection, bookings: &[&Booking]) -> sqlx::
     let rows = sqlx::query!(
         r#"
         select
-            stored.booking_id is not null as "there!",
+            stored.id::bigint as "id?",
             (stored.user_id, stored.hotel_id, stored.promo_code,
              stored.discount_percent, stored.price, stored.created_at)
             is not distinct from
@@ -140,12 +145,25 @@ async fn compare(connection: &mut PgConnection, bookings: &[&Booking]) -> sqlx::
     .await?;
     Ok(rows
         .into_iter()
-        .map(|row| match (row.there, row.same) {
-            (false, _) => Fate::Swallowed,
-            (true, true) => Fate::Duplicate,
-            (true, false) => Fate::Conflict,
+        .map(|row| match (row.id, row.same) {
+            (None, _) => Found::Missing,
+            (Some(id), true) => Found::Same(id),
+            (Some(id), false) => Found::Other(id),
         })
         .collect())
+}
+
+/// Ids and keys from this id on, in order of the ids.
+pub(super) async fn page(connection: &mut PgConnection, from: i64, limit: i64) -> sqlx::Result<Vec<(i64, String)>> {
+    // By the index of the primary key, however large the table is.
+    let rows = sqlx::query!(
+        r#"select id::bigint as "id!", booking_id from booking_history where id >= $1 order by booking_history.id limit $2"#,
+        from,
+        limit
+    )
+    .fetch_all(connection)
+    .await?;
+    Ok(rows.into_iter().map(|row| (row.id, row.booking_id)).collect())
 }
 
 /// The bookings turned by ninety degrees, as `unnest` takes them.

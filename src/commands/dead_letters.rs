@@ -83,7 +83,8 @@ struct ListArgs {
     output: Output,
 }
 
-fn timestamp(given: &str) -> Result<DateTime<Utc>, String> {
+/// A time as an argument.
+pub(super) fn timestamp(given: &str) -> Result<DateTime<Utc>, String> {
     let parsed = DateTime::parse_from_rfc3339(given);
     parsed.map(Into::into).map_err(|_| "a time with its offset is accepted, such as 2026-02-15T14:00:00Z".to_owned())
 }
@@ -171,7 +172,7 @@ fn owner(settings: &Settings) -> String {
 }
 
 /// A connection to a database whose tables are the ones that this program knows.
-async fn open(settings: &Settings) -> Result<PgConnection, CommandError> {
+pub(super) async fn open(settings: &Settings) -> Result<PgConnection, CommandError> {
     let limit = settings.database_timeout;
     let opened = async {
         let mut connection = connect(settings.database.options(), limit).await?;

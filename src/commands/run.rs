@@ -77,7 +77,8 @@ fn halted(Stuck(partitions): &Stuck) -> String {
     )
 }
 
-fn explain(error: EngineError, settings: &Settings) -> CommandError {
+/// What an error of the engine means to whoever runs the command.
+pub(super) fn explain(error: EngineError, settings: &Settings) -> CommandError {
     match error {
         EngineError::Kafka(SourceError::Configuration(why)) => CommandError::Config(ConfigFaults::one(Fault {
             setting: "KAFKA_PROPERTIES",

@@ -2,6 +2,7 @@
 
 mod count;
 mod headers;
+pub(super) mod kept;
 
 use std::num::NonZeroU32;
 use std::time::Duration;

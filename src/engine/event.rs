@@ -113,6 +113,17 @@ pub enum Fate {
     Swallowed,
 }
 
+/// What the table holds under the key of an event.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Found {
+    /// No row.
+    Missing,
+    /// The row with this id, with the same content to the last digit and byte.
+    Same(i64),
+    /// The row with this id, with other content.
+    Other(i64),
+}
+
 /// A moment in the life of an event that is worth a line in the log.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Moment {
@@ -140,6 +151,9 @@ pub struct Place<'a> {
 /// The two ways of writing run inside a transaction of the engine: they must not begin, commit or roll back, and
 /// whatever a record causes must be written through the connection that they are given. An error of Postgres is judged by
 /// its SQLSTATE; where that would blame a record for what is wrong with the table, answer `sqlx::Error::Configuration`.
+///
+/// The two ways of reading, [`Self::find`] and [`Self::page`], are for [`super::verify`] only. They run in a transaction
+/// that may write nothing.
 pub trait Event: Debug + Sized + Send + Sync + 'static {
     /// Reads a record. Pure: the same bytes always give the same answer.
     ///
@@ -170,6 +184,22 @@ pub trait Event: Debug + Sized + Send + Sync + 'static {
         connection: &mut PgConnection,
         events: &[&Self],
     ) -> impl Future<Output = sqlx::Result<Vec<Fate>>> + Send;
+
+    /// What the table holds under the key of each event, in the order of `events`. The same key may occur more than once.
+    ///
+    /// # Errors
+    /// Whatever Postgres answered.
+    fn find(connection: &mut PgConnection, events: &[&Self]) -> impl Future<Output = sqlx::Result<Vec<Found>>> + Send;
+
+    /// Ids and keys of the rows whose id is `from` or above, in the order of their ids, and of no more than `limit` rows.
+    ///
+    /// # Errors
+    /// Whatever Postgres answered.
+    fn page(
+        connection: &mut PgConnection,
+        from: i64,
+        limit: i64,
+    ) -> impl Future<Output = sqlx::Result<Vec<(i64, String)>>> + Send;
 
     /// Writes the log line of a moment, in the words of the event's own field.
     fn log(&self, moment: Moment, place: Place<'_>);

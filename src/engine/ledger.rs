@@ -7,6 +7,7 @@ mod connection;
 mod rows;
 mod gaps;
 pub(super) mod savepoint;
+pub(super) mod snapshot;
 
 use std::collections::BTreeMap;
 

@@ -10,6 +10,8 @@ mod rebalance;
 mod faults;
 mod trouble;
 pub(crate) mod consumer;
+pub(crate) mod policy;
+pub(crate) mod replay;
 
 use std::collections::BTreeMap;
 use std::time::Duration;

@@ -31,4 +31,5 @@ mod dead_letter_sql;
 mod dead_letter_commands;
 mod offsets;
 mod replay;
+mod verify;
 mod walls;

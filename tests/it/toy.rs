@@ -10,11 +10,12 @@ use std::time::Duration;
 use booking_history::commands::MIGRATOR;
 use booking_history::engine::claim::StartPolicy;
 use booking_history::engine::dead_letter::Schedule;
-use booking_history::engine::event::{Event, Fate, Moment, Parsed, Place, Reason, Refusal};
+use booking_history::engine::event::{Event, Fate, Found, Moment, Parsed, Place, Reason, Refusal};
 use booking_history::engine::gap::GapPolicy;
 use booking_history::engine::health::Health;
-use booking_history::engine::record::Record;
+use booking_history::engine::record::{Offset, Record};
 use booking_history::engine::run::{EngineError, Options, SourceError, check, run};
+use booking_history::engine::verify::{Kind, Report, Scope, Told, verify};
 use sqlx::{Connection as _, PgConnection};
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
@@ -86,6 +87,30 @@ impl Event for Toy {
         Ok(fates)
     }
 
+    async fn find(connection: &mut PgConnection, events: &[&Self]) -> sqlx::Result<Vec<Found>> {
+        let mut found = Vec::new();
+        for event in events {
+            let stored: Option<(i64, i32)> = sqlx::query_as("select id, size from toys where name = $1")
+                .bind(&event.name)
+                .fetch_optional(&mut *connection)
+                .await?;
+            found.push(match stored {
+                None => Found::Missing,
+                Some((id, size)) if size == event.size => Found::Same(id),
+                Some((id, _)) => Found::Other(id),
+            });
+        }
+        Ok(found)
+    }
+
+    async fn page(connection: &mut PgConnection, from: i64, limit: i64) -> sqlx::Result<Vec<(i64, String)>> {
+        sqlx::query_as("select id, name from toys where id >= $1 order by id limit $2")
+            .bind(from)
+            .bind(limit)
+            .fetch_all(connection)
+            .await
+    }
+
     fn log(&self, _: Moment, _: Place<'_>) {}
 }
 
@@ -105,12 +130,10 @@ fn count(name: &str, one: impl FnOnce(&mut Calls)) {
 }
 
 async fn met(connection: &mut PgConnection, toy: &Toy) -> sqlx::Result<Fate> {
-    let stored: Option<(i32,)> =
-        sqlx::query_as("select size from toys where name = $1").bind(&toy.name).fetch_optional(connection).await?;
-    Ok(match stored {
-        Some((size,)) if size == toy.size => Fate::Duplicate,
-        Some(_) => Fate::Conflict,
-        None => Fate::Swallowed,
+    Ok(match Toy::find(connection, &[toy]).await?.as_slice() {
+        [Found::Same(_)] => Fate::Duplicate,
+        [Found::Other(_)] => Fate::Conflict,
+        _ => Fate::Swallowed,
     })
 }
 
@@ -184,6 +207,25 @@ async fn an_event_of_a_stranger_is_kept_exactly_once() {
     audit.wait_until_read(PATIENCE).await;
     drop(stop);
     running.await.unwrap().unwrap();
+
+    // The log explains every toy, and each toy is looked for.
+    let options = options(&topic, &group, &database);
+    let mut found = Vec::new();
+    let mut tell = |told: Told<'_>| {
+        if let Told::Found(finding) = told {
+            found.push((finding.kind, finding.offset, finding.key.clone()));
+        }
+    };
+    let report = verify::<Toy>(&options, &Scope::default(), &mut tell).await.unwrap();
+    assert_eq!(report, Report { records: 11, ..Report::default() });
+    postgres::run(&database, "delete from toys where name = 'kite'; insert into toys (name, size) values ('ball', 1)")
+        .await;
+    let report = verify::<Toy>(&options, &Scope::default(), &mut tell).await.unwrap();
+    assert_eq!(report, Report { records: 11, findings: 2, ..Report::default() });
+    let named = |name: &str| Some(name.to_owned());
+    assert_eq!(found, [(Kind::Missing, Some(Offset(8)), named("kite")), (Kind::Extra, None, named("ball"))]);
+    postgres::run(&database, "delete from toys where name = 'ball'; insert into toys (name, size) values ('kite', 7)")
+        .await;
 
     let totals = audit.rows().await[&0].totals;
     assert_eq!(totals, Totals { stored: 4, duplicates: 2, ignored: 1, dead_lettered: 4 });

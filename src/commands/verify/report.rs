@@ -1,0 +1,174 @@
+//! What `verify` shows: findings as they are found, how far it is, and what it could not check.
+
+use std::fmt;
+use std::io::{IsTerminal as _, stderr};
+
+use indicatif::{ProgressBar, ProgressDrawTarget, ProgressState, ProgressStyle};
+use serde::Serialize;
+
+use crate::commands::CommandError;
+use crate::commands::output::{Output, json_lines, print, printable};
+use crate::engine::verify::{Finding, NotChecked, Report, Told, What};
+
+/// Prints a verification.
+pub(super) struct Printer<'a> {
+    output: Output,
+    topic: &'a str,
+    findings: u64,
+    bar: ProgressBar,
+    /// Standard output took something no more.
+    failed: Option<CommandError>,
+}
+
+/// A finding; the names are those of its JSON.
+#[derive(Serialize)]
+struct Line<'a> {
+    finding: &'static str,
+    topic: &'a str,
+    partition: Option<i32>,
+    offset: Option<i64>,
+    booking_id: Option<&'a str>,
+    detail: &'a str,
+}
+
+/// The last line.
+#[derive(Serialize)]
+struct LastLine<'a> {
+    records: u64,
+    findings: u64,
+    not_checked: Vec<NotCheckedLine<'a>>,
+}
+
+#[derive(Serialize)]
+struct NotCheckedLine<'a> {
+    what: &'static str,
+    partition: Option<i32>,
+    /// The first offset, of records.
+    from: Option<i64>,
+    /// The first offset after them.
+    to: Option<i64>,
+    why: &'a str,
+}
+
+impl<'a> Printer<'a> {
+    /// Nothing is printed yet.
+    pub(super) fn new(output: Output, topic: &'a str) -> Self {
+        Self { output, topic, findings: 0, bar: ProgressBar::hidden(), failed: None }
+    }
+
+    /// What was told so far.
+    pub(super) fn findings(&self) -> u64 {
+        self.findings
+    }
+
+    /// Shows it.
+    pub(super) fn told(&mut self, told: &Told<'_>) {
+        match told {
+            Told::Begins(what, of) => {
+                self.bar.finish_and_clear();
+                self.bar = progress_bar(what, *of);
+            }
+            Told::Done(so_many) => self.bar.set_position(*so_many),
+            Told::Found(finding) => {
+                self.findings += 1;
+                let text = self.text(finding);
+                let printed = self.bar.suspend(|| text.and_then(|text| print(&text)));
+                self.failed = self.failed.take().or(printed.err());
+            }
+        }
+    }
+
+    /// Shows the end.
+    pub(super) fn end(mut self, report: &Report) -> Result<(), CommandError> {
+        self.bar.finish_and_clear();
+        if let Some(failed) = self.failed.take() {
+            return Err(failed);
+        }
+        print(&match self.output {
+            Output::Json => json_lines(&[LastLine {
+                records: report.records,
+                findings: report.findings,
+                not_checked: report.not_checked.iter().map(line).collect(),
+            }])?,
+            Output::Table => {
+                let left_out = report.not_checked.iter().map(|one| format!("not checked: {}\n", in_words(one)));
+                let found = findings_in_words(report.findings);
+                let sums = format!("{} records compared, {found}\n", report.records);
+                left_out.chain([sums]).collect()
+            }
+        })
+    }
+
+    fn text(&self, finding: &Finding) -> Result<String, CommandError> {
+        let (partition, offset) = (finding.partition.map(|one| one.0), finding.offset.map(|one| one.0));
+        let line = Line {
+            finding: finding.kind.as_str(),
+            topic: self.topic,
+            partition,
+            offset,
+            booking_id: finding.key.as_deref(),
+            detail: &finding.detail,
+        };
+        if self.output == Output::Json {
+            return json_lines(&[line]);
+        }
+        let mut text = String::new();
+        if self.findings == 1 {
+            text.push_str(&columns("finding", "partition", "offset", "booking_id", "detail"));
+        }
+        let number = |number: Option<i64>| number.map_or_else(String::new, |number| number.to_string());
+        let id = printable(line.booking_id.unwrap_or_default()).replace('\n', "\\n");
+        text.push_str(&columns(line.finding, &number(partition.map(i64::from)), &number(offset), &id, line.detail));
+        Ok(text)
+    }
+}
+
+pub(super) fn findings_in_words(findings: u64) -> String {
+    if findings == 1 { "1 finding".to_owned() } else { format!("{findings} findings") }
+}
+
+/// Of fixed widths: a line is printed before the next one is known.
+fn columns(finding: &str, partition: &str, offset: &str, booking_id: &str, detail: &str) -> String {
+    format!("{finding:<7}  {partition:<9}  {offset:<10}  {booking_id:<20}  {detail}\n")
+}
+
+fn line(one: &NotChecked) -> NotCheckedLine<'_> {
+    let (what, offsets) = match &one.what {
+        What::Records(offsets) => ("records", Some(offsets)),
+        What::Totals => ("totals", None),
+        What::Extra => ("extra", None),
+    };
+    NotCheckedLine {
+        what,
+        partition: one.partition.map(|partition| partition.0),
+        from: offsets.map(|offsets| offsets.from().0),
+        to: offsets.map(|offsets| offsets.to().0),
+        why: &one.why,
+    }
+}
+
+fn in_words(one: &NotChecked) -> String {
+    let of = one.partition.map(|partition| format!(" of partition {partition}")).unwrap_or_default();
+    let what = match &one.what {
+        What::Records(offsets) => format!("offsets {} to {}", offsets.from(), offsets.to().0.saturating_sub(1)),
+        What::Totals => "totals".to_owned(),
+        What::Extra => "extra rows".to_owned(),
+    };
+    format!("{what}{of}: {}", one.why)
+}
+
+/// Shown where a person looks on, and nowhere else.
+fn progress_bar(what: &'static str, of: u64) -> ProgressBar {
+    if !stderr().is_terminal() {
+        return ProgressBar::hidden();
+    }
+    let bar = ProgressBar::with_draw_target(Some(of), ProgressDrawTarget::stderr()).with_message(what);
+    let rate = |state: &ProgressState, to: &mut dyn fmt::Write| {
+        // It has nobody to tell.
+        write!(to, "{:.0}/s", state.per_sec()).ok();
+    };
+    match ProgressStyle::with_template("{wide_bar} {percent}% of {human_len} {msg}, {rate}, {eta} left") {
+        Ok(style) => bar.with_style(style.with_key("rate", rate)),
+        Err(_) => bar,
+    }
+}

@@ -1,0 +1,289 @@
+//! Compares the tables with the log: reads again what was handled, and looks for each record in the tables.
+//!
+//! All that is compared with comes from one snapshot of the database, taken before the first record is read. So it is safe
+//! beside a service that goes on working: what comes later is above the positions of the snapshot, and not in it. Nothing
+//! is written, and no group is joined. Memory is bounded: some chunks of records, and one bit for each row.
+//!
+//! While it runs, the snapshot holds back the vacuum of the database.
+
+mod ids;
+mod judge;
+mod tally;
+mod plan;
+mod compare;
+
+use std::collections::BTreeMap;
+use std::fmt::Display;
+use std::sync::Arc;
+
+use sqlx::Connection as _;
+
+use self::compare::Comparer;
+use self::plan::{Known, Plan, plan};
+use super::event::Event;
+use super::ledger::snapshot::{self, Counted};
+use super::ledger::{self, Ledger, within};
+use super::record::{Offset, Partition, Position, Step, TopicId};
+use super::run::{Options, SourceError};
+use super::source::log::{Bounds, Log};
+use super::source::policy::is_compacted;
+use super::source::replay::{self, ReplayError, Said};
+
+/// What of the group's and topic's records is compared. What is `None` narrows nothing.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Scope {
+    /// Only this partition.
+    pub partition: Option<Partition>,
+    /// From this position on; without it, from where the totals are counted.
+    pub from: Option<Position>,
+    /// Up to this position; in any case not beyond the position that the ledger has.
+    pub to: Option<Position>,
+    /// From the first record of this time on, in milliseconds since 1970, by Kafka's index of timestamps. `from` wins.
+    pub since: Option<i64>,
+}
+
+/// What kind of fault it is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// A record without a row, or without a dead letter, that should have one.
+    Missing,
+    /// A row that no record explains.
+    Extra,
+    /// A row or a dead letter with other content than the record that it was made of.
+    Altered,
+    /// Totals of the ledger that do not add up to the records.
+    Total,
+}
+
+impl Kind {
+    /// The word for it.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Missing => "missing",
+            Self::Extra => "extra",
+            Self::Altered => "altered",
+            Self::Total => "total",
+        }
+    }
+}
+
+/// One place where the tables are not what the log says.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Finding {
+    /// What kind of fault it is.
+    pub kind: Kind,
+    /// Where the record stands; nobody knows it of a row that no record explains.
+    pub partition: Option<Partition>,
+    /// The record, if it is about one.
+    pub offset: Option<Offset>,
+    /// The event's key, if there is an event.
+    pub key: Option<String>,
+    /// What is wrong, without any of the record's content.
+    pub detail: String,
+}
+
+/// What was not compared.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum What {
+    /// The records of these offsets.
+    Records(Step),
+    /// The totals of the partition.
+    Totals,
+    /// Whether there are rows that no record explains.
+    Extra,
+}
+
+/// Something that nothing can be said about.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct NotChecked {
+    /// Of this partition.
+    pub partition: Option<Partition>,
+    /// What.
+    pub what: What,
+    /// Why.
+    pub why: String,
+}
+
+/// What a verification tells while it runs.
+#[derive(Clone, Copy, Debug)]
+pub enum Told<'a> {
+    /// A part begins: offsets to be read, or rows to be gone through, and about how many.
+    Begins(&'static str, u64),
+    /// So many of them are done.
+    Done(u64),
+    /// This was found.
+    Found(&'a Finding),
+}
+
+/// The end of a verification.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Report {
+    /// Records that were read and compared.
+    pub records: u64,
+    /// How often [`Told::Found`] was told.
+    pub findings: u64,
+    /// What the verification says nothing about.
+    pub not_checked: Vec<NotChecked>,
+}
+
+/// Why nothing, or not all, could be compared.
+#[derive(Debug, thiserror::Error)]
+pub enum VerifyError {
+    /// Kafka's client can't be made.
+    #[error(transparent)]
+    Kafka(#[from] SourceError),
+    /// The log is not there to be compared with, or does not fit the ledger.
+    #[error("{0}")]
+    Log(String),
+    /// The log is damaged.
+    #[error("{0}")]
+    Corrupt(String),
+    /// The database can't be used, or the snapshot is lost.
+    #[error("the database can't be used: {0}")]
+    Database(#[from] sqlx::Error),
+}
+
+/// Compares the tables with the log, and tells what it finds as it finds it.
+///
+/// # Errors
+/// A server is of no use, or the log is not what the ledger is about. What was told before holds all the same.
+pub async fn verify<E: Event>(
+    options: &Options,
+    scope: &Scope,
+    tell: &mut (impl FnMut(Told<'_>) + Send),
+) -> Result<Report, VerifyError> {
+    let limit = options.database_timeout;
+    let ledger = Ledger::new(options.group_id.clone(), options.topic.clone(), String::new());
+    let mut connection = ledger::connect(&options.database, limit).await?;
+    within(limit, snapshot::let_it_last(&mut connection)).await?;
+    let mut snapshot = within(limit, connection.begin_with(snapshot::BEGIN)).await?;
+    let mut counted = within(limit, ledger.counted(&mut snapshot)).await?;
+    counted.retain(|partition, _| scope.partition.is_none_or(|one| one == *partition));
+    if counted.is_empty() {
+        return Err(VerifyError::Log(nothing_handled(options, scope)));
+    }
+    let gaps = within(limit, ledger.gaps(&mut snapshot)).await?;
+    let neighbour = within(limit, ledger.neighbour(&mut snapshot)).await?;
+
+    let mut properties = options.properties.clone();
+    properties.insert("group.id".to_owned(), options.group_id.clone());
+    super::source::check(&properties)?;
+    let log = Arc::new(Log::new(&properties, &options.topic));
+    let (asking, since) = (Arc::clone(&log), scope.since);
+    let asked = tokio::task::spawn_blocking(move || ask(&asking, since)).await;
+    let Asked { bounds, since, topic_id } = asked.map_err(|error| VerifyError::Log(error.to_string()))??;
+    same_topic(topic_id.as_ref(), &counted)?;
+    let compacted = is_compacted(&properties, &options.topic).await.unwrap_or_default();
+    let known = Known { ledger: &counted, gaps: &gaps, neighbour, bounds: &bounds, since, compacted };
+    let Plan { ranges, totals, extra, not_checked } = plan(&known, scope).map_err(VerifyError::Log)?;
+
+    let mut teller = Teller { tell, findings: 0 };
+    let mut comparer = Comparer::new(&ledger, &counted, limit, extra);
+    teller.begins("offsets", ranges.values().map(|range| range.to().0.abs_diff(range.from().0)).sum());
+    let mut replay = replay::start::<E>(&properties, log, &options.topic, &ranges)?;
+    loop {
+        match replay.recv().await {
+            Some(Said::Chunk(entries, passed)) => {
+                teller.found(comparer.compare(&mut snapshot, &entries).await?);
+                teller.done(passed);
+            }
+            Some(Said::End) => break,
+            Some(Said::Failed(error)) => return Err(error.into()),
+            None => return Err(VerifyError::Log("the thread that reads ended unasked".to_owned())),
+        }
+    }
+    teller.found(comparer.totals(&totals));
+    if let Some(explained) = comparer.explained() {
+        teller.begins("rows", explained.len());
+        let (mut from, mut rows) = (Some(i64::MIN), 0);
+        while let Some(least) = from {
+            let page = within(limit, E::page(&mut snapshot, least, PAGE)).await?;
+            from = page.last().and_then(|(id, _)| id.checked_add(1));
+            rows += u64::try_from(page.len()).unwrap_or_default();
+            teller.found(page.into_iter().filter(|(id, _)| !explained.contains(*id)).map(extra_row).collect());
+            teller.done(rows);
+        }
+    }
+    let records = comparer.records();
+    within(limit, snapshot.rollback()).await?;
+    Ok(Report { records, findings: teller.findings, not_checked })
+}
+
+/// Rows that are gone through at once.
+const PAGE: i64 = 10_000;
+
+fn extra_row((id, key): (i64, String)) -> Finding {
+    let detail = format!("no record explains row {id}");
+    Finding { kind: Kind::Extra, partition: None, offset: None, key: Some(key), detail }
+}
+
+fn nothing_handled(options: &Options, scope: &Scope) -> String {
+    let partition = scope.partition.map(|partition| format!(" partition {partition} of")).unwrap_or_default();
+    format!(
+        "the database has no position in{partition} topic {} for group {}: there is nothing to verify; check group, \
+         topic and database",
+        options.topic, options.group_id
+    )
+}
+
+/// What Kafka says of the log.
+struct Asked {
+    bounds: BTreeMap<Partition, Bounds>,
+    since: Option<BTreeMap<Partition, Position>>,
+    topic_id: Option<TopicId>,
+}
+
+fn ask(log: &Log, since: Option<i64>) -> Result<Asked, VerifyError> {
+    let bounds = log.bounds().map_err(unanswered)?;
+    let since = since.map(|millis| log.at_timestamp(millis)).transpose().map_err(unanswered)?;
+    Ok(Asked { bounds, since, topic_id: log.topic_id() })
+}
+
+/// Positions mean nothing in a log that they were not read from.
+fn same_topic(seen: Option<&TopicId>, counted: &BTreeMap<Partition, Counted>) -> Result<(), VerifyError> {
+    let is_another = |row: &Counted| seen.is_some_and(|seen| row.topic_id.as_ref().is_some_and(|known| known != seen));
+    match counted.iter().find(|(_, row)| is_another(row)) {
+        None => Ok(()),
+        Some((partition, _)) => Err(VerifyError::Log(format!(
+            "the topic was deleted and made again: the ledger's position of partition {partition} is one of the old log"
+        ))),
+    }
+}
+
+fn unanswered(error: impl Display) -> VerifyError {
+    VerifyError::Log(format!("can't ask Kafka about the topic: {error}; check that Kafka is there and has the topic"))
+}
+
+/// Tells, and counts what was found.
+struct Teller<'a, T> {
+    tell: &'a mut T,
+    findings: u64,
+}
+
+impl<T: FnMut(Told<'_>)> Teller<'_, T> {
+    fn begins(&mut self, what: &'static str, of: u64) {
+        (self.tell)(Told::Begins(what, of));
+    }
+
+    fn done(&mut self, so_many: u64) {
+        (self.tell)(Told::Done(so_many));
+    }
+
+    fn found(&mut self, findings: Vec<Finding>) {
+        for finding in findings {
+            self.findings += 1;
+            (self.tell)(Told::Found(&finding));
+        }
+    }
+}
+
+impl From<ReplayError> for VerifyError {
+    fn from(error: ReplayError) -> Self {
+        match error {
+            ReplayError::Source(error) => Self::Kafka(error),
+            ReplayError::Unavailable(why) => Self::Log(why),
+            ReplayError::Corrupt(why) => Self::Corrupt(why),
+        }
+    }
+}
