@@ -39,13 +39,13 @@ impl<E: Event> Writer<E> {
     async fn try_to_note(&mut self, noting: &Noting) -> sqlx::Result<Noted> {
         let shared = Arc::clone(&self.shared);
         let connection = self.connected().await?;
-        let Noting { partition, epoch, at, gap, .. } = noting;
-        let (noted, as_what) = if gap.reason == GapReason::RetentionGap && shared.gaps == GapPolicy::Skip {
-            (within(shared.rules.limit, shared.ledger.skip(connection, *partition, *epoch, gap)).await?, Noted::Skipped)
-        } else {
-            let halt = shared.ledger.halt(connection, *partition, *epoch, *at, gap);
-            (within(shared.rules.limit, halt).await?, Noted::Halted)
-        };
-        Ok(if noted { as_what } else { Noted::Fenced })
+        let Noting { partition, epoch, at, gap, .. } = *noting;
+        let policy = if gap.reason == GapReason::RetentionGap { shared.gaps } else { GapPolicy::Halt };
+        let noted = shared.ledger.note(connection, partition, epoch, at, &gap, policy);
+        Ok(match (within(shared.rules.limit, noted).await?, policy) {
+            (false, _) => Noted::Fenced,
+            (true, GapPolicy::Halt) => Noted::Halted,
+            (true, GapPolicy::Skip) => Noted::Skipped,
+        })
     }
 }
