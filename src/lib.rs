@@ -24,6 +24,7 @@
 //! | halt | a partition that is not read until an operator says so |
 //! | mirror | the committed positions, told to Kafka afterwards |
 //! | lag | how far the ledger is behind the end of the log |
+//! | stall | records wait and nothing is committed, for too long |
 
 pub mod config;
 pub mod engine;

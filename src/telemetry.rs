@@ -2,6 +2,7 @@
 //! and how it is, over HTTP.
 
 pub mod health;
+pub mod metrics;
 mod line_budget;
 mod logs;
 

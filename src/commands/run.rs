@@ -1,6 +1,6 @@
 //! `run`: the main job, until a signal says to stop.
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use clap::Args;
 use tokio::signal::unix::{Signal, SignalKind, signal};
@@ -23,7 +23,7 @@ pub(super) const EXAMPLES: &str = "\
 Examples:
   booking-history run                                      with the settings of the environment and of .env
   booking-history run --kafka-topic bookings --writers 4   flags win over both
-  booking-history run --http-addr 0.0.0.0:8080             /livez and /readyz for other machines too
+  booking-history run --http-addr 0.0.0.0:8080             /livez, /readyz and /metrics for other machines too
   booking-history run --until-end --group-id replay-1      all that is there now, once more; give it other tables, too
 
 A first SIGINT or SIGTERM stops in order: no more reading, what is in flight is finished, the group is left, exit 0.
@@ -49,7 +49,7 @@ pub(super) async fn run(args: &RunArgs, settings: &Settings) -> Result<(), Comma
                  empty one to do without"
             ))
         };
-        telemetry::health::serve(address, options.health.clone()).await.map_err(busy)?;
+        telemetry::health::serve(address, options.health.clone(), telemetry::metrics::PREFIX).await.map_err(busy)?;
     }
     tokio::select! {
         ready = schema_is_ready(settings) => ready?,
@@ -145,6 +145,9 @@ pub fn options(settings: &Settings) -> Options {
             max: settings.dead_letter_retry_max,
         },
         breaker: settings.breaker_consecutive,
+        // One statement may take the time limit and still be in order. That nothing at all is committed for as long as two
+        // of them may take, or for a minute where the limit is short, is not.
+        stalled_after: settings.database_timeout.saturating_mul(2).max(Duration::from_mins(1)),
         log_records_per_second: settings.log_records_per_second,
         health: Health::default(),
     }

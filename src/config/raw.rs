@@ -75,7 +75,7 @@ pub struct RawSettings {
     /// Dead letters in a row that halt a partition; 0 = off
     #[arg(long, env, value_name = "NUMBER", default_value = "100")]
     pub breaker_consecutive: String,
-    /// Where /livez and /readyz are answered; empty = nowhere
+    /// Where /livez, /readyz and /metrics are answered; empty = nowhere
     #[arg(long, env, value_name = "ADDRESS", default_value = "127.0.0.1:8080")]
     pub http_addr: String,
     /// How long to wait for schema, privileges and authentication to be right before exit 69

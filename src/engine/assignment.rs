@@ -18,10 +18,10 @@ use self::schedule::Schedule;
 pub(crate) use self::work::{Assigned, Noting, Question, Wanted, Work, Written};
 use super::batch::{Arrival, Limits};
 use super::gap::Seen;
-use super::health::Standings;
+use super::health::{Held, Membership, Standings};
 use super::ledger::Found;
 use super::mirror::Committed;
-use super::partition::{Belief, Finding, Generation, State};
+use super::partition::{Belief, Finding, Generation};
 use super::record::{Partition, Position};
 
 /// See the module.
@@ -32,7 +32,7 @@ pub(crate) struct Assignment<E> {
     work: Notify,
     log: Notify,
     stopping: watch::Sender<bool>,
-    ever_assigned: AtomicBool,
+    membership: Mutex<Membership>,
     consumer_is_deaf: AtomicBool,
 }
 
@@ -46,7 +46,7 @@ impl<E> Assignment<E> {
             work: Notify::new(),
             log: Notify::new(),
             stopping: watch::Sender::new(false),
-            ever_assigned: AtomicBool::new(false),
+            membership: Mutex::default(),
             consumer_is_deaf: AtomicBool::new(false),
         }
     }
@@ -73,7 +73,7 @@ impl<E> Assignment<E> {
     /// Kafka has given partitions to this process, or none where there are more processes than partitions.
     pub(crate) fn assigned(&self, partitions: &[Partition]) {
         self.change(|schedule| partitions.iter().for_each(|partition| schedule.slot(*partition).assigned()));
-        self.ever_assigned.store(true, Ordering::Release);
+        self.is_member();
     }
 
     /// Kafka takes partitions away. Waits, up to `patience`, for commits of theirs that are in flight.
@@ -85,6 +85,21 @@ impl<E> Assignment<E> {
         let in_flight = |schedule: &mut Schedule<E>| partitions.iter().any(|p| schedule.slot(*p).commit_in_flight());
         let waited = self.commit_ended.wait_timeout_while(schedule, patience, in_flight);
         drop(waited.unwrap_or_else(PoisonError::into_inner));
+    }
+
+    /// The group has this process as a member, even if with nothing to read.
+    pub(crate) fn is_member(&self) {
+        *self.member() = Membership::Member;
+    }
+
+    /// The group does not have this process as a member. True if it had.
+    pub(crate) fn membership_lost(&self) -> bool {
+        let mut membership = self.member();
+        let had = *membership == Membership::Member;
+        if had {
+            *membership = Membership::Lost;
+        }
+        had
     }
 
     /// What the consumer thread should be reading.
@@ -252,21 +267,29 @@ impl<E> Assignment<E> {
         changed
     }
 
+    fn member(&self) -> MutexGuard<'_, Membership> {
+        self.membership.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     fn lock(&self) -> MutexGuard<'_, Schedule<E>> {
         self.schedule.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 impl<E: Send> Standings for Assignment<E> {
-    fn ever_assigned(&self) -> bool {
-        self.ever_assigned.load(Ordering::Acquire)
+    fn membership(&self) -> Membership {
+        *self.member()
     }
 
     fn stopping(&self) -> bool {
         self.is_stopping()
     }
 
-    fn states(&self) -> Vec<(Partition, State)> {
-        self.lock().states()
+    fn buffered_bytes(&self) -> usize {
+        self.lock().buffered_bytes()
+    }
+
+    fn held(&self) -> Vec<Held> {
+        self.lock().held()
     }
 }

@@ -1,5 +1,6 @@
 //! A record that can't become a row, and why: kept whole in `dead_letters`, in the transaction that moves past it.
 
+mod count;
 mod headers;
 pub(super) mod kept;
 
@@ -10,6 +11,7 @@ use serde_json::Value;
 use sqlx::PgConnection;
 use uuid::Uuid;
 
+pub use self::count::count;
 use super::backoff::wait_after;
 use super::event::{Reason, Refusal};
 use super::ledger::Ledger;

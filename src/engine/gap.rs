@@ -46,6 +46,14 @@ pub struct Gap {
     pub to: Position,
 }
 
+impl Gap {
+    /// How many there are; not each of them need have held a record.
+    #[must_use]
+    pub fn offsets(&self) -> u64 {
+        u64::try_from(self.to.0.saturating_sub(self.from.0)).unwrap_or_default()
+    }
+}
+
 /// What is done about records that retention has removed. Any other gap halts its partition.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum GapPolicy {
@@ -60,7 +68,7 @@ pub enum GapPolicy {
 pub struct KnownLog {
     /// Which topic the position belongs to; `None` as long as nobody could tell.
     pub topic_id: Option<TopicId>,
-    /// The last record below the position, if it is near enough to be read again.
+    /// The last record below the position, if it is near enough to be read again. Between the two there is no other.
     pub last: Option<(Offset, Digest)>,
     /// Everything below it was read from the log that is known: the position at the last good check.
     pub checked: Position,

@@ -148,7 +148,7 @@ impl Ledger {
         let halts: Vec<bool> = advances.iter().map(|advance| advance.halt).collect();
         let moved = sqlx::query!(
             "update consumer_offsets as held
-             set next_offset = step.next_offset,
+             set next_offset = step.next_offset, last_next_offset = step.next_offset,
                  last_offset = coalesce(step.last_offset, held.last_offset),
                  last_digest = coalesce(step.last_digest, held.last_digest),
                  stored = held.stored + step.stored, duplicates = held.duplicates + step.duplicates,

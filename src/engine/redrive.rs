@@ -4,7 +4,7 @@
 //! try the same. If the process dies in the middle, the letter is as it was.
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use sqlx::{Connection as _, PgConnection};
 use uuid::Uuid;
@@ -22,6 +22,14 @@ use super::writer::trouble::{Errand, ended_by};
 /// How often the table is asked for letters that are due.
 const POLL: Duration = Duration::from_secs(1);
 
+/// How often its letters are counted.
+const COUNT_INTERVAL: Duration = Duration::from_secs(15);
+/// And the share of the time that the database may be busy with it: each count reads the letters of the group and topic,
+/// those of years if nobody deletes them.
+const COUNT_SHARE: u32 = 100;
+/// So long a count may keep letters from being tried.
+const COUNT_LIMIT: Duration = Duration::from_secs(5);
+
 /// See the module.
 pub(crate) struct Redrive<E> {
     shared: Arc<Shared<E>>,
@@ -30,19 +38,23 @@ pub(crate) struct Redrive<E> {
     /// Letters that could not be tried, for no fault of theirs, since the table was last gone through: the others come
     /// first.
     passed_over: Vec<Uuid>,
+    count_at: Instant,
 }
 
 impl<E: Event> Redrive<E> {
     /// Not connected yet.
     pub(crate) fn new(shared: Arc<Shared<E>>, backoff: Backoff) -> Self {
-        Self { shared, connection: None, backoff, passed_over: Vec::new() }
+        Self { shared, connection: None, backoff, passed_over: Vec::new(), count_at: Instant::now() }
     }
 
     /// Until the process stops. A database that is away, or refuses what we ask, is the writers' business: here it only
     /// means to wait. But where there are no partitions, nobody else would notice that it is away or back.
     pub(crate) async fn run(mut self) -> Result<(), EngineError> {
         while !self.shared.assignment.is_stopping() {
-            let tried = self.try_one().await;
+            let tried = match self.try_one().await {
+                Ok(tried) => self.count().await.map(|()| tried),
+                Err(error) => Err(error),
+            };
             if tried.is_ok() {
                 self.shared.health.done(Errand::Look);
             }
@@ -55,7 +67,7 @@ impl<E: Event> Redrive<E> {
                     if ended_by(Errand::Write, &error) == Errand::Look {
                         let wait = POLL.max(self.backoff.wait());
                         let heard_of_again = self.shared.rules.limit.saturating_mul(2).saturating_add(wait);
-                        self.shared.health.failed(Errand::Look, heard_of_again);
+                        self.shared.health.failed(Errand::Look, &error, heard_of_again);
                         wait
                     } else {
                         POLL
@@ -107,6 +119,18 @@ impl<E: Event> Redrive<E> {
         self.backoff.reset();
         self.tell(&due, &outcome);
         Ok(true)
+    }
+
+    /// Counts the letters, if it is time.
+    async fn count(&mut self) -> sqlx::Result<()> {
+        let began = Instant::now();
+        let Some(connection) = self.connection.as_mut().filter(|_| self.count_at <= began) else { return Ok(()) };
+        let limit = COUNT_LIMIT.min(self.shared.rules.limit);
+        let counted = within(limit, dead_letter::count(connection, &self.shared.ledger)).await;
+        // Whatever came of it: what takes too long would take too long again.
+        self.count_at = Instant::now() + COUNT_INTERVAL.max(began.elapsed().saturating_mul(COUNT_SHARE));
+        self.shared.health.letters(counted?);
+        Ok(())
     }
 
     fn tell(&self, due: &Due, outcome: &Outcome) {

@@ -18,13 +18,14 @@ use super::event::Event;
 use super::gap::GapPolicy;
 use super::health::Health;
 use super::ledger::Ledger;
+use super::log_watch::LogWatch;
 use super::redrive::Redrive;
 pub use super::source::SourceError;
 use super::source::SourceOptions;
 use super::source::consumer::Source;
 use super::source::log::Log;
 use super::transaction::Rules;
-use super::watch::Watch;
+use super::watchdog::Watchdog;
 use super::writer::trouble::{Refused, Unclassified};
 use super::writer::{Shared, Writer};
 use crate::telemetry::LineBudget;
@@ -69,6 +70,9 @@ pub struct Options {
     pub dead_letters: Schedule,
     /// Dead letters in a row that halt a partition; `None` = never.
     pub breaker: Option<NonZeroU32>,
+    /// So long records may wait, and nothing be committed, before the watchdog says so. A statement may take as long as
+    /// `database_timeout`.
+    pub stalled_after: Duration,
     /// Per-record log lines in a second, at most.
     pub log_records_per_second: u32,
     /// Where the run tells how it is; whoever keeps a clone can ask.
@@ -196,7 +200,8 @@ fn writers<E: Event>(options: &Options, assignment: &Arc<Assignment<E>>) -> Join
     let backoff = || Backoff::new(options.retry_initial, options.retry_max);
     let mut tasks: JoinSet<_> =
         (0..options.writers).map(|_| Writer::new(Arc::clone(&shared), backoff()).run()).collect();
-    tasks.spawn(Watch::new(options, Arc::clone(assignment)).run());
+    tasks.spawn(LogWatch::new(options, Arc::clone(assignment)).run());
+    tasks.spawn(Watchdog::new(options.stalled_after).run(options.health.clone(), Arc::clone(assignment)));
     tasks.spawn(Redrive::new(shared, backoff()).run());
     tasks
 }

@@ -10,7 +10,7 @@ use std::time::Duration;
 use sqlx::PgConnection;
 use sqlx::postgres::PgConnectOptions;
 
-use super::health::Health;
+use super::health::{Health, Membership};
 use super::ledger::{self, Found, Ledger, within};
 use super::partition::State;
 use super::record::Partition;
@@ -81,7 +81,8 @@ impl Watch {
     fn is_settled(&self) -> bool {
         let settled = |state| matches!(state, State::Started(..) | State::InFlight(..) | State::Halted);
         self.health.snapshot().is_some_and(|snapshot| {
-            snapshot.ever_assigned && snapshot.partitions.iter().all(|standing| settled(standing.state))
+            snapshot.membership == Membership::Member
+                && snapshot.partitions.iter().all(|standing| settled(standing.state))
         })
     }
 

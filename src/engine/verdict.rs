@@ -46,7 +46,7 @@ pub enum Cause {
 impl Cause {
     /// Its name in metrics and logs.
     #[must_use]
-    pub fn name(self) -> &'static str {
+    pub const fn name(self) -> &'static str {
         match self {
             Self::Connection => "connection",
             Self::Shutdown => "shutdown",

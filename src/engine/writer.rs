@@ -8,7 +8,7 @@ mod noting;
 pub(crate) mod trouble;
 
 use std::sync::{Arc, Mutex};
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 use sqlx::postgres::PgConnectOptions;
 use sqlx::{Connection as _, PgConnection};
@@ -99,6 +99,7 @@ impl<E: Event> Writer<E> {
     async fn claim(&mut self, partition: Partition, generation: Generation) -> sqlx::Result<()> {
         match self.take_over(partition, generation).await {
             Ok(row) => {
+                self.shared.health.claimed(partition, row.as_ref().map(|found| found.row));
                 let finding = self.shared.assignment.claimed(partition, generation, row);
                 self.lines().found(partition, finding);
                 Ok(())
@@ -168,7 +169,8 @@ impl<E: Event> Writer<E> {
         let mut rows = within(shared.rules.limit, shared.ledger.look(connection, &partitions)).await?;
         for (partition, belief) in beliefs {
             let found = rows.remove(&partition);
-            shared.health.halt_reason(partition, found.as_ref().and_then(|found| found.halt_reason.clone()));
+            let halt_reason = found.as_ref().and_then(|found| found.halt_reason.clone());
+            shared.health.seen(partition, found.as_ref().map(|found| found.row), halt_reason);
             let finding = shared.assignment.seen(partition, belief, found);
             self.lines().found(partition, finding);
         }
@@ -210,6 +212,7 @@ impl<E: Event> Writer<E> {
                 return Err(error);
             }
         };
+        self.shared.health.written(&work, &handled, began.elapsed(), SystemTime::now());
         for (one, handled) in work.iter().zip(&handled) {
             self.report(one, handled, way, lines, began);
         }
@@ -248,7 +251,7 @@ impl<E: Event> Writer<E> {
         let token = Committed::confirmed(partition, step.to());
         let careful = way != Way::Fast && one.batch.entries().iter().zip(outcomes).any(needed_care);
         if halted {
-            self.shared.health.halt_reason(partition, Some("too_many_dead_letters".to_owned()));
+            self.shared.health.halted(partition, step.to(), "too_many_dead_letters");
         }
         self.shared.assignment.written(partition, Written::Committed { token, careful, halted });
         self.lines().committed(&one.batch, outcomes, lines, began.elapsed());
@@ -280,7 +283,7 @@ impl<E: Event> Writer<E> {
         }
         let wait = self.trouble.wait(errand, &error);
         let heard_of_again = self.shared.rules.limit.saturating_mul(2).saturating_add(wait).saturating_add(ANOTHER_TRY);
-        self.shared.health.failed(ended_by(errand, &error), heard_of_again);
+        self.shared.health.failed(ended_by(errand, &error), &error, heard_of_again);
         tracing::warn!(%error, retry_in_ms = u64::try_from(wait.as_millis()).unwrap_or(u64::MAX), "database_unavailable");
         tokio::select! {
             () = tokio::time::sleep(wait) => {}

@@ -1,4 +1,4 @@
-//! `/livez` and `/readyz`: whether the process works, and whether it does what it is there for.
+//! `/livez` and `/readyz`: whether the process works, and whether it does what it is there for. And `/metrics`.
 //!
 //! It only reads, and knows no secret: reasons, topic, partitions and their states.
 
@@ -6,19 +6,20 @@ use std::io;
 use std::net::SocketAddr;
 
 use axum::extract::State as Shared;
-use axum::http::StatusCode;
+use axum::http::{StatusCode, header};
 use axum::routing::get;
 use axum::{Json, Router};
 use serde::Serialize;
 use tokio::net::TcpListener;
 
-use crate::engine::health::{Health, Snapshot, Standing};
+use super::metrics;
+use crate::engine::health::{Health, Membership, Snapshot, Standing};
 use crate::engine::partition::State;
 
 /// What `/readyz` answers.
 #[derive(Debug, PartialEq, Eq, Serialize)]
-struct Readiness {
-    ready: bool,
+pub(super) struct Readiness {
+    pub(super) ready: bool,
     reasons: Vec<String>,
     partitions: Vec<Line>,
 }
@@ -31,14 +32,21 @@ struct Line {
     halt_reason: Option<String>,
 }
 
-/// Answers at this address from now on, as long as the runtime runs.
+/// Answers at this address from now on, as long as the runtime runs. The names of the metrics begin with `prefix`.
 ///
 /// # Errors
 /// The address can't be had.
-pub async fn serve(address: SocketAddr, health: Health) -> io::Result<()> {
+pub async fn serve(address: SocketAddr, health: Health, prefix: &'static str) -> io::Result<()> {
     let listener = TcpListener::bind(address).await?;
     tracing::info!(address = %listener.local_addr()?, "http_listening");
-    let router = Router::new().route("/livez", get(async || "ok\n")).route("/readyz", get(readyz)).with_state(health);
+    let scraped = async move |Shared(health): Shared<Health>| {
+        ([(header::CONTENT_TYPE, metrics::CONTENT_TYPE)], metrics::text(prefix, &health))
+    };
+    let router = Router::new()
+        .route("/livez", get(async || "ok\n"))
+        .route("/readyz", get(readyz))
+        .route("/metrics", get(scraped))
+        .with_state(health);
     tokio::spawn(async move {
         // It has no end but the runtime's.
         if let Err(error) = axum::serve(listener, router).await {
@@ -54,7 +62,7 @@ async fn readyz(Shared(health): Shared<Health>) -> (StatusCode, Json<Readiness>)
     (status, Json(readiness))
 }
 
-fn readiness(snapshot: Option<Snapshot>) -> Readiness {
+pub(super) fn readiness(snapshot: Option<Snapshot>) -> Readiness {
     let Some(snapshot) = snapshot else {
         let reasons = vec!["waiting for the database's schema".to_owned()];
         return Readiness { ready: false, reasons, partitions: Vec::new() };
@@ -66,24 +74,36 @@ fn readiness(snapshot: Option<Snapshot>) -> Readiness {
     if !snapshot.database_works {
         reasons.push("the database can't be used: the last work on it failed".to_owned());
     }
-    if !snapshot.ever_assigned {
-        reasons.push("waiting for Kafka's first assignment of partitions".to_owned());
+    match snapshot.membership {
+        Membership::Awaited => reasons.push("waiting for Kafka's first assignment of partitions".to_owned()),
+        Membership::Member => {}
+        Membership::Lost => {
+            reasons.push("no group: this member was given up, and has not joined again yet".to_owned());
+        }
     }
     let halted = snapshot.partitions.iter().filter(|standing| standing.state == State::Halted);
     reasons.extend(halted.map(|Standing { partition, halt_reason, .. }| {
         let why = halt_reason.as_deref().unwrap_or("see consumer_offsets.halt_reason");
         format!("partition {} of {} is halted: {why}", partition.0, snapshot.topic)
     }));
+    let stalled = snapshot.partitions.iter().filter(|standing| standing.stalled);
+    reasons.extend(stalled.map(|Standing { partition, .. }| {
+        let topic = &snapshot.topic;
+        format!("partition {} of {topic} is stalled: records wait, and nothing of it is committed", partition.0)
+    }));
     let line = |standing: Standing| Line {
         topic: snapshot.topic.clone(),
         partition: standing.partition.0,
-        state: name(standing.state),
+        state: state_name(standing.state),
         halt_reason: standing.halt_reason,
     };
     Readiness { ready: reasons.is_empty(), reasons, partitions: snapshot.partitions.into_iter().map(line).collect() }
 }
 
-fn name(state: State) -> &'static str {
+/// All that a partition of ours can be called.
+pub(super) const STATES: [&str; 6] = ["claiming", "starting", "running", "recovering", "fenced", "halted"];
+
+pub(super) fn state_name(state: State) -> &'static str {
     match state {
         State::Elsewhere => "elsewhere",
         State::Owned | State::Claiming => "claiming",
@@ -103,15 +123,17 @@ mod tests {
     fn running() -> Snapshot {
         Snapshot {
             topic: "bookings".to_owned(),
-            ever_assigned: true,
+            membership: Membership::Member,
             stopping: false,
             database_works: true,
+            buffered_bytes: 0,
             partitions: vec![standing(0, State::Started(Epoch(1), Position(5)), None)],
         }
     }
 
     fn standing(partition: i32, state: State, halt_reason: Option<&str>) -> Standing {
-        Standing { partition: Partition(partition), state, halt_reason: halt_reason.map(str::to_owned) }
+        let (partition, halt_reason) = (Partition(partition), halt_reason.map(str::to_owned));
+        Standing { partition, state, halt_reason, position: None, lag: None, records_wait: false, stalled: false }
     }
 
     fn check(snapshot: Option<Snapshot>, reasons: &[&str]) {
@@ -125,10 +147,15 @@ mod tests {
         check(Some(running()), &[]);
         check(Some(Snapshot { partitions: Vec::new(), ..running() }), &[]);
         let waiting = "waiting for Kafka's first assignment of partitions";
-        check(Some(Snapshot { ever_assigned: false, partitions: Vec::new(), ..running() }), &[waiting]);
+        check(Some(Snapshot { membership: Membership::Awaited, partitions: Vec::new(), ..running() }), &[waiting]);
         let away = "the database can't be used: the last work on it failed";
         check(Some(Snapshot { database_works: false, ..running() }), &[away]);
+        let lost = "no group: this member was given up, and has not joined again yet";
+        check(Some(Snapshot { membership: Membership::Lost, partitions: Vec::new(), ..running() }), &[lost]);
         check(Some(Snapshot { stopping: true, ..running() }), &["the service is stopping"]);
+        let stalled = Standing { stalled: true, ..standing(2, State::Unsure(Epoch(1)), None) };
+        let says = "partition 2 of bookings is stalled: records wait, and nothing of it is committed";
+        check(Some(Snapshot { partitions: vec![stalled], ..running() }), &[says]);
         let halted = vec![
             standing(0, State::Fenced, None),
             standing(3, State::Halted, Some("too_many_dead_letters")),

@@ -1,44 +1,16 @@
 //! `/livez` and `/readyz`: an orchestrator learns what the log and the tables say, as it happens.
 
-use std::io::{Read as _, Write as _};
-use std::net::{TcpListener, TcpStream};
-use std::time::Duration;
+use std::net::TcpListener;
 
 use serde_json::{Value, json};
 
-use crate::support::kafka::kafka;
+use crate::support::http::{address, get, listening};
+use crate::support::kafka::{Kafka, kafka};
 use crate::support::postgres::{database, own_postgres};
-use crate::support::service::{Service, migrated, settings};
-use crate::support::topic::{Outgoing, Topic};
-use crate::support::unique;
+use crate::support::service::{Service, migrated};
+use crate::support::topic::Outgoing;
 use crate::support::wait::{PATIENCE, eventually};
 use crate::support::workload::booking;
-
-/// Settings with an HTTP port that is free.
-async fn listening(partitions: i32, database: &str, more: &[(&str, &str)]) -> (Topic, Vec<(String, String)>) {
-    let topic = Topic::create(kafka(), partitions).await;
-    let mut settings = settings(kafka(), &topic, &unique("group"), database);
-    let more = [("HTTP_ADDR", "127.0.0.1:0")].into_iter().chain(more.iter().copied());
-    settings.extend(more.map(|(name, value)| (name.to_owned(), value.to_owned())));
-    (topic, settings)
-}
-
-/// Where it listens, by its log.
-fn address(service: &Service) -> String {
-    let line = service.wait_for_line(|line| line.contains("http_listening"), PATIENCE);
-    line.split_once("address=").unwrap().1.split(' ').next().unwrap().to_owned()
-}
-
-/// The status and the body.
-fn get(address: &str, path: &str) -> (u16, String) {
-    let mut stream = TcpStream::connect(address).unwrap();
-    stream.set_read_timeout(Some(Duration::from_secs(10))).unwrap();
-    write!(stream, "GET {path} HTTP/1.1\r\nhost: here\r\nconnection: close\r\n\r\n").unwrap();
-    let mut answer = String::new();
-    stream.read_to_string(&mut answer).unwrap();
-    let (head, body) = answer.split_once("\r\n\r\n").unwrap();
-    (head.split(' ').nth(1).unwrap().parse().unwrap(), body.to_owned())
-}
 
 /// Asks until the answer has this status, these reasons, and these states and halt reasons of the partitions.
 async fn until_ready_says(address: &str, status: u16, reasons: &[String], partitions: &[(&str, Option<&str>)]) {
@@ -52,17 +24,18 @@ async fn until_ready_says(address: &str, status: u16, reasons: &[String], partit
             && lines == expected
     };
     eventually(PATIENCE, wanted, async || {
-        let (status, body) = get(address, "/readyz");
-        (status, serde_json::from_str(&body).unwrap())
+        let answer = get(address, "/readyz");
+        (answer.status, serde_json::from_str(&answer.body).unwrap())
     })
     .await;
-    assert_eq!(get(address, "/livez"), (200, "ok\n".to_owned()), "it lives, whatever it is ready for");
+    let lives = get(address, "/livez");
+    assert_eq!((lives.status, lives.body.as_str()), (200, "ok\n"), "it lives, whatever it is ready for");
 }
 
 #[tokio::test]
 async fn ready_after_the_schema_and_the_first_assignment_and_not_while_a_partition_is_halted() {
     let database = database().await;
-    let (topic, settings) = listening(2, &database, &[("BREAKER_CONSECUTIVE", "3")]).await;
+    let (topic, settings) = listening(kafka(), 2, &database, &[("BREAKER_CONSECUTIVE", "3")]).await;
     let service = Service::run(&settings);
     let address = address(&service);
     until_ready_says(&address, 503, &["waiting for the database's schema".to_owned()], &[]).await;
@@ -83,7 +56,7 @@ async fn ready_after_the_schema_and_the_first_assignment_and_not_while_a_partiti
     let (code, lines) = Service::finish("offsets resume --partition 1", &settings, PATIENCE);
     assert_eq!(code, 0, "{lines:#?}");
     until_ready_says(&address, 200, &[], &[("running", None), ("running", None)]).await;
-    assert_eq!(get(&address, "/").0, 404);
+    assert_eq!(get(&address, "/").status, 404);
 }
 
 #[tokio::test]
@@ -91,7 +64,7 @@ async fn not_ready_while_the_database_is_away() {
     let postgres = own_postgres();
     let database = postgres.create_database("away").await.unwrap();
     migrated(&database);
-    let (topic, settings) = listening(1, &database, &[("RETRY_MAX", "1s")]).await;
+    let (topic, settings) = listening(kafka(), 1, &database, &[("RETRY_MAX", "1s")]).await;
     let service = Service::run(&settings);
     let address = address(&service);
     until_ready_says(&address, 200, &[], &[("running", None)]).await;
@@ -111,7 +84,7 @@ async fn an_instance_without_partitions_is_ready_and_notices_the_database() {
     let postgres = own_postgres();
     let database = postgres.create_database("spare").await.unwrap();
     migrated(&database);
-    let (_topic, settings) = listening(1, &database, &[("RETRY_MAX", "1s")]).await;
+    let (_topic, settings) = listening(kafka(), 1, &database, &[("RETRY_MAX", "1s")]).await;
     let first = Service::run(&settings);
     until_ready_says(&address(&first), 200, &[], &[("running", None)]).await;
     let second = Service::run(&settings);
@@ -124,17 +97,61 @@ async fn an_instance_without_partitions_is_ready_and_notices_the_database() {
 }
 
 #[tokio::test]
+async fn not_ready_when_the_group_has_given_it_up_until_it_is_a_member_again() {
+    let (kafka, database) = (Kafka::start_new(), database().await);
+    migrated(&database);
+    let session = [("KAFKA_PROPERTIES", "session.timeout.ms=3000,heartbeat.interval.ms=500")];
+    let (_topic, settings) = listening(&kafka, 1, &database, &session).await;
+    let reader = Service::run(&settings);
+    until_ready_says(&address(&reader), 200, &[], &[("running", None)]).await;
+    // One without partitions has none to lose.
+    let spare = Service::run(&settings);
+    until_ready_says(&address(&spare), 200, &[], &[]).await;
+    kafka.kill();
+    let lost = "no group: this member was given up, and has not joined again yet".to_owned();
+    for service in [&reader, &spare] {
+        until_ready_says(&address(service), 503, std::slice::from_ref(&lost), &[]).await;
+        service.wait_for_line(|line| line.contains("membership_lost"), PATIENCE);
+    }
+    kafka.start();
+    let ready = async || {
+        let answers = [&reader, &spare].map(|service| get(&address(service), "/readyz"));
+        answers.map(|answer| (answer.status, answer.body.matches("running").count()))
+    };
+    let apart = |found: &[(u16, usize); 2]| found.contains(&(200, 0)) && found.contains(&(200, 1));
+    eventually(PATIENCE, apart, ready).await;
+}
+
+#[tokio::test]
+async fn under_the_newer_group_protocol_an_instance_without_partitions_is_ready_too() {
+    let database = database().await;
+    migrated(&database);
+    let newer = [("KAFKA_PROPERTIES", "group.protocol=consumer")];
+    let (_topic, settings) = listening(kafka(), 1, &database, &newer).await;
+    let first = Service::run(&settings);
+    until_ready_says(&address(&first), 200, &[], &[("running", None)]).await;
+    let second = Service::run(&settings);
+    until_ready_says(&address(&second), 200, &[], &[]).await;
+    // Given up while it is frozen, and back with nothing.
+    first.sigstop();
+    until_ready_says(&address(&second), 200, &[], &[("running", None)]).await;
+    first.sigcont();
+    first.wait_for_line(|line| line.contains("membership_lost"), PATIENCE);
+    until_ready_says(&address(&first), 200, &[], &[]).await;
+}
+
+#[tokio::test]
 async fn an_address_in_use_ends_with_69_and_an_empty_one_is_off() {
     let database = database().await;
     migrated(&database);
     let taken = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = taken.local_addr().unwrap().to_string();
-    let (_topic, settings) = listening(1, &database, &[("HTTP_ADDR", &address)]).await;
+    let (_topic, settings) = listening(kafka(), 1, &database, &[("HTTP_ADDR", &address)]).await;
     let (code, lines) = Service::finish("run", &settings, PATIENCE);
     assert_eq!(code, 69, "{lines:#?}");
     assert!(lines.iter().any(|line| line.contains(&format!("can't listen on HTTP_ADDR={address}"))), "{lines:#?}");
 
-    let (_topic, settings) = listening(1, &database, &[("HTTP_ADDR", "")]).await;
+    let (_topic, settings) = listening(kafka(), 1, &database, &[("HTTP_ADDR", "")]).await;
     let service = Service::run(&settings);
     service.wait_for_line(|line| line.contains("partition_started"), PATIENCE);
     service.sigterm();

@@ -6,6 +6,7 @@ pub mod postgres;
 pub mod wire;
 pub mod topic;
 pub mod service;
+pub mod http;
 pub mod audit;
 pub mod workload;
 

@@ -168,6 +168,7 @@ fn options(topic: &Topic, group: &str, database: &str) -> Options {
             max: Duration::from_secs(1),
         },
         breaker: None,
+        stalled_after: Duration::from_mins(1),
         log_records_per_second: 0,
         health: Health::default(),
     }

@@ -95,8 +95,9 @@ fn undecided(row: &Row, reason: &str) -> Option<String> {
              out as duplicates"
         ),
         "log_corrupt" => format!(
-            "Kafka has damaged data at {next}; {resume} {next}` tries it again, {resume} {}` passes that one record",
-            next.saturating_add(1)
+            "Kafka has damaged data at {next}; {resume} {next}` tries it again, {resume} {}` goes on with the first record \
+             behind it that can be read",
+            row.gap_to.unwrap_or(next.saturating_add(1))
         ),
         _ => return None,
     };

@@ -14,6 +14,8 @@ pub(super) struct Row {
     pub(super) owner: Option<String>,
     pub(super) halted_at: Option<Time>,
     pub(super) halt_reason: Option<String>,
+    /// Where the gap ends that it is halted for.
+    pub(super) gap_to: Option<i64>,
     pub(super) updated_at: Time,
     pub(super) letters_in_a_row: i32,
     pub(super) counted_from: i64,
@@ -32,9 +34,13 @@ pub(super) async fn read(
     sqlx::query_as!(
         Row,
         r#"select partition, next_offset, epoch, owner, halted_at as "halted_at: Time", halt_reason,
+                  (select to_offset from offset_gaps as gap
+                   where gap.group_id = held.group_id and gap.topic = held.topic and gap.partition = held.partition
+                     and gap.reason = held.halt_reason and gap.acknowledged_at is null
+                   order by id desc limit 1) as gap_to,
                   updated_at as "updated_at: Time", letters_in_a_row, counted_from, stored, duplicates, ignored,
                   dead_lettered
-           from consumer_offsets
+           from consumer_offsets as held
            where group_id = $1 and topic = $2 and ($3::integer is null or partition = $3)
            order by partition"#,
         settings.kafka_group_id,

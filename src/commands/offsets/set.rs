@@ -1,7 +1,7 @@
 //! `offsets set`: moves positions.
 //!
 //! The epoch stays as it is. A commit in flight either ends before the row is held, or finds another `next_offset` and
-//! matches nothing; the service then drops what it has read and goes on where the row says (design: the recovery rule).
+//! matches nothing; the service then drops what it has read and goes on where the row says (rule 7 of the engine).
 //! Where the position comes to be what the commit read from, the commit is right: it handles all records from there on.
 //! A higher epoch would tell the service that somebody else took the partition over, and have it wait before it claims it.
 

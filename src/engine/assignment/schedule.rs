@@ -8,6 +8,7 @@ use super::slot::Slot;
 use super::{Assigned, Question, Wanted, Work, Written};
 use crate::engine::batch::Limits;
 use crate::engine::gap::Seen;
+use crate::engine::health::Held;
 use crate::engine::ledger::Found;
 use crate::engine::mirror::Committed;
 use crate::engine::partition::{After, Belief, Finding, Generation, State};
@@ -76,9 +77,9 @@ impl<E> Schedule<E> {
     }
 
     /// Those that are ours.
-    pub(super) fn states(&self) -> Vec<(Partition, State)> {
-        let states = self.slots.iter().map(|(partition, slot)| (*partition, slot.protocol.state()));
-        states.filter(|(_, state)| !matches!(state, State::Elsewhere | State::Draining(After::Elsewhere))).collect()
+    pub(super) fn held(&self) -> Vec<Held> {
+        let held = self.slots.values().map(Slot::held);
+        held.filter(|held| !matches!(held.state, State::Elsewhere | State::Draining(After::Elsewhere))).collect()
     }
 
     /// Records that wait are left for whoever reads them next; a position past markers is still written.

@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 use super::{Noting, Wanted};
 use crate::engine::batch::{Arrival, Batch, Limits, Queue};
 use crate::engine::gap::KnownLog;
+use crate::engine::health::Held;
 use crate::engine::ledger::Found;
 use crate::engine::mirror::Committed;
 use crate::engine::partition::{Belief, Finding, Generation, Protocol, State};
@@ -185,6 +186,11 @@ impl<E> Slot<E> {
     }
 
     // ---- batches ----
+
+    pub(super) fn held(&self) -> Held {
+        let records_wait = self.queue.has_records() || self.in_flight_bytes > 0;
+        Held { partition: self.partition, state: self.protocol.state(), records_wait }
+    }
 
     pub(super) fn has_work(&self) -> bool {
         self.protocol.ready().is_some() && !self.queue.is_empty()

@@ -56,7 +56,8 @@ impl Ledger {
             Columns,
             "update consumer_offsets set epoch = epoch + 1, owner = $4, updated_at = now()
              where group_id = $1 and topic = $2 and partition = $3
-             returning partition, next_offset, epoch, topic_id, last_offset, last_digest, checked_offset, counted_from,
+             returning partition, next_offset, epoch, topic_id, last_offset, last_digest, last_next_offset,
+                       checked_offset, counted_from,
                        halt_reason",
             self.group_id,
             self.topic,
@@ -126,8 +127,8 @@ impl Ledger {
         let partitions: Vec<i32> = partitions.iter().map(|partition| partition.0).collect();
         let rows = sqlx::query_as!(
             Columns,
-            "select partition, next_offset, epoch, topic_id, last_offset, last_digest, checked_offset, counted_from,
-                    halt_reason
+            "select partition, next_offset, epoch, topic_id, last_offset, last_digest, last_next_offset, checked_offset,
+                    counted_from, halt_reason
              from consumer_offsets where group_id = $1 and topic = $2 and partition = any($3)",
             self.group_id,
             self.topic,
@@ -146,16 +147,18 @@ struct Columns {
     topic_id: Option<String>,
     last_offset: Option<i64>,
     last_digest: Option<Vec<u8>>,
+    last_next_offset: Option<i64>,
     checked_offset: Option<i64>,
     counted_from: i64,
     halt_reason: Option<String>,
 }
 
 impl Columns {
-    /// An operator may have moved the position: what is remembered of records at or above it says nothing about it.
+    /// An operator may have moved the position: then what is remembered of the last record says nothing about it.
     fn found(self) -> Found {
         let next = self.next_offset;
-        let near = |offset: i64| offset < next && next.saturating_sub(offset) <= NEAR;
+        let ours = self.last_next_offset == Some(next);
+        let near = |offset: i64| ours && offset < next && next.saturating_sub(offset) <= NEAR;
         let digest = self.last_digest.and_then(|digest| digest.try_into().ok()).map(Digest);
         let last = self.last_offset.filter(|offset| near(*offset)).map(Offset).zip(digest);
         let checked = Position(self.checked_offset.unwrap_or(self.counted_from).min(next));

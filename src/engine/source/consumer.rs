@@ -122,12 +122,9 @@ impl<E: Event> Source<E> {
             readers.retain(|partition, _| !stale.contains(partition));
         }
         for Wanted { partition, generation, at, last } in wanted {
-            let from = last.map_or(at, |(offset, _)| Position(offset.0));
-            if !readers.contains_key(&partition)
-                && self.is_at_rest(partition)
-                && self.start(partition, generation, from)
-            {
-                readers.insert(partition, Reader { generation, reached: at, expects: last, out_of_range: false });
+            let reader = Reader { generation, reached: at, expects: last, out_of_range: false };
+            if !readers.contains_key(&partition) && self.is_at_rest(partition) && self.start(partition, &reader) {
+                readers.insert(partition, reader);
             }
         }
     }
@@ -140,12 +137,12 @@ impl<E: Event> Source<E> {
         list.elements().iter().all(|element| element.offset() == KafkaOffset::Invalid)
     }
 
-    fn start(&self, partition: Partition, generation: Generation, at: Position) -> bool {
-        if !self.assignment().started(partition, generation) {
+    fn start(&self, partition: Partition, reader: &Reader) -> bool {
+        if !self.assignment().started(partition, reader.generation) {
             return false;
         }
         let mut list = self.consumer.context().list([partition]);
-        let placed = list.set_partition_offset(&self.options.topic, partition.0, KafkaOffset::Offset(at.0));
+        let placed = list.set_partition_offset(&self.options.topic, partition.0, KafkaOffset::Offset(reader.at().0));
         // The pause flag outlives an assignment, so a partition that starts is resumed, unless everything is paused.
         let started = placed
             .and_then(|()| self.consumer.incremental_assign(&list))
@@ -154,7 +151,7 @@ impl<E: Event> Source<E> {
             Ok(()) => tracing::info!(
                 topic = self.options.topic,
                 partition = partition.0,
-                position = at.0,
+                position = reader.reached.0,
                 "partition_started"
             ),
             Err(error) => {
@@ -230,13 +227,16 @@ impl<E: Event> Source<E> {
     fn arrival(&self, record: Record) -> Option<(Partition, Generation, Arrival<E>)> {
         let mut readers = self.consumer.context().readers();
         let reader = readers.get_mut(&record.partition)?;
-        // Reading began one record back. No record there (compacted, a marker, aborted) proves nothing.
-        if let Some((offset, digest)) = reader.expects.take()
-            && offset == record.offset
-        {
-            let same = record.digest() == digest;
-            self.assignment().recognised(record.partition, reader.generation, reader.reached, same);
-            return None;
+        // Reading began one record back. No record there (compacted, a marker, aborted) proves nothing; but none may come
+        // between it and the position, where there was none before.
+        if let Some((offset, digest)) = reader.expects.filter(|(offset, _)| (*offset..).contains(&record.offset)) {
+            if Position(record.offset.0) >= reader.reached {
+                reader.expects = None;
+            } else {
+                let same = record.offset == offset && record.digest() == digest;
+                self.assignment().recognised(record.partition, reader.generation, reader.reached, same);
+                return None;
+            }
         }
         reader.reached = reader.reached.max(record.offset.next());
         let intake = E::parse(&record);
@@ -264,6 +264,7 @@ impl<E: Event> Source<E> {
             };
             if Position(position) > reader.reached {
                 reader.reached = Position(position);
+                reader.expects = None;
                 arrivals.push((partition, reader.generation, Arrival::Reached(reader.reached)));
             }
         }

@@ -1,5 +1,6 @@
 //! What rust-rdkafka does not pass on, read through its bindings. The one file with unsafe code: rust-rdkafka panics on
-//! a header name that is not UTF-8, and a record that ends the process can't be kept; and it has no way to a topic's id.
+//! a header name that is not UTF-8, and a record that ends the process can't be kept; and it has no way to a topic's id, nor to
+//! whether the client is a member of its group.
 
 #![expect(unsafe_code, reason = "librdkafka's C interface; each block says why it holds")]
 
@@ -72,6 +73,24 @@ pub(crate) fn positions<C: ConsumerContext>(consumer: &BaseConsumer<C>, list: &T
     // it doesn't know as invalid, so there is no error to report.
     unsafe {
         sys::rd_kafka_position(consumer.client().native_ptr(), list.ptr());
+    }
+}
+
+/// Whether the client believes that it is a member of its group, with whatever partitions. When a session is over it
+/// forgets its name under the classic protocol, its epoch under the newer one.
+pub(crate) fn is_member<C: ConsumerContext>(consumer: &BaseConsumer<C>) -> bool {
+    // SAFETY: the client is alive while it is borrowed. What it hands out is ours, is looked at only if it is there, and is
+    // destroyed here; the name belongs to it and ends with NUL.
+    unsafe {
+        let metadata = sys::rd_kafka_consumer_group_metadata(consumer.client().native_ptr());
+        if metadata.is_null() {
+            return false;
+        }
+        let name = sys::rd_kafka_consumer_group_metadata_member_id(metadata);
+        let named = !name.is_null() && !CStr::from_ptr(name).is_empty();
+        let joined = sys::rd_kafka_consumer_group_metadata_generation_id(metadata) > 0;
+        sys::rd_kafka_consumer_group_metadata_destroy(metadata);
+        named && joined
     }
 }
 

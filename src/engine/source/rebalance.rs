@@ -5,7 +5,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use rdkafka::client::ClientContext;
 use rdkafka::consumer::{BaseConsumer, CommitMode, Consumer as _, ConsumerContext};
@@ -14,10 +14,14 @@ use rdkafka::topic_partition_list::Offset as KafkaOffset;
 use rdkafka::types::RDKafkaRespErr;
 use rdkafka::{Statistics, TopicPartitionList};
 
+use super::raw;
 use crate::engine::assignment::Assignment;
 use crate::engine::mirror::{Committed, METADATA};
 use crate::engine::partition::Generation;
 use crate::engine::record::{Digest, Offset, Partition, Position};
+
+/// How often the client is asked whether it is a member.
+const ASK_INTERVAL: Duration = Duration::from_secs(1);
 
 /// A partition that is being read.
 #[derive(Clone, Copy, Debug)]
@@ -45,13 +49,16 @@ pub(super) struct Context<E> {
     pub(super) topic: String,
     readers: Mutex<BTreeMap<Partition, Reader>>,
     mirrored: Mutex<BTreeMap<Partition, Position>>,
+    /// When the client was last asked whether it is a member, and its answer.
+    asked: Mutex<(Instant, bool)>,
     /// How long a revocation waits for a commit in flight.
     patience: Duration,
 }
 
 impl<E> Context<E> {
     pub(super) fn new(assignment: Arc<Assignment<E>>, topic: String, patience: Duration) -> Self {
-        Self { assignment, topic, readers: Mutex::default(), mirrored: Mutex::default(), patience }
+        let asked = Mutex::new((Instant::now(), false));
+        Self { assignment, topic, readers: Mutex::default(), mirrored: Mutex::default(), asked, patience }
     }
 
     /// The partitions that are being read.
@@ -122,6 +129,33 @@ impl<E> Context<E> {
         }
     }
 
+    /// One who is given nothing, or has nothing to lose, is not called back under every protocol. What is said twice counts:
+    /// between two memberships there may be a moment without one.
+    pub(super) fn ask_membership(&self, consumer: &BaseConsumer<Self>)
+    where
+        E: Send + Sync + 'static,
+    {
+        let mut asked = self.asked.lock().unwrap_or_else(PoisonError::into_inner);
+        let (last, before) = *asked;
+        if last.elapsed() < ASK_INTERVAL {
+            return;
+        }
+        let now = raw::is_member(consumer);
+        *asked = (Instant::now(), now);
+        match (before, now) {
+            (true, true) => self.assignment.is_member(),
+            (false, false) => self.lost(),
+            _ => {}
+        }
+    }
+
+    fn lost(&self) {
+        if self.assignment.membership_lost() {
+            let hint = "its partitions may be somebody else's by now; it joins the group again by itself";
+            tracing::warn!(topic = self.topic, hint, "membership_lost");
+        }
+    }
+
     fn revoked(&self, consumer: &BaseConsumer<Self>, partitions: &[Partition])
     where
         E: Send + Sync + 'static,
@@ -129,7 +163,9 @@ impl<E> Context<E> {
         let lost = consumer.assignment_lost();
         let patience = if lost { Duration::ZERO } else { self.patience };
         self.assignment.revoked(partitions, patience);
-        if !lost {
+        if lost {
+            self.lost();
+        } else {
             self.mirror(consumer, self.assignment.take_committed());
         }
         let mut readers = self.readers();

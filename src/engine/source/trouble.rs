@@ -21,6 +21,7 @@ const WATERMARKS: Duration = Duration::from_secs(1);
 impl<E: Event> Source<E> {
     /// Says so when Kafka gives us nothing for long: an older broker does not even answer a newer group protocol.
     pub(super) fn watch(&mut self) {
+        self.consumer.context().ask_membership(&self.consumer);
         if !self.assignment().is_empty() {
             self.unassigned_since = Instant::now();
             self.refused = None;

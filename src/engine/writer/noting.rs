@@ -24,8 +24,12 @@ impl<E: Event> Writer<E> {
     pub(super) async fn note(&mut self, noting: Noting) -> sqlx::Result<()> {
         let noted = self.try_to_note(&noting).await;
         let halted = matches!(noted, Ok(Noted::Halted));
+        let (reason, health) = (noting.gap.reason.as_str(), &self.shared.health);
         if halted {
-            self.shared.health.halt_reason(noting.partition, Some(noting.gap.reason.as_str().to_owned()));
+            health.halted(noting.partition, noting.at, reason);
+        }
+        if let Ok(Noted::Halted | Noted::Skipped) = noted {
+            health.gap(reason, noting.gap.offsets());
         }
         self.shared.assignment.noted(&noting, halted);
         self.lines().noted(&noting, noted?);

@@ -17,6 +17,28 @@ fn damage(path: &std::path::Path, text: &str) {
 }
 
 #[tokio::test]
+async fn damage_in_what_was_read_long_ago_stops_nobody() {
+    let kafka = Kafka::start_new();
+    let scene = Scene::new(&kafka, 2, &[]).await;
+    let service = scene.run();
+    let producer = scene.topic.producer(&[]);
+    for partition in 0..2 {
+        producer.send([Outgoing::to(partition, booking(&format!("last-{partition}"), "1"))]).await;
+    }
+    scene.audit().wait_until_read(PATIENCE).await;
+    stop(&service);
+    producer.send([Outgoing::to(0, booking("next-0", "1")), Outgoing::to(1, booking("next-1", "1"))]).await;
+    kafka.stop();
+    // The very record that reading begins with, to see whether the log is the same.
+    damage(&kafka.segment(&scene.topic.name, 0), "last-0");
+    kafka.start();
+    let _service = scene.run();
+    scene.audit().wait_until_read(PATIENCE).await;
+    assert_eq!(scene.stored().await, ["last-0", "last-1", "next-0", "next-1"]);
+    assert_eq!(scene.audit().gaps().await, []);
+}
+
+#[tokio::test]
 async fn a_batch_that_fails_its_checksum_halts_its_partition_alone_and_is_passed_by_hand() {
     let kafka = Kafka::start_new();
     // The first partition holds a batch for each record, the second one batch for several; the third is well, and idle.

@@ -37,6 +37,25 @@ async fn a_last_record_that_was_deleted_after_it_was_read() {
 }
 
 #[tokio::test]
+async fn a_position_moved_by_hand_while_nobody_runs() {
+    let scene = Scene::new(kafka(), 1, &[]).await;
+    let service = scene.run();
+    scene.handle("before", 10).await;
+    stop(&service);
+    scene.send(&Workload::bookings("behind", 20, 1)).await;
+    // There are records between the last one that was handled and the position: an operator did not want them.
+    scene.audit().execute("update consumer_offsets set next_offset = 15").await;
+    let service = scene.run();
+    scene.assert_no_alarm().await;
+    assert_eq!(scene.stored().await.len(), 25);
+    stop(&service);
+    scene.audit().execute("update consumer_offsets set next_offset = 3").await;
+    let _service = scene.run();
+    scene.assert_no_alarm().await;
+    assert_eq!(scene.stored().await.len(), 30);
+}
+
+#[tokio::test]
 async fn a_last_record_that_was_compacted_away() {
     let settings = [
         ("cleanup.policy", "compact"),

@@ -185,6 +185,21 @@ async fn the_digest_alone_tells_where_nobody_knows_the_topic_id() {
 }
 
 #[tokio::test]
+async fn a_record_where_there_was_none_halts() {
+    let scene = Scene::new(kafka(), 1, &[]).await;
+    let service = scene.run();
+    scene.send_bookings(0..10).await;
+    scene.audit().wait_until_read(PATIENCE).await;
+    stop(&service);
+    // As if markers had been there, and the log had lost them with whoever led it.
+    scene.audit().execute("update consumer_offsets set next_offset = 15, last_next_offset = 15").await;
+    scene.send_bookings(10..30).await;
+    let _service = scene.run();
+    scene.assert_replaced(15).await;
+    scene.resume_at_earliest(ids(0..30)).await;
+}
+
+#[tokio::test]
 async fn one_partition_of_a_replaced_topic_after_the_other_is_resumed() {
     let scene = Scene::new(kafka(), 3, &[]).await;
     let service = scene.run();

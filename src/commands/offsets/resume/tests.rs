@@ -12,6 +12,7 @@ fn row(partition: i32, next_offset: i64, halt_reason: Option<&str>) -> Row {
         owner: None,
         halted_at: halt_reason.is_some().then_some(never),
         halt_reason,
+        gap_to: None,
         updated_at: never,
         letters_in_a_row: 0,
         counted_from: 0,

@@ -6,7 +6,7 @@ use super::Slot;
 use crate::engine::assignment::Noting;
 use crate::engine::gap::{Doubt, Gap, Judgement, Seen, Tried, judge};
 use crate::engine::partition::Generation;
-use crate::engine::record::Position;
+use crate::engine::record::{Offset, Position};
 
 /// So often what comes next can't be read before it is read alone, to see whether it is at fault.
 const UNREADABLE_TIMES: u32 = 3;
@@ -54,7 +54,9 @@ impl<E> Slot<E> {
             Judgement::Good => {
                 let start = seen.bounds.get(&self.partition).map(|bounds| bounds.start);
                 if let Some(known) = self.known.as_mut() {
-                    known.last = known.last.filter(|(offset, _)| start.is_none_or(|start| Position(offset.0) >= start));
+                    let there = |offset: Offset| start.is_none_or(|start| Position(offset.0) >= start);
+                    // If what comes next can be read alone, it is the record before it that can't be.
+                    known.last = known.last.filter(|(offset, _)| there(*offset) && !doubt.unreadable);
                 }
                 self.checked = true;
                 self.out_of_range = false;

@@ -18,14 +18,14 @@ const PATIENCE: Duration = Duration::from_secs(3);
 const PAUSE: Duration = Duration::from_millis(50);
 
 /// See the module.
-pub(crate) struct Watch<E> {
+pub(crate) struct LogWatch<E> {
     assignment: Arc<Assignment<E>>,
     log: Arc<Log>,
     health: Health,
     interval: Duration,
 }
 
-impl<E: Event> Watch<E> {
+impl<E: Event> LogWatch<E> {
     /// Nothing is asked yet.
     pub(crate) fn new(options: &Options, assignment: Arc<Assignment<E>>) -> Self {
         let log = Log::new(&options.properties, &options.topic).with_patience(PATIENCE);
@@ -47,6 +47,9 @@ impl<E: Event> Watch<E> {
                 () = self.assignment.until_stopping() => return Ok(()),
                 seen = self.ask(questions.clone()) => seen,
             };
+            for (partition, bounds) in &seen.bounds {
+                self.health.log_end(*partition, bounds.end, self.lasts());
+            }
             if self.assignment.saw(&questions, &seen) {
                 tracing::warn!(
                     hint = "records are there and none arrives: the consumer begins anew, as a member of the group too",
@@ -55,6 +58,11 @@ impl<E: Event> Watch<E> {
             }
             tokio::time::sleep(PAUSE).await;
         }
+    }
+
+    /// So long an answer stands when none follows.
+    fn lasts(&self) -> Duration {
+        self.interval.saturating_mul(3).saturating_add(PATIENCE.saturating_mul(4))
     }
 
     async fn ask(&self, questions: Vec<Question>) -> Seen {

@@ -1,0 +1,168 @@
+//! `/metrics`: what a run counts and where it stands, in the text format of Prometheus, under names that tools rely on.
+//!
+//! It is made anew for each reader from plain numbers, and nothing is asked of Kafka or the database for it. So a
+//! partition that went elsewhere is gone from the next answer, and two runs in one process have nothing in common.
+
+use std::collections::BTreeMap;
+use std::fmt;
+
+use prometheus_client::collector::Collector;
+use prometheus_client::encoding::{DescriptorEncoder, MetricEncoder, NoLabelSet, prometheus_text};
+use prometheus_client::metrics::MetricType;
+use prometheus_client::registry::Registry;
+
+use super::health::{STATES, readiness, state_name};
+use crate::engine::health::{Health, Snapshot};
+use crate::engine::metrics::{Counts, Histogram};
+
+/// What our names begin with. Whoever keeps another event with the engine has another one.
+pub const PREFIX: &str = "booking_history";
+
+/// How the answer is announced.
+pub const CONTENT_TYPE: &str = prometheus_text::CONTENT_TYPE;
+
+/// All metrics of a run, each name with `prefix` and a `_` before it.
+#[must_use]
+pub fn text(prefix: &str, health: &Health) -> String {
+    let mut registry = Registry::with_prefix(prefix);
+    registry.register_collector(Box::new(Moment { snapshot: health.snapshot(), counts: health.counts() }));
+    let mut text = String::new();
+    // Writing to a String can't fail, and nothing else in it does.
+    if let Err(error) = prometheus_text::encode(&mut text, &registry) {
+        tracing::error!(%error, "metrics_failed");
+    }
+    text
+}
+
+/// A run at the moment when somebody asks.
+#[derive(Debug)]
+struct Moment {
+    snapshot: Option<Snapshot>,
+    counts: Counts,
+}
+
+impl Collector for Moment {
+    fn encode(&self, encoder: DescriptorEncoder) -> fmt::Result {
+        let mut families = Families(encoder);
+        self.standing(&mut families)?;
+        self.counted(&mut families)
+    }
+}
+
+impl Moment {
+    fn standing(&self, families: &mut Families<'_>) -> fmt::Result {
+        let version = [([("version", env!("CARGO_PKG_VERSION").to_owned())], 1)];
+        families.gauge("build_info", "1, with the version of the program", version)?;
+        let ready = readiness(self.snapshot.clone()).ready;
+        families.gauge("ready", "Whether /readyz answers 200", [(NO_LABEL, u64::from(ready))])?;
+
+        let snapshot = self.snapshot.as_ref();
+        let partitions = snapshot.map(|snapshot| snapshot.partitions.as_slice()).unwrap_or_default();
+        let mut states: BTreeMap<&str, u64> = STATES.map(|state| (state, 0)).into();
+        for standing in partitions {
+            let count = states.entry(state_name(standing.state)).or_default();
+            *count = count.saturating_add(1);
+        }
+        let states = states.into_iter().map(|(state, count)| ([("state", state.to_owned())], count));
+        families.gauge("partitions", "Partitions of this instance", states)?;
+        let stalled = partitions.iter().map(|standing| u64::from(standing.stalled)).sum();
+        let help = "Partitions of this instance of which records wait while nothing has been committed for too long";
+        families.gauge("stalled", help, [(NO_LABEL, stalled)])?;
+        let topic = snapshot.map(|snapshot| snapshot.topic.as_str()).unwrap_or_default();
+        let lags = partitions.iter().filter_map(|standing| {
+            let labels = [("topic", topic.to_owned()), ("partition", standing.partition.to_string())];
+            Some((labels, standing.lag?))
+        });
+        let help = "Offsets from the position in the database to the end of the log, as of the last look at the log";
+        families.gauge("lag_records", help, lags)?;
+        let bytes = snapshot.map_or(0, |snapshot| u64::try_from(snapshot.buffered_bytes).unwrap_or(u64::MAX));
+        families.gauge("buffered_bytes", "Size of the records that wait or are being written", [(NO_LABEL, bytes)])
+    }
+
+    fn counted(&self, families: &mut Families<'_>) -> fmt::Result {
+        let Counts {
+            records,
+            batch_records,
+            commit_seconds,
+            end_to_end_seconds,
+            commits_fenced,
+            retries,
+            halts,
+            gap_records,
+            dead_letters,
+        } = &self.counts;
+        let outcomes = [
+            ("stored", records.stored),
+            ("duplicate", records.duplicates),
+            ("ignored", records.ignored),
+            ("dead_lettered", records.dead_lettered),
+        ];
+        families.counter("records", "Records committed, by what became of them", labelled("outcome", outcomes))?;
+        families.histogram("batch_records", "Records in a committed batch of one partition", batch_records)?;
+        families.histogram("commit_seconds", "Duration of a committed transaction", commit_seconds)?;
+        let help = "Age of a record when it was committed, by its timestamp";
+        families.histogram("end_to_end_seconds", help, end_to_end_seconds)?;
+        let help = "Batches not written because the partition was moved or claimed by somebody else";
+        families.counter("commits_fenced", help, [(NO_LABEL, *commits_fenced)])?;
+        let by_reason = |counts: &BTreeMap<&'static str, u64>| labelled("reason", counts.clone());
+        families.counter("retries", "Work that the database did not do and that is tried again", by_reason(retries))?;
+        families.counter("halts", "Partitions that this instance has halted", by_reason(halts))?;
+        families.counter("gap_records", "Offsets that were found to be gone from the log", by_reason(gap_records))?;
+        let letters = dead_letters.iter().map(|(status, count)| (status.as_str(), *count));
+        let help = "Dead letters of the group and topic in the database, as last counted";
+        families.gauge("dead_letters", help, labelled("status", letters))
+    }
+}
+
+/// Labels by name and value.
+type Labels<const N: usize> = [(&'static str, String); N];
+
+const NO_LABEL: Labels<0> = [];
+
+fn labelled<'a>(name: &'static str, counts: impl IntoIterator<Item = (&'a str, u64)>) -> Vec<(Labels<1>, u64)> {
+    counts.into_iter().map(|(value, count)| ([(name, value.to_owned())], count)).collect()
+}
+
+/// Writes one family after the other.
+struct Families<'a>(DescriptorEncoder<'a>);
+
+impl Families<'_> {
+    fn gauge<const N: usize>(
+        &mut self,
+        name: &str,
+        help: &str,
+        samples: impl IntoIterator<Item = (Labels<N>, u64)>,
+    ) -> fmt::Result {
+        let mut family = self.0.encode_descriptor(name, help, None, MetricType::Gauge)?;
+        samples.into_iter().try_for_each(|(labels, value)| sample(&mut family, &labels, |it| it.encode_gauge(&value)))
+    }
+
+    /// `_total` is put behind the name.
+    fn counter<const N: usize>(
+        &mut self,
+        name: &str,
+        help: &str,
+        samples: impl IntoIterator<Item = (Labels<N>, u64)>,
+    ) -> fmt::Result {
+        let mut family = self.0.encode_descriptor(name, help, None, MetricType::Counter)?;
+        samples.into_iter().try_for_each(|(labels, value)| {
+            sample(&mut family, &labels, |it| it.encode_counter::<NoLabelSet, _, u64>(&value, None))
+        })
+    }
+
+    fn histogram(&mut self, name: &str, help: &str, histogram: &Histogram) -> fmt::Result {
+        let mut family = self.0.encode_descriptor(name, help, None, MetricType::Histogram)?;
+        family.encode_histogram::<NoLabelSet>(histogram.sum(), histogram.count(), &histogram.buckets(), None)
+    }
+}
+
+fn sample<const N: usize>(
+    family: &mut MetricEncoder<'_>,
+    labels: &Labels<N>,
+    write: impl FnOnce(&mut MetricEncoder<'_>) -> fmt::Result,
+) -> fmt::Result {
+    if N == 0 { write(family) } else { write(&mut family.encode_family(labels)?) }
+}
+
+#[cfg(test)]
+mod tests;

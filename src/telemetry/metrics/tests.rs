@@ -1,0 +1,124 @@
+use super::*;
+use crate::engine::health::{Membership, Standing};
+use crate::engine::ledger::Totals;
+use crate::engine::partition::State;
+use crate::engine::record::{Epoch, Partition, Position};
+
+fn written(moment: Moment) -> String {
+    let mut registry = Registry::with_prefix("toys");
+    registry.register_collector(Box::new(moment));
+    let mut text = String::new();
+    prometheus_text::encode(&mut text, &registry).unwrap();
+    text
+}
+
+fn standing(partition: i32, state: State, lag: Option<u64>, stalled: bool) -> Standing {
+    let partition = Partition(partition);
+    Standing { partition, state, halt_reason: None, position: None, lag, records_wait: false, stalled }
+}
+
+fn running() -> Snapshot {
+    Snapshot {
+        topic: "a \"topic\"".to_owned(),
+        membership: Membership::Member,
+        stopping: false,
+        database_works: true,
+        buffered_bytes: 4_096,
+        partitions: vec![
+            standing(0, State::Started(Epoch(1), Position(5)), Some(7), true),
+            standing(1, State::Halted, Some(1), false),
+            standing(2, State::Owned, None, false),
+        ],
+    }
+}
+
+fn counts() -> Counts {
+    let mut counts = Counts {
+        records: Totals { stored: 5, duplicates: 4, ignored: 3, dead_lettered: 2 },
+        commits_fenced: 6,
+        dead_letters: [("parked".to_owned(), 2)].into(),
+        ..Counts::default()
+    };
+    counts.batch_records.observe(3.0);
+    counts.batch_records.observe(11.0);
+    counts
+}
+
+#[track_caller]
+fn check(text: &str, expected: &[&str]) {
+    for line in expected {
+        assert!(text.lines().any(|found| found == *line), "{line} is missing in\n{text}");
+    }
+}
+
+#[test]
+fn each_number_stands_under_its_name_and_labels() {
+    let text = written(Moment { snapshot: Some(running()), counts: counts() });
+    check(
+        &text,
+        &[
+            "# TYPE toys_records_total counter",
+            r#"toys_records_total{outcome="stored"} 5"#,
+            r#"toys_records_total{outcome="duplicate"} 4"#,
+            r#"toys_records_total{outcome="ignored"} 3"#,
+            r#"toys_records_total{outcome="dead_lettered"} 2"#,
+            "toys_commits_fenced_total 6",
+            r#"toys_retries_total{reason="connection"} 0"#,
+            r#"toys_halts_total{reason="too_many_dead_letters"} 0"#,
+            r#"toys_gap_records_total{reason="retention_gap"} 0"#,
+            r#"toys_dead_letters{status="parked"} 2"#,
+            "# TYPE toys_batch_records histogram",
+            r#"toys_batch_records_bucket{le="2"} 0"#,
+            r#"toys_batch_records_bucket{le="5"} 1"#,
+            r#"toys_batch_records_bucket{le="20"} 2"#,
+            r#"toys_batch_records_bucket{le="+Inf"} 2"#,
+            "toys_batch_records_sum 14.0",
+            "toys_batch_records_count 2",
+            "# TYPE toys_partitions gauge",
+            r#"toys_partitions{state="running"} 1"#,
+            r#"toys_partitions{state="halted"} 1"#,
+            r#"toys_partitions{state="claiming"} 1"#,
+            r#"toys_partitions{state="fenced"} 0"#,
+            r#"toys_lag_records{topic="a \"topic\"",partition="0"} 7"#,
+            r#"toys_lag_records{topic="a \"topic\"",partition="1"} 1"#,
+            "toys_stalled 1",
+            "toys_buffered_bytes 4096",
+            "toys_ready 0",
+            &format!(r#"toys_build_info{{version="{}"}} 1"#, env!("CARGO_PKG_VERSION")),
+        ],
+    );
+    assert!(!text.contains(r#"partition="2""#), "nobody knows how far partition 2 is behind:\n{text}");
+}
+
+#[test]
+fn ready_is_what_readyz_says() {
+    let well = Snapshot { partitions: Vec::new(), ..running() };
+    check(&written(Moment { snapshot: Some(well), counts: counts() }), &["toys_ready 1"]);
+    check(&written(Moment { snapshot: None, counts: counts() }), &["toys_ready 0", "toys_buffered_bytes 0"]);
+}
+
+#[test]
+fn a_run_that_has_not_begun_has_all_its_names() {
+    let text = text(PREFIX, &Health::default());
+    let names: Vec<&str> = text.lines().filter_map(|line| line.strip_prefix("# TYPE booking_history_")).collect();
+    let expected = [
+        "build_info gauge",
+        "ready gauge",
+        "partitions gauge",
+        "stalled gauge",
+        "lag_records gauge",
+        "buffered_bytes gauge",
+        "records_total counter",
+        "batch_records histogram",
+        "commit_seconds histogram",
+        "end_to_end_seconds histogram",
+        "commits_fenced_total counter",
+        "retries_total counter",
+        "halts_total counter",
+        "gap_records_total counter",
+        "dead_letters gauge",
+    ];
+    assert_eq!(names, expected);
+    let helps = text.lines().filter(|line| line.starts_with("# HELP booking_history_")).count();
+    assert_eq!(helps, expected.len());
+}
