@@ -108,6 +108,34 @@ async fn a_halt_is_counted_and_seen_in_the_states() {
 }
 
 #[tokio::test]
+async fn a_gap_is_counted_by_its_offsets() {
+    let database = database().await;
+    migrated(&database);
+    let (topic, settings) = listening(kafka(), 1, &database, &[]).await;
+    let mut service = Service::run(&settings);
+    let audit = Audit { topic: &topic, group: group(&settings), database: &database };
+    let producer = topic.producer(&[]);
+    producer.send(Workload::bookings("before", 100, 1).records).await;
+    audit.wait_until_read(PATIENCE).await;
+    service.sigterm();
+    assert_eq!(service.wait_exit(PATIENCE), 0);
+    producer.send(Workload::bookings("after", 50, 1).records).await;
+    topic.delete_records(0, 130).await;
+    service.start_again();
+    service.wait_for_line(|line| line.contains("partition_halted"), PATIENCE);
+    let lines = service.lines();
+    let line = lines.iter().rfind(|line| line.contains("http_listening")).unwrap();
+    let address = line.split_once("address=").unwrap().1.split(' ').next().unwrap();
+    let expected = [
+        (r#"halts_total{reason="retention_gap"}"#, Some(1.0)),
+        (r#"gap_records_total{reason="retention_gap"}"#, Some(30.0)),
+        (&format!(r#"lag_records{{topic="{}",partition="0"}}"#, topic.name), Some(50.0)),
+        (r#"partitions{state="halted"}"#, Some(1.0)),
+    ];
+    until_says(address, &expected).await;
+}
+
+#[tokio::test]
 async fn a_commit_that_an_operator_forestalls_is_counted_as_fenced() {
     let database = database().await;
     migrated(&database);

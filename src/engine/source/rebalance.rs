@@ -22,6 +22,15 @@ use crate::engine::record::{Digest, Offset, Partition, Position};
 
 /// How often the client is asked whether it is a member.
 const ASK_INTERVAL: Duration = Duration::from_secs(1);
+/// A member that has heard of no partitions for so long has none: brokers tell within a heartbeat or two.
+const NOTHING_COMES: Duration = Duration::from_secs(10);
+
+/// What the client said about its membership.
+struct Asked {
+    at: Instant,
+    member: bool,
+    since: Instant,
+}
 
 /// A partition that is being read.
 #[derive(Clone, Copy, Debug)]
@@ -49,15 +58,15 @@ pub(super) struct Context<E> {
     pub(super) topic: String,
     readers: Mutex<BTreeMap<Partition, Reader>>,
     mirrored: Mutex<BTreeMap<Partition, Position>>,
-    /// When the client was last asked whether it is a member, and its answer.
-    asked: Mutex<(Instant, bool)>,
+    asked: Mutex<Asked>,
     /// How long a revocation waits for a commit in flight.
     patience: Duration,
 }
 
 impl<E> Context<E> {
     pub(super) fn new(assignment: Arc<Assignment<E>>, topic: String, patience: Duration) -> Self {
-        let asked = Mutex::new((Instant::now(), false));
+        let now = Instant::now();
+        let asked = Mutex::new(Asked { at: now, member: false, since: now });
         Self { assignment, topic, readers: Mutex::default(), mirrored: Mutex::default(), asked, patience }
     }
 
@@ -129,23 +138,25 @@ impl<E> Context<E> {
         }
     }
 
-    /// One who is given nothing, or has nothing to lose, is not called back under every protocol. What is said twice counts:
-    /// between two memberships there may be a moment without one.
+    /// One who is given nothing, or has nothing to lose, is not called back under every protocol. A loss that is said once
+    /// does not count: between two memberships there may be a moment without one.
     pub(super) fn ask_membership(&self, consumer: &BaseConsumer<Self>)
     where
         E: Send + Sync + 'static,
     {
         let mut asked = self.asked.lock().unwrap_or_else(PoisonError::into_inner);
-        let (last, before) = *asked;
-        if last.elapsed() < ASK_INTERVAL {
+        let now = Instant::now();
+        if now.duration_since(asked.at) < ASK_INTERVAL {
             return;
         }
-        let now = raw::is_member(consumer);
-        *asked = (Instant::now(), now);
-        match (before, now) {
-            (true, true) => self.assignment.is_member(),
-            (false, false) => self.lost(),
-            _ => {}
+        let member = raw::is_member(consumer);
+        let since = if member == asked.member { asked.since } else { now };
+        *asked = Asked { at: now, member, since };
+        let lasts = now.duration_since(since);
+        if member && lasts >= NOTHING_COMES {
+            self.assignment.is_member();
+        } else if !member && lasts >= ASK_INTERVAL {
+            self.lost();
         }
     }
 

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use super::{Scene, stop, wait_for_halt};
+use crate::support::http::{address, get};
 use crate::support::kafka::kafka;
 use crate::support::topic::Topic;
 use crate::support::unique;
@@ -52,7 +53,7 @@ async fn a_gap_found_at_start_halts_its_partition_once_and_the_others_go_on() {
 
 #[tokio::test]
 async fn a_gap_found_while_it_runs_halts_after_what_was_read_before_it() {
-    let scene = Scene::new(kafka(), 2, &[]).await;
+    let scene = Scene::new(kafka(), 2, &[("HTTP_ADDR", "127.0.0.1:0")]).await;
     let service = scene.run();
     scene.handle("before", 200).await;
     // Frozen, so that it falls behind; the fetch that is open is answered with nothing after fetch.wait.max.ms.
@@ -71,9 +72,22 @@ async fn a_gap_found_while_it_runs_halts_after_what_was_read_before_it() {
         service.lines().iter().filter(is_start).count()
     };
     assert_eq!(starts(" partition=1 "), 1, "its neighbour is left alone");
+    let address = address(&service);
+    let told = get(&address, "/readyz");
+    assert_eq!(told.status, 503);
+    assert!(told.body.contains(&format!("partition 0 of {} is halted: retention_gap", scene.topic.name)), "{told:?}");
+    let metrics = get(&address, "/metrics").body;
+    for sample in [
+        r#"booking_history_halts_total{reason="retention_gap"} 1"#,
+        r#"booking_history_gap_records_total{reason="retention_gap"} 50"#,
+        r#"booking_history_partitions{state="halted"} 1"#,
+    ] {
+        assert!(metrics.lines().any(|line| line == sample), "{sample}: {metrics}");
+    }
     // A running service follows the command.
     scene.command("offsets resume --all");
     audit.wait_until_read(PATIENCE).await;
+    eventually(PATIENCE, |status| *status == 200, async || get(&address, "/readyz").status).await;
     assert_eq!(scene.stored().await.len(), 350);
     assert_eq!(audit.rows().await[&0].counted_from, 150, "totals count what can be counted");
 }
