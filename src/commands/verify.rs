@@ -84,9 +84,7 @@ pub(super) async fn run(args: &VerifyArgs, settings: &Settings) -> Result<(), Co
 fn explain_verify(error: VerifyError, settings: &Settings) -> CommandError {
     match error {
         VerifyError::Kafka(error) => explain(EngineError::Kafka(error), settings),
-        VerifyError::Log(why) => {
-            CommandError::Unavailable(format!("{why} (Kafka at {})", settings.kafka_bootstrap_servers))
-        }
+        VerifyError::Log(why) => CommandError::Unavailable(why),
         VerifyError::Corrupt(why) => CommandError::Internal(why),
         VerifyError::Database(error) => CommandError::database(&error, &settings.database),
     }

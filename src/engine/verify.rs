@@ -11,23 +11,21 @@ mod judge;
 mod tally;
 mod plan;
 mod compare;
+mod topic;
+mod extra;
 
 use std::collections::BTreeMap;
-use std::fmt::Display;
-use std::sync::Arc;
 
 use sqlx::Connection as _;
 
 use self::compare::Comparer;
-use self::plan::{Known, Plan, plan};
+use self::extra::Pages;
+use self::plan::{Known, Plan, ahead, plan};
+use self::topic::{Asked, Topic};
 use super::event::Event;
-use super::ledger::snapshot::{self, Counted};
-use super::ledger::{self, Ledger, within};
-use super::record::{Offset, Partition, Position, Step, TopicId};
+use super::ledger::{self, Ledger, snapshot, within};
+use super::record::{Offset, Partition, Position, Step};
 use super::run::{Options, SourceError};
-use super::source::log::{Bounds, Log};
-use super::source::policy::is_compacted;
-use super::source::replay::{self, ReplayError, Said};
 
 /// What of the group's and topic's records is compared. What is `None` narrows nothing.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -166,56 +164,48 @@ pub async fn verify<E: Event>(
     let gaps = within(limit, ledger.gaps(&mut snapshot)).await?;
     let neighbour = within(limit, ledger.neighbour(&mut snapshot)).await?;
 
-    let mut properties = options.properties.clone();
-    properties.insert("group.id".to_owned(), options.group_id.clone());
-    super::source::check(&properties)?;
-    let log = Arc::new(Log::new(&properties, &options.topic));
-    let (asking, since) = (Arc::clone(&log), scope.since);
-    let asked = tokio::task::spawn_blocking(move || ask(&asking, since)).await;
-    let Asked { bounds, since, topic_id } = asked.map_err(|error| VerifyError::Log(error.to_string()))??;
-    same_topic(topic_id.as_ref(), &counted)?;
-    let compacted = is_compacted(&properties, &options.topic).await.unwrap_or_default();
+    let topic = Topic::new(options)?;
+    let asked = topic.ask(scope.since).await?;
+    asked.is_the_log_of(&counted)?;
+    let Asked { bounds, since, compacted, .. } = asked;
     let known = Known { ledger: &counted, gaps: &gaps, neighbour, bounds: &bounds, since, compacted };
     let Plan { ranges, totals, extra, not_checked } = plan(&known, scope).map_err(VerifyError::Log)?;
 
     let mut teller = Teller { tell, findings: 0 };
     let mut comparer = Comparer::new(&ledger, &counted, limit, extra);
-    teller.begins("offsets", ranges.values().map(|range| range.to().0.abs_diff(range.from().0)).sum());
-    let mut replay = replay::start::<E>(&properties, log, &options.topic, &ranges)?;
-    loop {
-        match replay.recv().await {
-            Some(Said::Chunk(entries, passed)) => {
-                teller.found(comparer.compare(&mut snapshot, &entries).await?);
-                teller.done(passed);
-            }
-            Some(Said::End) => break,
-            Some(Said::Failed(error)) => return Err(error.into()),
-            None => return Err(VerifyError::Log("the thread that reads ended unasked".to_owned())),
-        }
+    teller.begins("offsets", offsets(&ranges));
+    let mut reading = topic.read::<E>(&ranges)?;
+    while let Some((entries, passed)) = reading.next().await? {
+        teller.found(comparer.compare(&mut snapshot, &entries).await?);
+        teller.done(passed);
     }
     teller.found(comparer.totals(&totals));
-    if let Some(explained) = comparer.explained() {
+    let records = comparer.records();
+    if extra {
+        if comparer.leaves_rows::<E>(&mut snapshot).await? {
+            // Where a position was moved back, the rows of what lies ahead of it are there already.
+            let ahead = ahead(&counted, &bounds);
+            teller.begins("offsets", offsets(&ahead));
+            let mut reading = topic.read::<E>(&ahead)?;
+            while let Some((entries, passed)) = reading.next().await? {
+                comparer.compare(&mut snapshot, &entries).await?;
+                teller.done(passed);
+            }
+        }
+        let explained = comparer.explained();
         teller.begins("rows", explained.len());
-        let (mut from, mut rows) = (Some(i64::MIN), 0);
-        while let Some(least) = from {
-            let page = within(limit, E::page(&mut snapshot, least, PAGE)).await?;
-            from = page.last().and_then(|(id, _)| id.checked_add(1));
-            rows += u64::try_from(page.len()).unwrap_or_default();
-            teller.found(page.into_iter().filter(|(id, _)| !explained.contains(*id)).map(extra_row).collect());
-            teller.done(rows);
+        let mut pages = Pages::<E>::new(limit);
+        while let Some(findings) = pages.next(&mut snapshot, explained).await? {
+            teller.found(findings);
+            teller.done(pages.rows);
         }
     }
-    let records = comparer.records();
     within(limit, snapshot.rollback()).await?;
     Ok(Report { records, findings: teller.findings, not_checked })
 }
 
-/// Rows that are gone through at once.
-const PAGE: i64 = 10_000;
-
-fn extra_row((id, key): (i64, String)) -> Finding {
-    let detail = format!("no record explains row {id}");
-    Finding { kind: Kind::Extra, partition: None, offset: None, key: Some(key), detail }
+fn offsets(ranges: &BTreeMap<Partition, Step>) -> u64 {
+    ranges.values().map(|range| range.to().0.abs_diff(range.from().0)).sum()
 }
 
 fn nothing_handled(options: &Options, scope: &Scope) -> String {
@@ -225,34 +215,6 @@ fn nothing_handled(options: &Options, scope: &Scope) -> String {
          topic and database",
         options.topic, options.group_id
     )
-}
-
-/// What Kafka says of the log.
-struct Asked {
-    bounds: BTreeMap<Partition, Bounds>,
-    since: Option<BTreeMap<Partition, Position>>,
-    topic_id: Option<TopicId>,
-}
-
-fn ask(log: &Log, since: Option<i64>) -> Result<Asked, VerifyError> {
-    let bounds = log.bounds().map_err(unanswered)?;
-    let since = since.map(|millis| log.at_timestamp(millis)).transpose().map_err(unanswered)?;
-    Ok(Asked { bounds, since, topic_id: log.topic_id() })
-}
-
-/// Positions mean nothing in a log that they were not read from.
-fn same_topic(seen: Option<&TopicId>, counted: &BTreeMap<Partition, Counted>) -> Result<(), VerifyError> {
-    let is_another = |row: &Counted| seen.is_some_and(|seen| row.topic_id.as_ref().is_some_and(|known| known != seen));
-    match counted.iter().find(|(_, row)| is_another(row)) {
-        None => Ok(()),
-        Some((partition, _)) => Err(VerifyError::Log(format!(
-            "the topic was deleted and made again: the ledger's position of partition {partition} is one of the old log"
-        ))),
-    }
-}
-
-fn unanswered(error: impl Display) -> VerifyError {
-    VerifyError::Log(format!("can't ask Kafka about the topic: {error}; check that Kafka is there and has the topic"))
 }
 
 /// Tells, and counts what was found.
@@ -274,16 +236,6 @@ impl<T: FnMut(Told<'_>)> Teller<'_, T> {
         for finding in findings {
             self.findings += 1;
             (self.tell)(Told::Found(&finding));
-        }
-    }
-}
-
-impl From<ReplayError> for VerifyError {
-    fn from(error: ReplayError) -> Self {
-        match error {
-            ReplayError::Source(error) => Self::Kafka(error),
-            ReplayError::Unavailable(why) => Self::Log(why),
-            ReplayError::Corrupt(why) => Self::Corrupt(why),
         }
     }
 }

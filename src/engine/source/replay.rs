@@ -79,6 +79,7 @@ pub(crate) fn start<E: Event>(
         passed: 0,
         moved_at: Instant::now(),
         complaint: None,
+        failed: None,
     };
     let (tell, told) = mpsc::channel(WAITING);
     let started = std::thread::Builder::new().name("replay".to_owned()).spawn(move || replay.run(&tell));
@@ -102,6 +103,8 @@ struct Replay {
     moved_at: Instant,
     /// The last error that the client deals with by itself.
     complaint: Option<String>,
+    /// Why it can't go on, once what came before that is handed over.
+    failed: Option<ReplayError>,
 }
 
 impl Replay {
@@ -122,9 +125,11 @@ impl Replay {
 
     /// The next records. None: all ranges are read.
     fn read<E: Event>(&mut self) -> Result<Vec<Entry<E>>, ReplayError> {
+        if let Some(error) = self.failed.take() {
+            return Err(error);
+        }
         let (mut entries, mut bytes) = (Vec::new(), 0);
         while !self.open.is_empty() && entries.len() < CHUNK && bytes < CHUNK_BYTES {
-            // Not through `self`, which has to take note of the message.
             let wait = if entries.is_empty() { POLL } else { Duration::ZERO };
             match self.consumer.poll(wait) {
                 Some(Ok(message)) => {
@@ -139,12 +144,21 @@ impl Replay {
                         entries.push(Entry { record, intake });
                     }
                 }
-                Some(Err(error)) => self.judge(&error)?,
+                Some(Err(error)) => {
+                    if let Err(error) = self.judge(&error) {
+                        // What came before it is good.
+                        self.failed = Some(error);
+                        break;
+                    }
+                }
                 None if entries.is_empty() => self.look_where_it_is()?,
                 None => break,
             }
         }
-        Ok(entries)
+        match self.failed.take_if(|_| entries.is_empty()) {
+            Some(error) => Err(error),
+            None => Ok(entries),
+        }
     }
 
     /// What lies past markers and aborted data. Only to be called when nothing delivered is left to take.

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use sqlx::PgConnection;
 
+use super::extra::Pages;
 use super::ids::Ids;
 use super::judge::{Judgement, Letter, Own, Redriven, judge};
 use super::tally::Tally;
@@ -25,7 +26,8 @@ pub(super) struct Comparer<'a> {
     counted: &'a BTreeMap<Partition, Counted>,
     limit: Duration,
     tallies: BTreeMap<Partition, Tally>,
-    explained: Option<Ids>,
+    explained: Ids,
+    extra: bool,
     records: u64,
 }
 
@@ -37,8 +39,8 @@ impl<'a> Comparer<'a> {
         limit: Duration,
         extra: bool,
     ) -> Self {
-        let explained = extra.then(Ids::default);
-        Self { ledger, counted, limit, tallies: BTreeMap::new(), explained, records: 0 }
+        let (tallies, explained) = (BTreeMap::new(), Ids::default());
+        Self { ledger, counted, limit, tallies, explained, extra, records: 0 }
     }
 
     /// Finds what is wrong with the records of a chunk.
@@ -86,8 +88,8 @@ impl<'a> Comparer<'a> {
         if is_counted {
             self.tallies.entry(partition).or_default().count(judged.class);
         }
-        if let (Some(explained), Some(row)) = (&mut self.explained, judged.row) {
-            explained.insert(row);
+        if let Some(row) = judged.row.filter(|_| self.extra) {
+            self.explained.insert(row);
         }
         let finding = |(kind, mut detail): (Kind, String)| {
             if !is_counted {
@@ -109,9 +111,20 @@ impl<'a> Comparer<'a> {
         partitions.iter().filter_map(differs).collect()
     }
 
-    /// The rows that a record explains, if they were remembered.
-    pub(super) fn explained(&self) -> Option<&Ids> {
-        self.explained.as_ref()
+    /// Whether there are rows that no record so far explains.
+    pub(super) async fn leaves_rows<E: Event>(&self, snapshot: &mut PgConnection) -> sqlx::Result<bool> {
+        let mut pages = Pages::<E>::new(self.limit);
+        while let Some(unexplained) = pages.next(snapshot, &self.explained).await? {
+            if !unexplained.is_empty() {
+                return Ok(true);
+            }
+        }
+        Ok(false)
+    }
+
+    /// The rows that a record explains, if they were to be remembered.
+    pub(super) fn explained(&self) -> &Ids {
+        &self.explained
     }
 
     /// Records compared so far.

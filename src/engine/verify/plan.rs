@@ -123,6 +123,18 @@ fn no_extra(known: &Known<'_>, scope: &Scope, whole: bool) -> Option<String> {
     }
 }
 
+/// What the log has beyond the positions.
+pub(super) fn ahead(
+    ledger: &BTreeMap<Partition, Counted>,
+    bounds: &BTreeMap<Partition, Bounds>,
+) -> BTreeMap<Partition, Step> {
+    let rest = |(partition, row): (&Partition, &Counted)| {
+        let Bounds { start, end } = bounds.get(partition)?;
+        Some((*partition, Step::new(row.next.max(*start), *end)?))
+    };
+    ledger.iter().filter_map(rest).collect()
+}
+
 impl Plan {
     fn leave_out(&mut self, partition: Option<Partition>, what: What, why: String) {
         self.not_checked.push(NotChecked { partition, what, why });

@@ -101,6 +101,20 @@ async fn totals_that_began_anew_count_from_there() {
 }
 
 #[tokio::test]
+async fn rows_ahead_of_a_position_that_was_moved_back_are_not_extra() {
+    let world = two_times_ten().await;
+    world
+        .run(
+            "update consumer_offsets set next_offset = 4, stored = 4 where partition = 0;
+             update consumer_offsets set next_offset = 0, stored = 0 where partition = 1",
+        )
+        .await;
+    world.verify("").assert_clean(4);
+    world.run("update booking_history set booking_id = 'b-x' where booking_id = 'b-5'").await;
+    world.verify("").assert_one("extra", None, Some("b-x"), "no record explains row");
+}
+
+#[tokio::test]
 async fn gaps_and_neighbours_are_told() {
     let world = two_times_ten().await;
     world

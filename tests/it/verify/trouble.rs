@@ -97,6 +97,7 @@ async fn a_damaged_batch_is_told_and_what_follows_is_not_taken_for_all() {
         world.send(&[booking(id, "1")]).await;
     }
     world.keep().await;
+    world.run("update booking_history set price = 2 where booking_id = 'first'").await;
     broker.stop();
     let segment = broker.segment(&world.topic.name, 0);
     let mut bytes = fs::read(&segment).unwrap();
@@ -107,6 +108,9 @@ async fn a_damaged_batch_is_told_and_what_follows_is_not_taken_for_all() {
     let (code, lines) = Service::finish("verify", &world.settings, LIMIT);
     assert!(code == 70 && lines.concat().contains("the log is damaged"), "{code} {lines:#?}");
     assert!(lines.concat().contains("partition 0 is read up to 1 of 3"), "{lines:#?}");
+    // What was read before is compared all the same.
+    assert!(lines.concat().contains("altered  0          0           first"), "{lines:#?}");
+    assert!(lines.concat().contains("not all was compared, 1 finding before"), "{lines:#?}");
 }
 
 #[tokio::test]

@@ -170,3 +170,11 @@ fn of_a_log_that_was_cut_off_what_is_left_is_read() {
     known.ledger = &replaced;
     assert!(plan(&known, &Scope::default()).unwrap_err().contains("log_replaced"));
 }
+
+#[test]
+fn what_lies_ahead_of_a_position_is_what_the_log_has_beyond_it() {
+    let (ledger, bounds) = world(&[(0, 100, 0, 120), (0, 50, 0, 50), (0, 50, 60, 70), (0, 50, 0, 40)]);
+    let step = |from, to| Step::new(Position(from), Position(to)).unwrap();
+    let expected = BTreeMap::from([(Partition(0), step(100, 120)), (Partition(2), step(60, 70))]);
+    assert_eq!(ahead(&ledger, &bounds), expected);
+}
