@@ -58,6 +58,11 @@ pub(super) struct VerifyArgs {
 }
 
 pub(super) async fn run(args: &VerifyArgs, settings: &Settings) -> Result<(), CommandError> {
+    if let (Some(from), Some(to)) = (args.from, args.to)
+        && from >= to
+    {
+        return Err(CommandError::Usage(format!("--to {to} has to lie behind --from {from}: nothing was compared")));
+    }
     // Its own connection: it is only to tell early, and in words, that the tables are not there.
     drop(open(settings).await?);
     let scope = Scope {

@@ -97,7 +97,7 @@ fn undecided(row: &Row, reason: &str) -> Option<String> {
         "log_corrupt" => format!(
             "Kafka has damaged data at {next}; {resume} {next}` tries it again, {resume} {}` goes on with the first record \
              behind it that can be read",
-            row.gap_to.unwrap_or(next.saturating_add(1))
+            row.gap_to.filter(|to| *to > next).unwrap_or(next.saturating_add(1))
         ),
         _ => return None,
     };

@@ -83,7 +83,7 @@ async fn a_log_that_is_not_what_it_was_is_resumed_only_where_one_says() {
         ground.refused(&format!("resume --partition {partition}"), 2, &["nothing was resumed", &words, "--at"]).await;
         ground.refused("resume --all", 2, &[&words]).await;
     }
-    ground.refused("resume --partition 2", 2, &["--at 11` passes that one record"]).await;
+    ground.refused("resume --partition 2", 2, &["--at 11` goes on with the first record"]).await;
     ground.refused("resume --partition 0 --at 31", 2, &["begins at 0 and ends at 30"]).await;
     ground.refused("resume --all --at 5", 2, &["partition 3", "begins at 0 and ends at 0"]).await;
 
