@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use rdkafka::TopicPartitionList;
 use rdkafka::consumer::{BaseConsumer, Consumer as _, DefaultConsumerContext};
 use rdkafka::error::{KafkaError, KafkaResult};
-use rdkafka::metadata::MetadataTopic;
+use rdkafka::metadata::{MetadataBroker, MetadataTopic};
 use rdkafka::topic_partition_list::{Offset as KafkaOffset, TopicPartitionListElem};
 
 use super::faults::{Fault, fault};
@@ -163,7 +163,12 @@ impl Log {
 
     /// Which topic it is that has the name now. `None`: nobody knows.
     pub(crate) fn topic_id(&self) -> Option<TopicId> {
-        raw::topic_id(&*self.client().ok()?, &self.topic, self.patience)
+        let client = self.client().ok()?;
+        let metadata = client.fetch_metadata(Some(&self.topic), self.patience).ok()?;
+        // Whoever answered, if its number is known yet; else any.
+        let broker = Some(metadata.orig_broker_id()).filter(|id| *id >= 0);
+        let broker = broker.or_else(|| metadata.brokers().first().map(MetadataBroker::id))?;
+        raw::topic_id(&client, &self.topic, broker, self.patience)
     }
 
     /// Where the first record stands whose timestamp is at or after `millis` since 1970, by Kafka's index of timestamps; the

@@ -110,28 +110,34 @@ pub(crate) fn metadata(list: &TopicPartitionList) -> Vec<Vec<u8>> {
     (0..list.count()).map(bytes).collect()
 }
 
-/// Asks a broker for the id of a topic (the field of KIP-516 in its metadata), for as long as `limit`. `None`: no answer,
-/// no such topic, or a broker that gives topics no ids.
+/// Asks a broker, by its number, for the id of a topic (the field of KIP-516 in its metadata), for as long as `limit`.
+/// `None`: no answer, no such topic, or a broker that gives topics no ids.
 pub(crate) fn topic_id<C: ConsumerContext>(
     consumer: &BaseConsumer<C>,
     topic: &str,
+    broker: i32,
     limit: Duration,
 ) -> Option<TopicId> {
     let name = CString::new(topic).ok()?;
     let limit = i32::try_from(limit.as_millis()).unwrap_or(i32::MAX);
     let client = consumer.client().native_ptr();
-    // SAFETY: the client is alive while it is borrowed. The queue, the collection and the event are made here and
+    // SAFETY: the client is alive while it is borrowed. The queue, the collection, the options and the event are made here and
     // destroyed here, and what is read of the event is copied before that; all pointers are null-checked where the
     // documentation allows null. An answer that comes too late goes into a queue that librdkafka keeps until then.
     unsafe {
         let queue = sys::rd_kafka_queue_new(client);
         let topics = sys::rd_kafka_TopicCollection_of_topic_names([name.as_ptr()].as_mut_ptr(), 1);
-        sys::rd_kafka_DescribeTopics(client, topics, ptr::null(), queue);
+        // Left to itself it asks the controller, for which it would wait where nobody says who that is.
+        let options =
+            sys::rd_kafka_AdminOptions_new(client, sys::rd_kafka_admin_op_t::RD_KAFKA_ADMIN_OP_DESCRIBETOPICS);
+        sys::rd_kafka_AdminOptions_set_broker(options, broker, ptr::null_mut(), 0);
+        sys::rd_kafka_DescribeTopics(client, topics, options, queue);
         let event = sys::rd_kafka_queue_poll(queue, limit);
         let id = described(event);
         if !event.is_null() {
             sys::rd_kafka_event_destroy(event);
         }
+        sys::rd_kafka_AdminOptions_destroy(options);
         sys::rd_kafka_TopicCollection_destroy(topics);
         sys::rd_kafka_queue_destroy(queue);
         id
