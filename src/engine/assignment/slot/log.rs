@@ -14,16 +14,22 @@ const UNREADABLE_TIMES: u32 = 3;
 const SILENCE: Duration = Duration::from_secs(3);
 /// So long no record may come before it is tried whether there is one.
 const IDLE: Duration = Duration::from_secs(20);
+/// So often that time is doubled, at most.
+const IDLE_DOUBLED: u32 = 4;
 
 impl<E> Slot<E> {
     /// What is to be asked about the log: before reading starts, and again and again while it is read.
     pub(in crate::engine::assignment) fn doubt(&mut self) -> Option<(Generation, Doubt)> {
         let (generation, at) = self.protocol.wanted()?;
         let unreadable = self.unreadable.is_some_and(|(position, times)| position == at && times >= UNREADABLE_TIMES);
+        if self.idle.0 != at {
+            self.unheard = 0;
+        }
         if self.idle.0 != at || self.protocol.ready().is_none() || !self.queue.is_empty() {
             self.idle = (at, Instant::now());
         }
-        let silent = self.idle.1.elapsed() >= IDLE;
+        // Longer each time: what begins anew again and again never receives an answer that takes long.
+        let silent = self.idle.1.elapsed() >= IDLE.saturating_mul(2_u32.saturating_pow(self.unheard.min(IDLE_DOUBLED)));
         Some((generation, Doubt { at, out_of_range: self.out_of_range, unreadable, silent }))
     }
 
@@ -47,6 +53,16 @@ impl<E> Slot<E> {
             }
         }
         false
+    }
+
+    /// A record is there, and none comes. Where something is in hand of others, this partition alone is read again; true: the
+    /// consumer itself has to begin anew.
+    pub(in crate::engine::assignment) fn hears_nothing(&mut self, others_hear: bool) -> bool {
+        self.unheard = self.unheard.saturating_add(1);
+        if others_hear {
+            self.read_again();
+        }
+        !others_hear
     }
 
     fn judge(&mut self, generation: Generation, doubt: Doubt, seen: &Seen) {
@@ -104,7 +120,7 @@ mod tests {
     use crate::engine::batch::Arrival;
     use crate::engine::gap::{GapReason, KnownLog};
     use crate::engine::ledger::Found;
-    use crate::engine::partition::Row;
+    use crate::engine::partition::{Row, State};
     use crate::engine::record::{Digest, Epoch, Partition, Step, TopicId};
     use crate::engine::source::log::Bounds;
 
@@ -155,6 +171,32 @@ mod tests {
         slot.not_recognised(slot.protocol.generation());
         let gap = Gap { reason: GapReason::LogReplaced, from: Position(9), to: Position(10) };
         assert_eq!(slot.to_note.unwrap().gap, gap, "that the topic has the same id proves nothing about its records");
+    }
+
+    #[test]
+    fn a_partition_that_hears_nothing_among_others_that_do_is_read_again_alone() {
+        let mut slot = started();
+        assert!(!slot.hears_nothing(true), "the others are left alone");
+        assert_eq!(slot.protocol.state(), State::Unsure(Epoch(1)));
+        assert!(started().hears_nothing(false), "nobody hears anything");
+    }
+
+    #[test]
+    fn what_hears_nothing_is_waited_for_longer_each_time_until_it_gets_on() {
+        let mut slot = started();
+        let mut check = |idle, expected, why: &str| {
+            slot.doubt();
+            slot.idle.1 -= idle;
+            assert_eq!(slot.doubt().is_some_and(|(_, doubt)| doubt.silent), expected, "{why}");
+            slot.idle.1 = Instant::now();
+            slot.hears_nothing(false);
+        };
+        check(IDLE, true, "at first");
+        check(IDLE, false, "then twice as long");
+        check(4 * IDLE, true, "then four times");
+        commit(&mut slot, 10, 11);
+        slot.doubt();
+        assert_eq!(slot.unheard, 0);
     }
 
     #[test]
