@@ -104,7 +104,8 @@ impl<E: Event> Source<E> {
     /// it takes the brokers for outdated.
     pub(super) fn begin_anew(&mut self) -> Result<(), SourceError> {
         let anew = Self::new(self.options.clone(), Arc::clone(&self.consumer.context().assignment))?;
+        // The old one leaves first: two members of one `group.instance.id` are refused, for good.
         std::mem::replace(self, anew).leave();
-        Ok(())
+        self.join()
     }
 }
