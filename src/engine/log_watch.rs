@@ -75,7 +75,7 @@ impl<E: Event> LogWatch<E> {
 /// Blocks. What was not answered is left out.
 fn look(log: &Log, questions: &[Question]) -> Seen {
     let mut seen = Seen { topic_id: log.topic_id(), ..Seen::default() };
-    match log.bounds() {
+    match log.bounds_of_led() {
         Ok(bounds) => seen.bounds = bounds,
         Err(error) => tracing::debug!(%error, "log_not_seen"),
     }
