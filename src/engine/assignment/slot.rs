@@ -132,7 +132,7 @@ impl<E> Slot<E> {
         }
     }
 
-    fn read_again(&mut self) {
+    pub(super) fn read_again(&mut self) {
         self.protocol.distrust();
         self.follow();
         self.not_before = Instant::now() + RESTART_AFTER;
