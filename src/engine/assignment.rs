@@ -128,6 +128,11 @@ impl<E> Assignment<E> {
         self.change(|schedule| partitions.into_iter().for_each(|partition| schedule.slot(partition).restart()));
     }
 
+    /// These partitions start again where the ledger says, after a look at the log and at the last record.
+    pub(crate) fn read_again(&self, partitions: impl IntoIterator<Item = Partition>) {
+        self.change(|schedule| partitions.into_iter().for_each(|partition| schedule.slot(partition).read_again()));
+    }
+
     /// The broker refused the position behind all that was read of a partition. To be told again and again: it has no effect
     /// before all of that is committed.
     pub(crate) fn out_of_range(&self, partition: Partition, generation: Generation) {

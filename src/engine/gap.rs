@@ -129,24 +129,26 @@ pub(crate) enum Judgement {
 impl KnownLog {
     /// Whether it is another topic that has the name now. The good answer is remembered: all that was committed when the
     /// question was asked came from the topic that is known. An id that is learnt proves nothing about what came before it.
-    pub(crate) fn replaced(&mut self, seen: Option<&TopicId>, at: Position) -> Option<Gap> {
+    pub(crate) fn is_replaced(&mut self, seen: Option<&TopicId>, at: Position) -> bool {
         match (&self.topic_id, seen) {
-            (Some(known), Some(seen)) if known != seen => Some(self.in_doubt(at)),
-            (Some(_), Some(_)) => {
-                self.checked = at;
-                None
-            }
-            (None, Some(seen)) => {
-                self.topic_id = Some(seen.clone());
-                None
-            }
-            (_, None) => None,
+            (Some(known), Some(seen)) if known != seen => return true,
+            (Some(_), Some(_)) => self.checked = at,
+            (None, Some(seen)) => self.topic_id = Some(seen.clone()),
+            (_, None) => {}
         }
+        false
     }
 
-    /// All that was committed since the last good check.
+    /// All that was committed since the last good check, up to where the partition stands.
     pub(crate) fn in_doubt(&self, at: Position) -> Gap {
         Gap { reason: GapReason::LogReplaced, from: self.checked.min(at), to: at }
+    }
+
+    /// The same if the last record is another one: then that one is in doubt for sure, whatever was good about the topic.
+    pub(crate) fn in_doubt_with_the_last(&self, at: Position) -> Gap {
+        let gap = self.in_doubt(at);
+        let last = self.last.map_or(at, |(offset, _)| Position(offset.0));
+        Gap { from: gap.from.min(last), ..gap }
     }
 }
 
@@ -228,15 +230,16 @@ mod tests {
     fn another_topic_id_puts_in_doubt_what_was_committed_since_the_last_good_check() {
         let id = |name: &str| TopicId(name.to_owned());
         let mut known = KnownLog { topic_id: None, last: None, checked: Position(10) };
-        assert_eq!(known.replaced(None, Position(20)), None);
+        assert!(!known.is_replaced(None, Position(20)));
         assert_eq!(known.checked, Position(10), "nobody has said that it is the same");
-        assert_eq!(known.replaced(Some(&id("a")), Position(20)), None);
+        assert!(!known.is_replaced(Some(&id("a")), Position(20)));
         assert_eq!((&known.topic_id, known.checked), (&Some(id("a")), Position(10)), "learnt, and proves nothing");
-        assert_eq!(known.replaced(Some(&id("a")), Position(30)), None);
-        assert_eq!(known.replaced(None, Position(35)), None);
+        assert!(!known.is_replaced(Some(&id("a")), Position(30)));
+        assert!(!known.is_replaced(None, Position(35)));
         let gap = Gap { reason: GapReason::LogReplaced, from: Position(30), to: Position(40) };
-        assert_eq!(known.replaced(Some(&id("b")), Position(40)), Some(gap));
-        assert_eq!(known.replaced(Some(&id("b")), Position(40)), Some(gap), "it stays another one");
+        assert!(known.is_replaced(Some(&id("b")), Position(40)));
+        assert!(known.is_replaced(Some(&id("b")), Position(40)), "it stays another one");
+        assert_eq!(known.in_doubt(Position(40)), gap);
         let moved_back = Gap { reason: GapReason::LogReplaced, from: Position(4), to: Position(4) };
         assert_eq!(known.in_doubt(Position(4)), moved_back);
     }

@@ -75,7 +75,7 @@ impl<E: Event> LogWatch<E> {
 /// Blocks. What was not answered is left out.
 fn look(log: &Log, questions: &[Question]) -> Seen {
     let mut seen = Seen { topic_id: log.topic_id(), ..Seen::default() };
-    match log.bounds() {
+    match log.bounds_of_led() {
         Ok(bounds) => seen.bounds = bounds,
         Err(error) => tracing::debug!(%error, "log_not_seen"),
     }
@@ -83,13 +83,15 @@ fn look(log: &Log, questions: &[Question]) -> Seen {
         seen.last_ends = log.last_ends().unwrap_or_default();
     }
     for Question { partition, doubt, .. } in questions {
-        let Some(Bounds { start, end }) = seen.bounds.get(partition).copied() else { continue };
+        let Some(Bounds { end, .. }) = seen.bounds.get(partition).copied() else { continue };
         if doubt.unreadable
+            && doubt.at < end // else the wait is for nothing, and all others wait, too
             && let Ok(Some(from)) = log.readable_from(*partition, doubt.at, end)
         {
             seen.readable_from.insert(*partition, from);
         }
-        let strange = !(start..=end).contains(&doubt.at) || doubt.silent && doubt.at < end;
+        // Of a start that is past the position the consumer tells by itself, behind the records that it has in hand.
+        let strange = doubt.at > end || doubt.silent && doubt.at < end;
         if strange && let Ok(tried) = log.try_at(*partition, doubt.at) {
             seen.tried.insert(*partition, tried);
         }

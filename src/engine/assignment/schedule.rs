@@ -50,13 +50,14 @@ impl<E> Schedule<E> {
         self.slots.iter_mut().filter_map(question).collect()
     }
 
-    /// The answer. True: records are there, nothing is in hand, and the consumer hears of none.
+    /// The answer. True: records are there, and the consumer hears of none.
     pub(super) fn saw(&mut self, questions: &[Question], seen: &Seen) -> bool {
-        let mut deaf = false;
+        let (others_hear, mut deaf) = (self.buffered_bytes() > 0, false);
         for question in questions {
-            deaf |= self.slot(question.partition).saw(question.generation, question.doubt, seen);
+            let slot = self.slot(question.partition);
+            deaf |= slot.saw(question.generation, question.doubt, seen) && slot.hears_nothing(others_hear);
         }
-        deaf && self.buffered_bytes() == 0
+        deaf
     }
 
     /// Whether a partition may not be read before its log was looked at.

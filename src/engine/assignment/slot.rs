@@ -47,6 +47,8 @@ pub(super) struct Slot<E> {
     unreadable: Option<(Position, u32)>,
     /// Since when nothing has come at this position.
     idle: (Position, Instant),
+    /// How often in a row it was found that records are there at this position, and none comes.
+    unheard: u32,
     /// A fault of the log that a writer is to note.
     pub(super) to_note: Option<Noting>,
 }
@@ -71,6 +73,7 @@ impl<E> Slot<E> {
             out_of_range: false,
             unreadable: None,
             idle: (Position(0), now),
+            unheard: 0,
             to_note: None,
         }
     }
@@ -129,7 +132,7 @@ impl<E> Slot<E> {
         }
     }
 
-    fn read_again(&mut self) {
+    pub(super) fn read_again(&mut self) {
         self.protocol.distrust();
         self.follow();
         self.not_before = Instant::now() + RESTART_AFTER;

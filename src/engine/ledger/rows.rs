@@ -154,11 +154,13 @@ struct Columns {
 }
 
 impl Columns {
-    /// An operator may have moved the position: then what is remembered of the last record says nothing about it.
+    /// An operator may have moved the position: then nobody knows what lies between the last record and it, unless there is
+    /// no room. So it is with a row that an older version wrote.
     fn found(self) -> Found {
         let next = self.next_offset;
         let ours = self.last_next_offset == Some(next);
-        let near = |offset: i64| ours && offset < next && next.saturating_sub(offset) <= NEAR;
+        let next_to_it = |offset: i64| offset.saturating_add(1) == next;
+        let near = |offset: i64| offset < next && next.saturating_sub(offset) <= NEAR && (ours || next_to_it(offset));
         let digest = self.last_digest.and_then(|digest| digest.try_into().ok()).map(Digest);
         let last = self.last_offset.filter(|offset| near(*offset)).map(Offset).zip(digest);
         let checked = Position(self.checked_offset.unwrap_or(self.counted_from).min(next));
@@ -167,5 +169,39 @@ impl Columns {
             known: KnownLog { topic_id: self.topic_id.map(TopicId), last, checked },
             halt_reason: self.halt_reason,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// What is remembered of the last record of a row that stands at 100.
+    fn check(last_offset: i64, last_next_offset: Option<i64>, expected: Option<i64>) {
+        let columns = Columns {
+            partition: 0,
+            next_offset: 100,
+            epoch: 1,
+            topic_id: None,
+            last_offset: Some(last_offset),
+            last_digest: Some(vec![0; 32]),
+            last_next_offset,
+            checked_offset: None,
+            counted_from: 0,
+            halt_reason: None,
+        };
+        let last = columns.found().known.last.map(|(offset, _)| offset.0);
+        assert_eq!(last, expected, "{last_offset} {last_next_offset:?}");
+    }
+
+    #[test]
+    fn the_last_record_is_remembered_if_it_is_known_that_nothing_lies_behind_it() {
+        check(99, Some(100), Some(99));
+        check(95, Some(100), Some(95));
+        check(95, Some(96), None);
+        check(100, Some(100), None);
+        // As an older version left it.
+        check(99, None, Some(99));
+        check(95, None, None);
     }
 }

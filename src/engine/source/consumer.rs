@@ -48,14 +48,13 @@ pub(crate) struct Source<E: Event> {
 }
 
 impl<E: Event> Source<E> {
-    /// A member of the group; Kafka need not be there yet.
+    /// No member of the group yet; Kafka need not be there.
     pub(crate) fn new(options: SourceOptions, assignment: Arc<Assignment<E>>) -> Result<Self, SourceError> {
         let poll_limit = options.properties.get("max.poll.interval.ms").and_then(|text| text.parse().ok());
         let quarter = Duration::from_millis(poll_limit.unwrap_or(300_000) / 4);
         let context = Context::new(assignment, options.topic.clone(), quarter.min(Duration::from_secs(10)));
         let config = configuration(&options.properties);
         let consumer: BaseConsumer<_> = config.create_with_context(context).map_err(|error| refused(&error))?;
-        consumer.subscribe(&[&options.topic]).map_err(|error| refused(&error))?;
         let now = Instant::now();
         Ok(Self {
             consumer,
@@ -71,9 +70,13 @@ impl<E: Event> Source<E> {
         })
     }
 
+    pub(super) fn join(&self) -> Result<(), SourceError> {
+        self.consumer.subscribe(&[&self.options.topic]).map_err(|error| refused(&error))
+    }
+
     /// Until the assignment stops, or Kafka is of no more use.
     pub(crate) fn run(&mut self) -> Result<(), SourceError> {
-        let ended = self.read_until_stopped();
+        let ended = self.join().and_then(|()| self.read_until_stopped());
         if ended.is_ok() {
             self.reach();
         }

@@ -11,6 +11,8 @@ use rdkafka::types::RDKafkaErrorCode as Code;
 pub(super) enum Fault {
     /// The client deals with it by itself; no record is in doubt.
     Passing,
+    /// Every broker is away. What comes back may be a restored one, with another log of the same id.
+    Outage,
     /// The topic is not there (yet), or is not ours to read.
     NoTopic,
     /// A server refuses who we are, or what we may do.
@@ -38,7 +40,6 @@ pub(super) fn fault(error: &KafkaError) -> Fault {
 fn fault_of_code(code: Code) -> Fault {
     match code {
         Code::BrokerTransportFailure
-        | Code::AllBrokersDown
         | Code::Resolve
         | Code::OperationTimedOut
         | Code::RequestTimedOut
@@ -62,6 +63,7 @@ fn fault_of_code(code: Code) -> Fault {
         | Code::AssignmentLost
         | Code::PollExceeded
         | Code::ThrottlingQuotaExceeded => Fault::Passing,
+        Code::AllBrokersDown => Fault::Outage,
         Code::UnknownTopicOrPartition | Code::UnknownTopic | Code::UnknownPartition | Code::UnknownTopicId => {
             Fault::NoTopic
         }
@@ -104,7 +106,7 @@ impl Complaints {
 /// The fixed word of the log, and what it means for the records or what to do.
 fn words(fault: Fault) -> (&'static str, &'static str) {
     match fault {
-        Fault::Passing => ("kafka_unavailable", "nothing to do: the client tries again"),
+        Fault::Passing | Fault::Outage => ("kafka_unavailable", "nothing to do: the client tries again"),
         Fault::NoTopic => ("topic_missing", "it is waited for; check KAFKA_TOPIC"),
         Fault::Refused => ("kafka_refused", "check user, certificates and access control of topic and group"),
         Fault::OtherProtocol => {
@@ -134,6 +136,7 @@ mod tests {
         check(&KafkaError::MessageConsumption(Code::Unknown), Fault::Distrust);
         check(&KafkaError::Canceled, Fault::Distrust);
         check(&KafkaError::MessageConsumption(Code::BrokerTransportFailure), Fault::Passing);
+        check(&KafkaError::MessageConsumption(Code::AllBrokersDown), Fault::Outage);
         check(&KafkaError::MessageConsumption(Code::UnknownTopicOrPartition), Fault::NoTopic);
         check(&KafkaError::MessageConsumption(Code::AutoOffsetReset), Fault::OutOfRange);
         check(&KafkaError::MessageConsumption(Code::InconsistentGroupProtocol), Fault::OtherProtocol);

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use rdkafka::TopicPartitionList;
 use rdkafka::consumer::{BaseConsumer, Consumer as _, DefaultConsumerContext};
 use rdkafka::error::{KafkaError, KafkaResult};
-use rdkafka::metadata::{MetadataBroker, MetadataTopic};
+use rdkafka::metadata::{MetadataBroker, MetadataPartition, MetadataTopic};
 use rdkafka::topic_partition_list::{Offset as KafkaOffset, TopicPartitionListElem};
 
 use super::faults::{Fault, fault};
@@ -82,7 +82,7 @@ impl Log {
     /// an error, never "none".
     pub(crate) fn extents(&self) -> KafkaResult<Vec<Extent>> {
         let client = self.client()?;
-        let bounds = self.bounds_through(&client)?;
+        let bounds = self.bounds_through(&client, |_| true)?;
         let committed = client.committed_offsets(self.list(bounds.keys().copied()), self.patience)?;
         let metadata = raw::metadata(&committed);
         let extent = |(element, metadata): (TopicPartitionListElem<'_>, Vec<u8>)| {
@@ -100,7 +100,16 @@ impl Log {
 
     /// The bounds of all partitions of the topic.
     pub(crate) fn bounds(&self) -> KafkaResult<BTreeMap<Partition, Bounds>> {
-        let bounds = self.bounds_through(&*self.client()?);
+        self.bounds_of(|_| true)
+    }
+
+    /// The same, without partitions that nobody leads: those keep no other from being known.
+    pub(crate) fn bounds_of_led(&self) -> KafkaResult<BTreeMap<Partition, Bounds>> {
+        self.bounds_of(|partition| partition.leader() >= 0)
+    }
+
+    fn bounds_of(&self, asked: fn(&MetadataPartition) -> bool) -> KafkaResult<BTreeMap<Partition, Bounds>> {
+        let bounds = self.bounds_through(&*self.client()?, asked);
         if bounds.is_err() {
             // What a client knows of a cluster can be newer than the cluster, after a restore: the next one begins anew.
             drop(self.client.lock().unwrap_or_else(PoisonError::into_inner).take());
@@ -108,10 +117,10 @@ impl Log {
         bounds
     }
 
-    /// Where the log of each partition really ends: past the last record, also where a transaction is open.
+    /// Where the log of each partition really ends that somebody leads: past the last record, also where a transaction is open.
     pub(crate) fn last_ends(&self) -> KafkaResult<BTreeMap<Partition, Position>> {
         let log = Self { uncommitted: true, ..Self::new(&self.properties, &self.topic).with_patience(self.patience) };
-        Ok(log.bounds()?.into_iter().map(|(partition, bounds)| (partition, bounds.end)).collect())
+        Ok(log.bounds_of_led()?.into_iter().map(|(partition, bounds)| (partition, bounds.end)).collect())
     }
 
     /// Where the first record is that can be read, if what stands at `at` can't be: each try reads the partition alone.
@@ -175,7 +184,7 @@ impl Log {
     /// end of the log if there is none.
     pub(crate) fn at_timestamp(&self, millis: i64) -> KafkaResult<BTreeMap<Partition, Position>> {
         let client = self.client()?;
-        let bounds = self.bounds_through(&client)?;
+        let bounds = self.bounds_through(&client, |_| true)?;
         // Negative ones have other meanings in the protocol, and no record can be older than 0.
         let mut found = self.offsets(&client, bounds.keys().copied(), KafkaOffset::Offset(millis.max(0)))?;
         for (partition, bounds) in bounds {
@@ -184,12 +193,17 @@ impl Log {
         Ok(found)
     }
 
-    fn bounds_through(&self, client: &Client) -> KafkaResult<BTreeMap<Partition, Bounds>> {
+    fn bounds_through(
+        &self,
+        client: &Client,
+        asked: fn(&MetadataPartition) -> bool,
+    ) -> KafkaResult<BTreeMap<Partition, Bounds>> {
         let metadata = client.fetch_metadata(Some(&self.topic), self.patience)?;
         if let Some(error) = metadata.topics().iter().find_map(MetadataTopic::error) {
             return Err(KafkaError::MetadataFetch(error.into()));
         }
-        let partitions = || metadata.topics().iter().flat_map(MetadataTopic::partitions).map(|one| Partition(one.id()));
+        let all = || metadata.topics().iter().flat_map(MetadataTopic::partitions);
+        let partitions = || all().filter(|one| asked(one)).map(|one| Partition(one.id()));
         let starts = self.offsets(client, partitions(), KafkaOffset::Beginning)?;
         let mut ends = self.offsets(client, partitions(), KafkaOffset::End)?;
         let bounds = starts.into_iter().filter_map(|(partition, start)| {

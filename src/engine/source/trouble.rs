@@ -15,8 +15,8 @@ use crate::engine::record::Partition;
 
 /// Nothing assigned for so long is worth a warning.
 const UNASSIGNED_WARNING: Duration = Duration::from_secs(30);
-/// How long the question for the bounds of one log may hold up the thread.
-const WATERMARKS: Duration = Duration::from_secs(1);
+/// How long the question for the bounds of all logs may hold up the thread.
+const WATERMARKS: Duration = Duration::from_secs(3);
 
 impl<E: Event> Source<E> {
     /// Says so when Kafka gives us nothing for long: an older broker does not even answer a newer group protocol.
@@ -41,6 +41,8 @@ impl<E: Event> Source<E> {
         self.complaints.complain(fault, &text);
         match fault {
             Fault::Passing | Fault::OtherProtocol => {}
+            // What was read before is compared with what is there when it is back.
+            Fault::Outage => self.assignment().read_again(self.reading()),
             Fault::NoTopic => self.assignment().look_at_the_log(),
             Fault::Refused => {
                 if self.refused_for_long() && self.assignment().is_empty() {
@@ -66,13 +68,15 @@ impl<E: Event> Source<E> {
         now.duration_since(since) >= patience
     }
 
-    /// The error does not say whose position it is, and that partition is read no more. If all of them are within their logs
-    /// by now, nobody knows which.
+    /// The error does not say whose position it is, and that partition is read no more. Of a log that does not answer in time
+    /// the worst is assumed. If all positions are within their logs by now, nobody knows which it was.
     fn find_out_of_range(&self) {
         self.assignment().look_at_the_log();
         let reading = self.consumer.context().readers().clone();
+        let began = Instant::now();
         let outside = |(partition, reader): &(Partition, Reader)| {
-            let log = self.consumer.fetch_watermarks(&self.options.topic, partition.0, WATERMARKS);
+            let left = WATERMARKS.saturating_sub(began.elapsed());
+            let log = self.consumer.fetch_watermarks(&self.options.topic, partition.0, left);
             log.map_or(true, |(start, end)| !(start..=end).contains(&reader.at().0))
         };
         let found: Vec<Partition> = reading
@@ -104,7 +108,8 @@ impl<E: Event> Source<E> {
     /// it takes the brokers for outdated.
     pub(super) fn begin_anew(&mut self) -> Result<(), SourceError> {
         let anew = Self::new(self.options.clone(), Arc::clone(&self.consumer.context().assignment))?;
+        // The old one leaves first: two members of one `group.instance.id` are refused, for good.
         std::mem::replace(self, anew).leave();
-        Ok(())
+        self.join()
     }
 }

@@ -84,3 +84,31 @@ async fn a_batch_that_fails_its_checksum_halts_its_partition_alone_and_is_passed
     assert!(there("single-0") && there("single-2") && there("good-3") && there("fine-0"));
     assert!(!there("single-1") && !there("bad-0"), "no damaged record becomes a row");
 }
+
+#[tokio::test]
+async fn damage_in_some_of_many_partitions_does_not_hold_up_those_that_have_nothing_to_read() {
+    let kafka = Kafka::start_new();
+    let scene = Scene::new(&kafka, 40, &[]).await;
+    let service = scene.run();
+    scene.handle("before", 40).await;
+    let producer = scene.topic.producer(&[]);
+    for damaged in 0..3 {
+        for what in ["damaged", "behind"] {
+            producer.send([Outgoing::to(damaged, booking(&format!("{what}-{damaged}"), "1"))]).await;
+        }
+    }
+    scene.audit().wait_until_read(PATIENCE).await;
+    kafka.stop();
+    for partition in 0..3 {
+        damage(&kafka.segment(&scene.topic.name, partition), &format!("damaged-{partition}"));
+    }
+    kafka.start();
+    scene.audit().execute("update consumer_offsets set next_offset = 1 where partition < 3").await;
+    // All of them start again each time, so all are in question; a wait for each would add up.
+    for partition in 0..3 {
+        wait_for_halt(&service, partition, "log_corrupt", 1, 2);
+    }
+    scene.topic.producer(&[]).send([Outgoing::to(39, booking("healthy", "1"))]).await;
+    eventually(PATIENCE, |at| *at == 2, async || scene.next(39).await).await;
+    assert_eq!(scene.audit().gaps().await.len(), 3);
+}

@@ -8,10 +8,10 @@ use rdkafka::types::{RDKafkaApiKey, RDKafkaRespErr};
 use super::{Scene, stop};
 use crate::support::postgres::database;
 use crate::support::service::migrated;
-use crate::support::topic::Topic;
+use crate::support::topic::{Outgoing, Topic};
 use crate::support::unique;
 use crate::support::wait::PATIENCE;
-use crate::support::workload::Workload;
+use crate::support::workload::{Workload, booking};
 
 /// The topic of this name on a mock cluster, for a group and a database that are there already or new.
 async fn scene(cluster: &MockCluster<'_, DefaultProducerContext>, partitions: i32, of: Option<Scene>) -> Scene {
@@ -94,4 +94,22 @@ async fn another_record_at_the_last_offset_is_noticed_where_topics_have_no_ids()
     scene.audit().wait_until_read(PATIENCE).await;
     assert_eq!(scene.stored().await.len(), 130);
     stop(&service);
+}
+
+#[tokio::test]
+async fn a_partition_without_a_leader_does_not_keep_its_neighbour_from_being_looked_at() {
+    let cluster = MockCluster::new(1).unwrap();
+    let before = scene(&cluster, 2, None).await;
+    let service = before.run();
+    before.handle("before", 100).await;
+    stop(&service);
+
+    // Another cluster, whose log is shorter; the other partition can't be asked for.
+    let other = MockCluster::new(1).unwrap();
+    let scene = scene(&other, 2, Some(before)).await;
+    scene.topic.producer(&[]).send((0..20).map(|n| Outgoing::to(0, booking(&format!("other-{n}"), "1")))).await;
+    other.partition_leader(&scene.topic.name, 1, None).unwrap();
+    let _service = scene.run();
+    assert_eq!(scene.audit().wait_until_halted(0, PATIENCE).await, "log_truncated");
+    assert_eq!(scene.audit().gaps().await, [(0, 20, 50, "log_truncated".to_owned(), false)]);
 }

@@ -166,6 +166,30 @@ async fn another_record_at_the_last_offset_halts_where_the_topic_id_is_the_same(
     scene.send_bookings(100..200).await;
     let _service = scene.run();
     scene.assert_replaced(100).await;
+    assert_eq!(scene.audit().gaps().await[0].1, 99, "the record that was recognised as another one is in doubt");
+    scene.resume_at_earliest(ids(0..200)).await;
+}
+
+#[tokio::test]
+async fn a_log_cut_off_and_grown_again_under_a_running_service_halts() {
+    let kafka = Kafka::start_new();
+    let scene = Scene::new(&kafka, 1, &[]).await;
+    let service = scene.run();
+    scene.send_bookings(0..60).await;
+    scene.audit().wait_until_read(PATIENCE).await;
+    kafka.stop();
+    kafka.save();
+    kafka.start();
+    scene.send_bookings(60..100).await;
+    scene.audit().wait_until_read(PATIENCE).await;
+    // It is frozen while the log gets another past: it sees the same topic, which is longer than before.
+    service.sigstop();
+    kafka.stop();
+    kafka.restore();
+    kafka.start();
+    scene.send_bookings(100..200).await;
+    service.sigcont();
+    assert_eq!(scene.audit().wait_until_halted(0, PATIENCE).await, "log_replaced");
     scene.resume_at_earliest(ids(0..200)).await;
 }
 

@@ -14,16 +14,22 @@ const UNREADABLE_TIMES: u32 = 3;
 const SILENCE: Duration = Duration::from_secs(3);
 /// So long no record may come before it is tried whether there is one.
 const IDLE: Duration = Duration::from_secs(20);
+/// So often that time is doubled, at most.
+const IDLE_DOUBLED: u32 = 4;
 
 impl<E> Slot<E> {
     /// What is to be asked about the log: before reading starts, and again and again while it is read.
     pub(in crate::engine::assignment) fn doubt(&mut self) -> Option<(Generation, Doubt)> {
         let (generation, at) = self.protocol.wanted()?;
         let unreadable = self.unreadable.is_some_and(|(position, times)| position == at && times >= UNREADABLE_TIMES);
+        if self.idle.0 != at {
+            self.unheard = 0;
+        }
         if self.idle.0 != at || self.protocol.ready().is_none() || !self.queue.is_empty() {
             self.idle = (at, Instant::now());
         }
-        let silent = self.idle.1.elapsed() >= IDLE;
+        // Longer each time: what begins anew again and again never receives an answer that takes long.
+        let silent = self.idle.1.elapsed() >= IDLE.saturating_mul(2_u32.saturating_pow(self.unheard.min(IDLE_DOUBLED)));
         Some((generation, Doubt { at, out_of_range: self.out_of_range, unreadable, silent }))
     }
 
@@ -33,11 +39,13 @@ impl<E> Slot<E> {
         let Some(known) = self.known.as_mut().filter(|_| self.protocol.generation() == generation) else {
             return false;
         };
-        if let Some(gap) = known.replaced(seen.topic_id.as_ref(), doubt.at) {
+        if known.is_replaced(seen.topic_id.as_ref(), doubt.at) {
+            // What was committed since Kafka was asked is in doubt, too.
+            let gap = known.in_doubt(self.protocol.wanted().map_or(doubt.at, |(_, at)| at));
             self.fault(generation, gap);
         } else if !self.checked {
             self.judge(generation, doubt, seen);
-        } else {
+        } else if self.protocol.ready() == Some(doubt.at) {
             match seen.tried.get(&self.partition) {
                 Some(Tried::OutOfRange) => self.out_of_range(generation),
                 Some(Tried::Record) => return doubt.silent,
@@ -45,6 +53,16 @@ impl<E> Slot<E> {
             }
         }
         false
+    }
+
+    /// A record is there, and none comes. Where something is in hand of others, this partition alone is read again; true: the
+    /// consumer itself has to begin anew.
+    pub(in crate::engine::assignment) fn hears_nothing(&mut self, others_hear: bool) -> bool {
+        self.unheard = self.unheard.saturating_add(1);
+        if others_hear {
+            self.read_again();
+        }
+        !others_hear
     }
 
     fn judge(&mut self, generation: Generation, doubt: Doubt, seen: &Seen) {
@@ -75,7 +93,7 @@ impl<E> Slot<E> {
     /// The record before the position is another one.
     pub(in crate::engine::assignment) fn not_recognised(&mut self, generation: Generation) {
         if let Some((known, (_, at))) = self.known.as_ref().zip(self.protocol.wanted()) {
-            self.fault(generation, known.in_doubt(at));
+            self.fault(generation, known.in_doubt_with_the_last(at));
         }
     }
 
@@ -91,5 +109,107 @@ impl<E> Slot<E> {
         self.protocol.noted(generation, halted);
         self.follow();
         self.not_before = Instant::now();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use super::*;
+    use crate::engine::batch::Arrival;
+    use crate::engine::gap::{GapReason, KnownLog};
+    use crate::engine::ledger::Found;
+    use crate::engine::partition::{Row, State};
+    use crate::engine::record::{Digest, Epoch, Partition, Step, TopicId};
+    use crate::engine::source::log::Bounds;
+
+    const P: Partition = Partition(0);
+
+    fn seen(id: &str, start: i64, end: i64) -> Seen {
+        let bounds = Bounds { start: Position(start), end: Position(end) };
+        Seen { topic_id: Some(TopicId(id.to_owned())), bounds: BTreeMap::from([(P, bounds)]), ..Seen::default() }
+    }
+
+    /// A partition that is read from 10 on, of the topic `a`; its last record stands at 9.
+    fn started() -> Slot<()> {
+        let mut slot = Slot::new(P, 100);
+        slot.assigned();
+        let generation = slot.protocol.begin_claim().unwrap();
+        let known = KnownLog {
+            topic_id: Some(TopicId("a".to_owned())),
+            last: Some((Offset(9), Digest([0; 32]))),
+            checked: Position(5),
+        };
+        let row = Row { next: Position(10), epoch: Epoch(1), halted: false };
+        slot.claimed(generation, Some(Found { row, known, halt_reason: None }), Duration::ZERO);
+        let (generation, doubt) = slot.doubt().unwrap();
+        slot.saw(generation, doubt, &seen("a", 0, 50));
+        assert!(slot.started(generation));
+        slot
+    }
+
+    fn commit(slot: &mut Slot<()>, from: i64, to: i64) {
+        slot.protocol.begin_commit(Step::new(Position(from), Position(to)).unwrap()).unwrap();
+        slot.protocol.committed();
+    }
+
+    #[test]
+    fn what_was_committed_while_kafka_was_asked_is_in_doubt_too() {
+        let mut slot = started();
+        let (generation, doubt) = slot.doubt().unwrap();
+        commit(&mut slot, 10, 20);
+        slot.saw(generation, doubt, &seen("b", 0, 50));
+        let noting = slot.to_note.unwrap();
+        let gap = Gap { reason: GapReason::LogReplaced, from: Position(10), to: Position(20) };
+        assert_eq!((noting.at, noting.gap), (Position(20), gap));
+    }
+
+    #[test]
+    fn a_last_record_that_is_another_one_is_in_doubt_itself() {
+        let mut slot = started();
+        slot.not_recognised(slot.protocol.generation());
+        let gap = Gap { reason: GapReason::LogReplaced, from: Position(9), to: Position(10) };
+        assert_eq!(slot.to_note.unwrap().gap, gap, "that the topic has the same id proves nothing about its records");
+    }
+
+    #[test]
+    fn a_partition_that_hears_nothing_among_others_that_do_is_read_again_alone() {
+        let mut slot = started();
+        assert!(!slot.hears_nothing(true), "the others are left alone");
+        assert_eq!(slot.protocol.state(), State::Unsure(Epoch(1)));
+        assert!(started().hears_nothing(false), "nobody hears anything");
+    }
+
+    #[test]
+    fn what_hears_nothing_is_waited_for_longer_each_time_until_it_gets_on() {
+        let mut slot = started();
+        let mut check = |idle, expected, why: &str| {
+            slot.doubt();
+            slot.idle.1 -= idle;
+            assert_eq!(slot.doubt().is_some_and(|(_, doubt)| doubt.silent), expected, "{why}");
+            slot.idle.1 = Instant::now();
+            slot.hears_nothing(false);
+        };
+        check(IDLE, true, "at first");
+        check(IDLE, false, "then twice as long");
+        check(4 * IDLE, true, "then four times");
+        commit(&mut slot, 10, 11);
+        slot.doubt();
+        assert_eq!(slot.unheard, 0);
+    }
+
+    #[test]
+    fn an_answer_about_an_older_position_refuses_none_of_today() {
+        let mut slot = started();
+        let (generation, doubt) = slot.doubt().unwrap();
+        commit(&mut slot, 10, 20);
+        let refused = Seen { tried: BTreeMap::from([(P, Tried::OutOfRange)]), ..seen("a", 15, 50) };
+        slot.saw(generation, doubt, &refused);
+        assert_eq!(slot.protocol.ready(), Some(Position(20)), "it goes on");
+        let (generation, doubt) = slot.doubt().unwrap();
+        slot.arrived(generation, Arrival::Reached(Position(21)));
+        slot.saw(generation, doubt, &refused);
+        assert_eq!(slot.protocol.ready(), Some(Position(20)), "what has been read is committed first");
     }
 }
