@@ -14,6 +14,8 @@ use super::source::log::{Bounds, Log};
 
 /// How long one question may take: partitions that start wait for it.
 const PATIENCE: Duration = Duration::from_secs(3);
+/// For all of them together: each is bounded, but not the end of a client whose broker is frozen.
+const LIMIT: Duration = Duration::from_mins(1);
 /// The pause between two questions, at least.
 const PAUSE: Duration = Duration::from_millis(50);
 
@@ -68,7 +70,10 @@ impl<E: Event> LogWatch<E> {
     async fn ask(&self, questions: Vec<Question>) -> Seen {
         let log = Arc::clone(&self.log);
         let answer = tokio::task::spawn_blocking(move || look(&log, &questions));
-        answer.await.unwrap_or_default()
+        match tokio::time::timeout(LIMIT, answer).await {
+            Ok(Ok(seen)) => seen,
+            Ok(Err(_)) | Err(_) => Seen::default(),
+        }
     }
 }
 

@@ -37,6 +37,19 @@ pub(super) fn fault(error: &KafkaError) -> Fault {
     }
 }
 
+/// Whether what the log holds is damaged, and not whoever serves it in trouble.
+pub(super) fn is_damage(error: &KafkaError) -> bool {
+    let damage = [
+        Code::BadMessage,
+        Code::BadCompression,
+        Code::InvalidMessage,
+        Code::InvalidMessageSize,
+        Code::InvalidRecord,
+        Code::Underflow,
+    ];
+    error.rdkafka_error_code().is_some_and(|code| damage.contains(&code))
+}
+
 fn fault_of_code(code: Code) -> Fault {
     match code {
         Code::BrokerTransportFailure
@@ -142,5 +155,7 @@ mod tests {
         check(&KafkaError::MessageConsumption(Code::InconsistentGroupProtocol), Fault::OtherProtocol);
         check(&KafkaError::MessageConsumption(Code::SaslAuthenticationFailed), Fault::Refused);
         check(&KafkaError::MessageConsumptionFatal(Code::FencedInstanceId), Fault::Fatal);
+        assert!(is_damage(&KafkaError::MessageConsumption(Code::BadMessage)));
+        assert!(!is_damage(&KafkaError::MessageConsumption(Code::Unknown)), "it is distrusted, and blames no log");
     }
 }

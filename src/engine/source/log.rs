@@ -11,7 +11,7 @@ use rdkafka::error::{KafkaError, KafkaResult};
 use rdkafka::metadata::{MetadataBroker, MetadataPartition, MetadataTopic};
 use rdkafka::topic_partition_list::{Offset as KafkaOffset, TopicPartitionListElem};
 
-use super::faults::{Fault, fault};
+use super::faults::{Fault, fault, is_damage};
 use super::{configuration, raw};
 use crate::engine::gap::Tried;
 use crate::engine::mirror::METADATA;
@@ -19,6 +19,9 @@ use crate::engine::record::{Partition, Position, TopicId};
 
 /// How long one question may take, unless said otherwise.
 const PATIENCE: Duration = Duration::from_secs(10);
+
+/// So many offsets are tried one by one for the end of what can't be read.
+const ONE_BY_ONE: u32 = 32;
 
 /// What is known of a partition before anything of it is read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -110,8 +113,9 @@ impl Log {
 
     fn bounds_of(&self, asked: fn(&MetadataPartition) -> bool) -> KafkaResult<BTreeMap<Partition, Bounds>> {
         let bounds = self.bounds_through(&*self.client()?, asked);
-        if bounds.is_err() {
-            // What a client knows of a cluster can be newer than the cluster, after a restore: the next one begins anew.
+        // What a client knows of a cluster can be newer than the cluster, after a restore: the next one begins anew. A topic
+        // that is not there is not known any better.
+        if bounds.as_ref().is_err_and(|error| !matches!(error, KafkaError::MetadataFetch(_))) {
             drop(self.client.lock().unwrap_or_else(PoisonError::into_inner).take());
         }
         bounds
@@ -134,16 +138,19 @@ impl Log {
         if self.try_at(partition, at)? != Tried::Unreadable {
             return Ok(None);
         }
-        // A batch can be read as a whole or not at all, and nobody but its own bytes says where it ends.
-        let (mut unreadable, mut readable, mut stride) = (at.0, end.0, 1);
+        // A batch can be read as a whole or not at all, and nobody but its own bytes says where it ends. One by one first, so
+        // that nothing between two damaged batches is passed; then in longer and longer steps, and back by halves.
+        let (mut unreadable, mut readable, mut tries, mut stride) = (at.0, end.0, 0, 1);
         while readable.saturating_sub(unreadable) > 1 {
             let middle = unreadable.saturating_add(readable.saturating_sub(unreadable) / 2);
-            let next = middle.min(unreadable.saturating_add(stride));
+            let next =
+                if stride == 1 { unreadable.saturating_add(1) } else { middle.min(unreadable.saturating_add(stride)) };
+            tries += 1;
             if self.try_at(partition, Position(next))? == Tried::Record {
                 readable = next;
             } else {
                 unreadable = next;
-                stride = stride.saturating_mul(2);
+                stride = if tries < ONE_BY_ONE { 1 } else { stride.saturating_mul(2) };
             }
         }
         Ok(Some(Position(readable)))
@@ -159,12 +166,9 @@ impl Log {
         while began.elapsed() < self.patience {
             match reader.poll(self.patience.saturating_sub(began.elapsed())) {
                 Some(Ok(_)) => return Ok(Tried::Record),
-                Some(Err(error)) => match fault(&error) {
-                    Fault::Distrust => return Ok(Tried::Unreadable),
-                    Fault::OutOfRange => return Ok(Tried::OutOfRange),
-                    _ => {}
-                },
-                None => {}
+                Some(Err(error)) if is_damage(&error) => return Ok(Tried::Unreadable),
+                Some(Err(error)) if fault(&error) == Fault::OutOfRange => return Ok(Tried::OutOfRange),
+                _ => {}
             }
         }
         Ok(Tried::Nothing)

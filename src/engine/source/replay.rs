@@ -10,10 +10,9 @@ use rdkafka::consumer::{BaseConsumer, Consumer as _, DefaultConsumerContext};
 use rdkafka::error::KafkaError;
 use rdkafka::message::Message as _;
 use rdkafka::topic_partition_list::Offset as KafkaOffset;
-use rdkafka::types::RDKafkaErrorCode as Code;
 use tokio::sync::mpsc;
 
-use super::faults::{Fault, fault};
+use super::faults::{Fault, fault, is_damage};
 use super::log::Log;
 use super::{SourceError, configuration, raw, refused};
 use crate::engine::batch::Entry;
@@ -202,7 +201,7 @@ impl Replay {
     /// What the client does not deal with by itself ends the reading: a record may have been left out.
     fn judge(&mut self, error: &KafkaError) -> Result<(), ReplayError> {
         match fault(error) {
-            Fault::Passing | Fault::NoTopic | Fault::Refused | Fault::OtherProtocol => {
+            Fault::Passing | Fault::Outage | Fault::NoTopic | Fault::Refused | Fault::OtherProtocol => {
                 self.complaint = Some(error.to_string());
                 Ok(())
             }
@@ -247,9 +246,4 @@ impl Reading {
     fn wants(&self, offset: Offset) -> bool {
         Position(offset.0) >= self.reached && offset.next() <= self.range.to()
     }
-}
-
-fn is_damage(error: &KafkaError) -> bool {
-    let damage = [Code::BadMessage, Code::BadCompression, Code::InvalidMessage, Code::InvalidRecord, Code::Underflow];
-    error.rdkafka_error_code().is_some_and(|code| damage.contains(&code))
 }

@@ -112,3 +112,24 @@ async fn damage_in_some_of_many_partitions_does_not_hold_up_those_that_have_noth
     eventually(PATIENCE, |at| *at == 2, async || scene.next(39).await).await;
     assert_eq!(scene.audit().gaps().await.len(), 3);
 }
+
+#[tokio::test]
+async fn what_can_be_read_between_two_damaged_batches_is_no_part_of_the_gap() {
+    let kafka = Kafka::start_new();
+    let scene = Scene::new(&kafka, 1, &[]).await;
+    let batched = scene.topic.producer(&[("linger.ms", "500")]);
+    for (batch, count) in [("good", 4), ("bad", 4), ("fine", 2), ("worse", 8), ("well", 4)] {
+        batched.send((0..count).map(|number| Outgoing::to(0, booking(&format!("{batch}-{number}"), "1")))).await;
+    }
+    kafka.stop();
+    damage(&kafka.segment(&scene.topic.name, 0), "bad-2");
+    damage(&kafka.segment(&scene.topic.name, 0), "worse-5");
+    kafka.start();
+    let service = scene.run();
+    wait_for_halt(&service, 0, "log_corrupt", 4, 8);
+    scene.command("offsets resume --partition 0 --at 8");
+    wait_for_halt(&service, 0, "log_corrupt", 10, 18);
+    scene.command("offsets resume --partition 0 --at 18");
+    scene.audit().wait_until_read(PATIENCE).await;
+    assert_eq!(scene.stored().await.len(), 4 + 2 + 4);
+}
