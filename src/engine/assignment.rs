@@ -22,7 +22,7 @@ use super::health::{Held, Membership, Standings};
 use super::ledger::Found;
 use super::mirror::Committed;
 use super::partition::{Belief, Finding, Generation};
-use super::record::{Partition, Position};
+use super::record::{Offset, Partition, Position};
 
 /// See the module.
 #[derive(Debug)]
@@ -139,12 +139,14 @@ impl<E> Assignment<E> {
         self.change(|schedule| schedule.slot(partition).out_of_range(generation));
     }
 
-    /// Whether the record before the position, which the ledger remembers, is still the same.
-    pub(crate) fn recognised(&self, partition: Partition, generation: Generation, at: Position, same: bool) {
-        self.change(|schedule| {
-            let slot = schedule.slot(partition);
-            if same { slot.recognised(generation, at) } else { slot.not_recognised(generation) }
-        });
+    /// The record before the position is the one that the ledger remembers, or none is there any more.
+    pub(crate) fn recognised(&self, partition: Partition, generation: Generation, at: Position) {
+        self.change(|schedule| schedule.slot(partition).recognised(generation, at));
+    }
+
+    /// The record at this offset, below the position, is another one than the ledger remembers, or should not be there.
+    pub(crate) fn not_recognised(&self, partition: Partition, generation: Generation, offset: Offset) {
+        self.change(|schedule| schedule.slot(partition).not_recognised(generation, offset));
     }
 
     /// Something is strange about the topic: its log is looked at now.
@@ -237,16 +239,12 @@ impl<E> Assignment<E> {
 
     /// The claim's answer; `None` if there is no row, and none can be made yet.
     pub(crate) fn claimed(&self, partition: Partition, generation: Generation, found: Option<Found>) -> Finding {
-        let finding = self.change(|schedule| schedule.claimed(partition, generation, found));
-        self.placed(finding);
-        finding
+        self.placed(self.change(|schedule| schedule.claimed(partition, generation, found)))
     }
 
     /// What the look found in the row; `None` if there is none.
     pub(crate) fn seen(&self, partition: Partition, belief: Belief, found: Option<Found>) -> Finding {
-        let finding = self.change(|schedule| schedule.seen(partition, belief, found));
-        self.placed(finding);
-        finding
+        self.placed(self.change(|schedule| schedule.seen(partition, belief, found)))
     }
 
     /// A fault of the log was noted, or could not be: whether the row is halted now.
@@ -260,10 +258,11 @@ impl<E> Assignment<E> {
         self.commit_ended.notify_all();
     }
 
-    fn placed(&self, finding: Finding) {
+    fn placed(&self, finding: Finding) -> Finding {
         if let Finding::Start(_) = finding {
             self.look_at_the_log();
         }
+        finding
     }
 
     fn change<T>(&self, change: impl FnOnce(&mut Schedule<E>) -> T) -> T {

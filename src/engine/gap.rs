@@ -128,15 +128,22 @@ pub(crate) enum Judgement {
 
 impl KnownLog {
     /// Whether it is another topic that has the name now. The good answer is remembered: all that was committed when the
-    /// question was asked came from the topic that is known. An id that is learnt proves nothing about what came before it.
+    /// question was asked came from the topic that is known. Not while the last record is still to be looked at: the log
+    /// may be another one under the same id. An id that is learnt proves nothing about what came before it.
     pub(crate) fn is_replaced(&mut self, seen: Option<&TopicId>, at: Position) -> bool {
         match (&self.topic_id, seen) {
             (Some(known), Some(seen)) if known != seen => return true,
-            (Some(_), Some(_)) => self.checked = at,
+            (Some(_), Some(_)) if self.last.is_none() => self.checked = at,
             (None, Some(seen)) => self.topic_id = Some(seen.clone()),
-            (_, None) => {}
+            _ => {}
         }
         false
+    }
+
+    /// The last record is the same, or none is there any more: nothing speaks against it.
+    pub(crate) fn recognised(&mut self, at: Position) {
+        self.last = None;
+        self.checked = self.checked.max(at);
     }
 
     /// All that was committed since the last good check, up to where the partition stands.
@@ -144,11 +151,10 @@ impl KnownLog {
         Gap { reason: GapReason::LogReplaced, from: self.checked.min(at), to: at }
     }
 
-    /// The same if the last record is another one: then that one is in doubt for sure, whatever was good about the topic.
-    pub(crate) fn in_doubt_with_the_last(&self, at: Position) -> Gap {
+    /// The same if the record at this offset is another one, or should not be: it is in doubt for sure, whatever was good.
+    pub(crate) fn in_doubt_from(&self, offset: Offset, at: Position) -> Gap {
         let gap = self.in_doubt(at);
-        let last = self.last.map_or(at, |(offset, _)| Position(offset.0));
-        Gap { from: gap.from.min(last), ..gap }
+        Gap { from: gap.from.min(Position(offset.0)), ..gap }
     }
 }
 

@@ -19,8 +19,7 @@ use crate::engine::record::{Partition, Position, Record};
 const POLL: Duration = Duration::from_millis(20);
 /// How long a full buffer is waited for before partitions are paused.
 const PAUSE_AFTER: Duration = Duration::from_secs(1);
-/// How often it is looked at meanwhile.
-const LOOK_AGAIN: Duration = Duration::from_millis(2);
+const LOOK_AGAIN: Duration = Duration::from_millis(2); // meanwhile
 /// So many records are reported at once, at most.
 const CHUNK: usize = 512;
 /// So many bytes are reported at once, at most and one record.
@@ -53,8 +52,8 @@ impl<E: Event> Source<E> {
         let poll_limit = options.properties.get("max.poll.interval.ms").and_then(|text| text.parse().ok());
         let quarter = Duration::from_millis(poll_limit.unwrap_or(300_000) / 4);
         let context = Context::new(assignment, options.topic.clone(), quarter.min(Duration::from_secs(10)));
-        let config = configuration(&options.properties);
-        let consumer: BaseConsumer<_> = config.create_with_context(context).map_err(|error| refused(&error))?;
+        let consumer = configuration(&options.properties).create_with_context(context);
+        let consumer: BaseConsumer<_> = consumer.map_err(|error| refused(&error))?;
         let now = Instant::now();
         Ok(Self {
             consumer,
@@ -230,16 +229,18 @@ impl<E: Event> Source<E> {
     fn arrival(&self, record: Record) -> Option<(Partition, Generation, Arrival<E>)> {
         let mut readers = self.consumer.context().readers();
         let reader = readers.get_mut(&record.partition)?;
-        // Reading began one record back. No record there (compacted, a marker, aborted) proves nothing; but none may come
-        // between it and the position, where there was none before.
+        // Reading began one record back: none there (compacted, expired) proves nothing, but none may come in between.
         if let Some((offset, digest)) = reader.expects.filter(|(offset, _)| (*offset..).contains(&record.offset)) {
-            if Position(record.offset.0) >= reader.reached {
-                reader.expects = None;
+            let is_new = Position(record.offset.0) >= reader.reached;
+            if is_new || record.offset == offset && record.digest() == digest {
+                self.assignment().recognised(record.partition, reader.generation, reader.reached);
             } else {
-                let same = record.offset == offset && record.digest() == digest;
-                self.assignment().recognised(record.partition, reader.generation, reader.reached, same);
+                self.assignment().not_recognised(record.partition, reader.generation, record.offset);
+            }
+            if !is_new {
                 return None;
             }
+            reader.expects = None;
         }
         reader.reached = reader.reached.max(record.offset.next());
         let intake = E::parse(&record);
@@ -266,8 +267,10 @@ impl<E: Event> Source<E> {
                 continue;
             };
             if Position(position) > reader.reached {
+                if reader.expects.take().is_some() {
+                    self.assignment().recognised(partition, reader.generation, reader.reached);
+                }
                 reader.reached = Position(position);
-                reader.expects = None;
                 arrivals.push((partition, reader.generation, Arrival::Reached(reader.reached)));
             }
         }

@@ -166,7 +166,8 @@ async fn another_record_at_the_last_offset_halts_where_the_topic_id_is_the_same(
     scene.send_bookings(100..200).await;
     let _service = scene.run();
     scene.assert_replaced(100).await;
-    assert_eq!(scene.audit().gaps().await[0].1, 99, "the record that was recognised as another one is in doubt");
+    let from = scene.audit().gaps().await[0].1;
+    assert!(from < 100, "at least the record that was recognised as another one is in doubt: {from}");
     scene.resume_at_earliest(ids(0..200)).await;
 }
 

@@ -83,17 +83,17 @@ impl<E> Slot<E> {
         }
     }
 
-    /// The record before the position is the one that the ledger remembers.
+    /// The record before the position is the one that the ledger remembers, or none is there any more.
     pub(in crate::engine::assignment) fn recognised(&mut self, generation: Generation, at: Position) {
         if let Some(known) = self.known.as_mut().filter(|_| self.protocol.generation() == generation) {
-            known.checked = known.checked.max(at);
+            known.recognised(at);
         }
     }
 
-    /// The record before the position is another one.
-    pub(in crate::engine::assignment) fn not_recognised(&mut self, generation: Generation) {
+    /// The record at this offset, below the position, is another one, or should not be there.
+    pub(in crate::engine::assignment) fn not_recognised(&mut self, generation: Generation, offset: Offset) {
         if let Some((known, (_, at))) = self.known.as_ref().zip(self.protocol.wanted()) {
-            self.fault(generation, known.in_doubt_with_the_last(at));
+            self.fault(generation, known.in_doubt_from(offset, at));
         }
     }
 
@@ -158,6 +158,7 @@ mod tests {
     fn what_was_committed_while_kafka_was_asked_is_in_doubt_too() {
         let mut slot = started();
         let (generation, doubt) = slot.doubt().unwrap();
+        slot.recognised(generation, Position(10));
         commit(&mut slot, 10, 20);
         slot.saw(generation, doubt, &seen("b", 0, 50));
         let noting = slot.to_note.unwrap();
@@ -168,9 +169,15 @@ mod tests {
     #[test]
     fn a_last_record_that_is_another_one_is_in_doubt_itself() {
         let mut slot = started();
-        slot.not_recognised(slot.protocol.generation());
-        let gap = Gap { reason: GapReason::LogReplaced, from: Position(9), to: Position(10) };
+        slot.not_recognised(slot.protocol.generation(), Offset(9));
+        let gap = Gap { reason: GapReason::LogReplaced, from: Position(5), to: Position(10) };
         assert_eq!(slot.to_note.unwrap().gap, gap, "that the topic has the same id proves nothing about its records");
+
+        let mut slot = started();
+        slot.recognised(slot.protocol.generation(), Position(10));
+        slot.not_recognised(slot.protocol.generation(), Offset(9));
+        let gap = Gap { reason: GapReason::LogReplaced, from: Position(9), to: Position(10) };
+        assert_eq!(slot.to_note.unwrap().gap, gap, "what was good before does not hide it");
     }
 
     #[test]
