@@ -4,6 +4,7 @@
 //! claim has answered. What is taken may have a commit in flight, and that is waited for, for a bounded time.
 
 use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -61,13 +62,28 @@ pub(super) struct Context<E> {
     asked: Mutex<Asked>,
     /// How long a revocation waits for a commit in flight.
     patience: Duration,
+    /// Another client has taken its place: what this one is told is nobody's business any more.
+    retired: AtomicBool,
 }
 
 impl<E> Context<E> {
     pub(super) fn new(assignment: Arc<Assignment<E>>, topic: String, patience: Duration) -> Self {
         let now = Instant::now();
         let asked = Mutex::new(Asked { at: now, member: false, since: now });
-        Self { assignment, topic, readers: Mutex::default(), mirrored: Mutex::default(), asked, patience }
+        Self {
+            assignment,
+            topic,
+            readers: Mutex::default(),
+            mirrored: Mutex::default(),
+            asked,
+            patience,
+            retired: AtomicBool::new(false),
+        }
+    }
+
+    /// From here its callbacks change nothing but the client that calls them.
+    pub(super) fn retire(&self) {
+        self.retired.store(true, Ordering::Relaxed);
     }
 
     /// The partitions that are being read.
@@ -172,12 +188,14 @@ impl<E> Context<E> {
         E: Send + Sync + 'static,
     {
         let lost = consumer.assignment_lost();
-        let patience = if lost { Duration::ZERO } else { self.patience };
-        self.assignment.revoked(partitions, patience);
-        if lost {
-            self.lost();
-        } else {
-            self.mirror(consumer, self.assignment.take_committed());
+        if !self.retired.load(Ordering::Relaxed) {
+            let patience = if lost { Duration::ZERO } else { self.patience };
+            self.assignment.revoked(partitions, patience);
+            if lost {
+                self.lost();
+            } else {
+                self.mirror(consumer, self.assignment.take_committed());
+            }
         }
         let mut readers = self.readers();
         let reading: Vec<Partition> = partitions.iter().copied().filter(|p| readers.remove(p).is_some()).collect();
@@ -201,7 +219,9 @@ impl<E: Send + Sync + 'static> ConsumerContext for Context<E> {
     fn rebalance(&self, consumer: &BaseConsumer<Self>, code: RDKafkaRespErr, list: &mut TopicPartitionList) {
         let partitions: Vec<Partition> = list.elements().iter().map(|element| Partition(element.partition())).collect();
         if code == RDKafkaRespErr::RD_KAFKA_RESP_ERR__ASSIGN_PARTITIONS {
-            self.assignment.assigned(&partitions);
+            if !self.retired.load(Ordering::Relaxed) {
+                self.assignment.assigned(&partitions);
+            }
             if let Err(error) = consumer.incremental_assign(&TopicPartitionList::new()) {
                 tracing::warn!(%error, "assign_failed");
             }

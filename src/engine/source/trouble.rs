@@ -1,6 +1,6 @@
 //! What the consumer thread does about what Kafka complains of, and about silence.
 
-use std::sync::Arc;
+use std::sync::{Arc, mpsc};
 use std::time::{Duration, Instant};
 
 use rdkafka::consumer::Consumer as _;
@@ -11,12 +11,16 @@ use super::consumer::Source;
 use super::faults::{Fault, fault};
 use super::rebalance::Reader;
 use crate::engine::event::Event;
+use crate::engine::health::Standings as _;
 use crate::engine::record::Partition;
 
 /// Nothing assigned for so long is worth a warning.
 const UNASSIGNED_WARNING: Duration = Duration::from_secs(30);
 /// How long the question for the bounds of all logs may hold up the thread.
 const WATERMARKS: Duration = Duration::from_secs(3);
+
+/// How long a consumer that is replaced may take to leave the group.
+const LEAVING: Duration = Duration::from_secs(10);
 
 impl<E: Event> Source<E> {
     /// Says so when Kafka gives us nothing for long: an older broker does not even answer a newer group protocol.
@@ -107,9 +111,20 @@ impl<E: Event> Source<E> {
     /// With another client: what this one knows of the cluster keeps it from hearing of records, as after a restore, where
     /// it takes the brokers for outdated.
     pub(super) fn begin_anew(&mut self) -> Result<(), SourceError> {
-        let anew = Self::new(self.options.clone(), Arc::clone(&self.consumer.context().assignment))?;
-        // The old one leaves first: two members of one `group.instance.id` are refused, for good.
-        std::mem::replace(self, anew).leave();
+        let assignment = Arc::clone(&self.consumer.context().assignment);
+        let held: Vec<Partition> = assignment.held().into_iter().map(|held| held.partition).collect();
+        let former = std::mem::replace(self, Self::new(self.options.clone(), Arc::clone(&assignment))?);
+        former.consumer.context().retire();
+        assignment.revoked(&held, Duration::ZERO);
+        // It leaves first: two members of one `group.instance.id` are refused, for good. But a frozen broker may never let it.
+        let (tell, told) = mpsc::channel();
+        let leaving = std::thread::Builder::new().name("former consumer".to_owned()).spawn(move || {
+            former.leave();
+            tell.send(())
+        });
+        if leaving.is_err() || told.recv_timeout(LEAVING).is_err() {
+            tracing::warn!(hint = "the group notices after the session timeout", "former_consumer_not_left");
+        }
         self.join()
     }
 }
