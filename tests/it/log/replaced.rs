@@ -116,6 +116,26 @@ async fn another_cluster_behind_the_same_name_halts() {
 }
 
 #[tokio::test]
+async fn another_cluster_at_the_same_address_under_a_running_service_halts() {
+    let kafka = Kafka::start_new();
+    let properties = "topic.metadata.refresh.interval.ms=1000,reconnect.backoff.max.ms=500";
+    let more = [("KAFKA_PROPERTIES", properties), ("TOPIC_CHECK_INTERVAL", "500ms")];
+    let scene = Scene::new(&kafka, 1, &more).await;
+    let _service = scene.run();
+    scene.send_bookings(0..100).await;
+    scene.audit().wait_until_read(PATIENCE).await;
+    kafka.stop();
+    kafka.replace();
+    kafka.start();
+    scene.topic.create_again(1, &[]).await;
+    scene.send_bookings(80..300).await;
+    assert_eq!(scene.audit().wait_until_halted(0, 2 * PATIENCE).await, "log_replaced");
+    let next = scene.next(0).await;
+    scene.assert_replaced(next).await;
+    scene.resume_at_earliest(ids(0..300)).await;
+}
+
+#[tokio::test]
 async fn a_log_cut_off_below_the_position_halts_while_stopped_and_while_running() {
     for running in [false, true] {
         let kafka = Kafka::start_new();

@@ -84,19 +84,29 @@ impl Kafka {
         }
         fs::write(guardian.directory().join("server.properties"), properties).unwrap();
         fs::create_dir(guardian.directory().join("tmp")).unwrap();
+        let kafka = Self { guardian, port, pid: AtomicI32::new(0) };
+        kafka.format(1);
+        kafka.start();
+        kafka
+    }
+
+    /// Another cluster, without any topic, at the same address. It has to be stopped.
+    pub fn replace(&self) {
+        self.files("rm -rf data");
+        self.format(2);
+    }
+
+    fn format(&self, number: u32) {
         // Any 22 characters are the id of a cluster.
-        let id = format!("{:022}", process::id());
-        let format = java(&format!("kafka.tools.StorageTool format -t {id} -c server.properties"));
-        let status = guardian.run(&format).unwrap();
+        let id = format!("{number}{:021}", process::id());
+        let status =
+            self.guardian.run(&java(&format!("kafka.tools.StorageTool format -t {id} -c server.properties"))).unwrap();
         assert_eq!(
             status,
             0,
             "kafka.tools.StorageTool failed (is Java 17 there? make test):\n{}",
-            guardian.tail("log")
+            self.guardian.tail("log")
         );
-        let kafka = Self { guardian, port, pid: AtomicI32::new(0) };
-        kafka.start();
-        kafka
     }
 
     /// Starts it again on the same port with the same data; returns when the port is open.
