@@ -88,8 +88,8 @@ impl<'a> Comparer<'a> {
         if is_counted {
             self.tallies.entry(partition).or_default().count(judged.class);
         }
-        if let Some(row) = judged.row.filter(|_| self.extra) {
-            self.explained.insert(row);
+        if self.extra {
+            judged.rows.into_iter().flatten().for_each(|row| self.explained.insert(row));
         }
         let finding = |(kind, mut detail): (Kind, String)| {
             if !is_counted {

@@ -54,8 +54,9 @@ pub(super) enum Class {
 pub(super) struct Judgement {
     /// What was counted.
     pub(super) class: Class,
-    /// The row that it explains, also if it has other content than it should.
-    pub(super) row: Option<i64>,
+    /// The rows that it explains, also if they have other content than they should: its own, and the one that its letter
+    /// was corrected to.
+    pub(super) rows: [Option<i64>; 2],
     /// What is wrong.
     pub(super) findings: Vec<(Kind, String)>,
 }
@@ -88,11 +89,9 @@ pub(super) fn judge(own: Own, letter: Option<Letter>) -> Judgement {
         Own::Event(_) if was_a_row => Class::RowOrLetter,
         Own::Ignored | Own::Refused(_) | Own::Event(_) => Class::Letter,
     };
-    let row = match (row, own) {
-        (Redriven::Found(Found::Same(id) | Found::Other(id)), _) | (_, Own::Event(Found::Same(id))) => Some(id),
-        _ => None,
-    };
-    Judgement { class, row, findings }
+    let redriven = if let Redriven::Found(Found::Same(id) | Found::Other(id)) = row { Some(id) } else { None };
+    let own = if let Own::Event(Found::Same(id)) = own { Some(id) } else { None };
+    Judgement { class, rows: [redriven, own], findings }
 }
 
 /// There is no letter.
@@ -112,11 +111,13 @@ fn alone(own: Own) -> Judgement {
             (Class::Unexplained, None, Some((Kind::Missing, detail)))
         }
     };
-    Judgement { class, row, findings: finding.into_iter().collect() }
+    Judgement { class, rows: [None, row], findings: finding.into_iter().collect() }
 }
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeSet;
+
     use super::*;
 
     const SAME: Own = Own::Event(Found::Same(7));
@@ -129,11 +130,19 @@ mod tests {
         Letter { differs: None, row: Redriven::Found(found) }
     }
 
-    fn check(own: Own, letter: impl Into<Option<Letter>>, class: Class, row: Option<i64>, kinds: &[Kind]) {
+    fn check(
+        own: Own,
+        letter: impl Into<Option<Letter>>,
+        class: Class,
+        rows: impl IntoIterator<Item = i64>,
+        kinds: &[Kind],
+    ) {
         let letter = letter.into();
         let judged = judge(own, letter);
         let found: Vec<Kind> = judged.findings.iter().map(|(kind, _)| *kind).collect();
-        assert_eq!((judged.class, judged.row, found.as_slice()), (class, row, kinds), "{own:?} {letter:?} {judged:?}");
+        let explained: BTreeSet<i64> = judged.rows.into_iter().flatten().collect();
+        let expected = (class, rows.into_iter().collect(), kinds);
+        assert_eq!((judged.class, explained, found.as_slice()), expected, "{own:?} {letter:?} {judged:?}");
     }
 
     #[test]
@@ -175,6 +184,9 @@ mod tests {
         check(NONE, resolved(Found::Missing), Class::RowOrLetter, None, &[Kind::Missing]);
         check(REFUSED, resolved(Found::Other(8)), Class::Letter, Some(8), &[Kind::Altered]);
         check(OTHER, resolved(Found::Other(7)), Class::RowOrLetter, Some(7), &[Kind::Altered]);
+        // Corrected to another key, and read again when its own bytes could be a row.
+        check(SAME, resolved(Found::Same(8)), Class::RowOrLetter, [7, 8], &[]);
+        check(SAME, resolved(Found::Other(8)), Class::RowOrLetter, [7, 8], &[Kind::Altered]);
         let no_event = Some(Letter { differs: None, row: Redriven::NoEvent });
         check(REFUSED, no_event, Class::Letter, None, &[Kind::Missing]);
     }
