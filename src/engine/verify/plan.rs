@@ -68,7 +68,7 @@ pub(super) fn plan(known: &Known<'_>, scope: &Scope) -> Result<Plan, String> {
         let last = scope.to.unwrap_or(row.next).min(row.next);
         for gap in known.gaps.iter().filter(|gap| gap.partition == partition) {
             let (gap_from, gap_to) = (gap.from.max(wanted), gap.to.min(last));
-            leave_out(gap_from, gap_to, &format!("a gap on record ({}): what was there was never read", gap.reason));
+            leave_out(gap_from, gap_to, &format!("a gap on record ({}): {}", gap.reason, lost(&gap.reason)));
         }
         let counts_all = from <= row.from && to == row.next;
         match (counts_all, known.compacted) {
@@ -84,12 +84,31 @@ pub(super) fn plan(known: &Known<'_>, scope: &Scope) -> Result<Plan, String> {
         whole &= bounds.start == Position(0) && from == Position(0) && to == row.next;
         plan.ranges.extend(Step::new(from, to).map(|range| (partition, range)));
     }
+    let unclaimed = |partition: &Partition| {
+        !known.ledger.contains_key(partition) && scope.partition.is_none_or(|asked| asked == *partition)
+    };
+    for (&partition, bounds) in known.bounds.iter().filter(|(partition, _)| unclaimed(partition)) {
+        if let Some(offsets) = Step::new(bounds.start, bounds.end) {
+            plan.leave_out(Some(partition), What::Records(offsets), UNCLAIMED.to_owned());
+        }
+        whole &= bounds.start == Position(0);
+    }
     if let Some(why) = no_extra(known, scope, whole) {
         plan.leave_out(None, What::Extra, why);
     } else {
         plan.extra = true;
     }
     Ok(plan)
+}
+
+/// What it means for those who compare. What was read is gone where another log, or nothing, is in its place: records that
+/// stand there now are compared.
+fn lost(reason: &str) -> &'static str {
+    match reason {
+        "log_replaced" | "log_truncated" => "what was handled of the log of before is not there any more",
+        "log_corrupt" => "what was damaged may never have been read",
+        _ => "what was there was never read",
+    }
 }
 
 /// Up to where the log may still hold what was handled. A partition that is halted because its log is another one, or was
@@ -107,6 +126,8 @@ fn readable(partition: Partition, row: &Counted, gaps: &[Gap]) -> Result<Positio
     }
 }
 
+const UNCLAIMED: &str =
+    "the partition has no row in consumer_offsets: no service has claimed it, or its row was removed";
 const COMPACTED: &str = "the topic is compacted: records that were handled may be gone";
 
 /// Why rows that no record explains can't be told.
@@ -123,16 +144,16 @@ fn no_extra(known: &Known<'_>, scope: &Scope, whole: bool) -> Option<String> {
     }
 }
 
-/// What the log has beyond the positions.
+/// What the log has beyond the positions; of a partition that has none, all.
 pub(super) fn ahead(
     ledger: &BTreeMap<Partition, Counted>,
     bounds: &BTreeMap<Partition, Bounds>,
 ) -> BTreeMap<Partition, Step> {
-    let rest = |(partition, row): (&Partition, &Counted)| {
-        let Bounds { start, end } = bounds.get(partition)?;
-        Some((*partition, Step::new(row.next.max(*start), *end)?))
+    let rest = |(partition, Bounds { start, end }): (&Partition, &Bounds)| {
+        let next = ledger.get(partition).map_or(*start, |row| row.next);
+        Some((*partition, Step::new(next.max(*start), *end)?))
     };
-    ledger.iter().filter_map(rest).collect()
+    bounds.iter().filter_map(rest).collect()
 }
 
 impl Plan {

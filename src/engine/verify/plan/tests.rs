@@ -17,7 +17,7 @@ fn world(partitions: &[(i64, i64, i64, i64)]) -> (BTreeMap<Partition, Counted>, 
 /// offsets left out, each with a word of the reason.
 type Said = (Vec<(i32, i64, i64)>, Vec<i32>, bool, Vec<(i32, i64, i64, &'static str)>);
 
-const REASONS: [&str; 4] = ["as asked", "before the totals", "gone", "gap"];
+const REASONS: [&str; 5] = ["as asked", "before the totals", "gone", "gap", "has no row"];
 
 fn said(plan: &Plan) -> Said {
     let left_out = plan.not_checked.iter().filter_map(|one| {
@@ -141,6 +141,35 @@ fn what_makes_rows_that_no_record_explains_untellable_is_said() {
 }
 
 #[test]
+fn a_partition_that_the_ledger_does_not_have_is_said() {
+    let (mut ledger, bounds) = world(&[(0, 100, 0, 100), (0, 0, 20, 50), (0, 0, 0, 0)]);
+    ledger.retain(|partition, _| partition.0 == 0);
+    let known = Known { ledger: &ledger, gaps: &[], neighbour: None, bounds: &bounds, since: None, compacted: false };
+    let all = plan(&known, &Scope::default()).unwrap();
+    let left_out = vec![(1, 20, 50, "has no row")];
+    assert_eq!(said(&all), (vec![(0, 0, 100)], vec![0], false, left_out), "rows may be of what is gone before 20");
+    let one = plan(&known, &Scope { partition: Some(Partition(0)), ..Scope::default() }).unwrap();
+    assert_eq!(said(&one).3, vec![]);
+}
+
+#[test]
+fn what_a_gap_means_depends_on_whether_it_was_ever_read() {
+    let (ledger, bounds) = world(&[(0, 100, 0, 100)]);
+    let check = |reason: &str, expected: &str| {
+        let gap = Gap { partition: Partition(0), from: Position(80), to: Position(90), reason: reason.to_owned() };
+        let known =
+            Known { ledger: &ledger, gaps: &[gap], neighbour: None, bounds: &bounds, since: None, compacted: false };
+        let plan = plan(&known, &Scope::default()).unwrap();
+        let whys: Vec<&str> = plan.not_checked.iter().map(|one| one.why.as_str()).collect();
+        assert!(whys.iter().any(|why| why.contains(expected)), "{whys:?}");
+    };
+    check("retention_gap", "never read");
+    check("log_replaced", "not there any more");
+    check("log_truncated", "not there any more");
+    check("log_corrupt", "may never have been read");
+}
+
+#[test]
 fn a_partition_that_kafka_does_not_have_is_an_error() {
     let (ledger, _) = world(&[(0, 100, 0, 100)]);
     let bounds = BTreeMap::new();
@@ -173,8 +202,11 @@ fn of_a_log_that_was_cut_off_what_is_left_is_read() {
 
 #[test]
 fn what_lies_ahead_of_a_position_is_what_the_log_has_beyond_it() {
-    let (ledger, bounds) = world(&[(0, 100, 0, 120), (0, 50, 0, 50), (0, 50, 60, 70), (0, 50, 0, 40)]);
+    let (mut ledger, bounds) =
+        world(&[(0, 100, 0, 120), (0, 50, 0, 50), (0, 50, 60, 70), (0, 50, 0, 40), (0, 9, 0, 9)]);
+    ledger.remove(&Partition(4));
     let step = |from, to| Step::new(Position(from), Position(to)).unwrap();
-    let expected = BTreeMap::from([(Partition(0), step(100, 120)), (Partition(2), step(60, 70))]);
+    let expected =
+        BTreeMap::from([(Partition(0), step(100, 120)), (Partition(2), step(60, 70)), (Partition(4), step(0, 9))]);
     assert_eq!(ahead(&ledger, &bounds), expected);
 }
