@@ -34,7 +34,8 @@ struct Resumption {
     reason: String,
     from: i64,
     at: i64,
-    /// The log is another one than it was, or not to be read at a place: what was known of it is forgotten.
+    /// The log is another one than it was: what was known of it is forgotten. Not where it is damaged: whoever mends that by
+    /// making the topic anew has a log whose records below the position were never read, and has to hear of it.
     forgets_log: bool,
     /// What lies between is gone: the gap on record grows up to where it goes on.
     extends_gap: bool,
@@ -122,7 +123,7 @@ fn resumption(
         reason: reason.to_owned(),
         from: row.next_offset,
         at: position.0,
-        forgets_log: ["log_truncated", "log_replaced", "log_corrupt"].contains(&reason),
+        forgets_log: ["log_truncated", "log_replaced"].contains(&reason),
         extends_gap: is_gap,
     })
 }

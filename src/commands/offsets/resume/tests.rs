@@ -84,12 +84,12 @@ fn all_that_need_a_place_are_named_at_once_with_what_to_type() {
 }
 
 #[test]
-fn only_a_fault_of_the_log_makes_it_another_log() {
+fn only_a_log_that_is_another_one_is_forgotten() {
     for (reason, forgets_log, extends_gap) in [
         ("retention_gap", false, true),
         ("log_truncated", true, false),
         ("log_replaced", true, false),
-        ("log_corrupt", true, false),
+        ("log_corrupt", false, false),
         ("too_many_dead_letters", false, false),
         ("no_start_position", false, false),
     ] {
