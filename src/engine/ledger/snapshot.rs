@@ -99,18 +99,23 @@ impl Ledger {
     }
 
     /// Another group or topic, in words, whose records may have become rows of the same table and are not all among
-    /// those that this one has handled.
+    /// those that this one has handled. A letter that was corrected has a row that the record itself doesn't explain.
     pub(in crate::engine) async fn neighbour(&self, snapshot: &mut PgConnection) -> sqlx::Result<Option<String>> {
         let found = sqlx::query!(
-            "select group_id, topic from consumer_offsets as other
-             where (group_id, topic) <> ($1, $2) and next_offset > 0
-               and not exists (
-                   select from consumer_offsets as own
-                   where own.group_id = $1 and own.topic = $2 and own.topic = other.topic
-                     and own.partition = other.partition and own.next_offset >= other.next_offset
-                     and own.topic_id is not distinct from other.topic_id
-               )
-             order by group_id, topic limit 1",
+            r#"select group_id as "group_id!", topic as "topic!" from (
+                 select group_id, topic from consumer_offsets as other
+                 where next_offset > 0
+                   and not exists (
+                       select from consumer_offsets as own
+                       where own.group_id = $1 and own.topic = $2 and own.topic = other.topic
+                         and own.partition = other.partition and own.next_offset >= other.next_offset
+                         and own.topic_id is not distinct from other.topic_id
+                   )
+                 union all
+                 select group_id, topic from dead_letters where corrected_at is not null and status = 'resolved'
+             ) as neighbour
+             where (group_id, topic) <> ($1, $2)
+             order by group_id, topic limit 1"#,
             self.group_id,
             self.topic
         )

@@ -141,6 +141,19 @@ async fn gaps_and_neighbours_are_told() {
     let said = world.verify("");
     assert_eq!((said.code, said.not_checked), (0, vec![not_checked("extra", None, None)]));
     assert!(said.reasons[0].contains("group other"), "{:?}", said.reasons);
+
+    // Nor does this group know of a row that was made of a letter which the other one had corrected.
+    let corrected = "update consumer_offsets set next_offset = 9 where group_id = 'other';
+                     insert into dead_letters (id, group_id, topic, partition, \"offset\", digest, reason, detail, status,
+                                               original_value, corrected_at)
+                     select gen_random_uuid(), 'other', topic, partition, 3, sha256('x'), 'not_json', '', 'resolved', 'x', now()
+                     from consumer_offsets where group_id = 'other' and partition = 0;
+                     insert into booking_history (booking_id, user_id, hotel_id, discount_percent, price, created_at)
+                     values ('corrected', 'u', 'h', 0, 1, now())";
+    world.run(corrected).await;
+    let said = world.verify("");
+    assert_eq!((said.code, said.not_checked), (0, vec![not_checked("extra", None, None)]), "{:?}", said.reasons);
+    assert!(said.reasons[0].contains("group other"), "{:?}", said.reasons);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
