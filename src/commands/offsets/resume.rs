@@ -37,8 +37,8 @@ struct Resumption {
     /// The log is another one than it was: what was known of it is forgotten. Not where it is damaged: whoever mends that by
     /// making the topic anew has a log whose records below the position were never read, and has to hear of it.
     forgets_log: bool,
-    /// What lies between is gone: the gap on record grows up to where it goes on.
-    extends_gap: bool,
+    /// Where the log begins today that records are gone from: the gap on record grows up to there.
+    gone_below: Option<i64>,
 }
 
 pub(super) async fn resume(args: &ResumeArgs, settings: &Settings) -> Result<(), CommandError> {
@@ -118,13 +118,14 @@ fn resumption(
         None if is_gap => find(Place::Earliest, partition, log)?.max(next),
         None => next,
     };
+    let start = log.as_ref().ok().and_then(|known| known.bounds.get(&partition)).map(|bounds| bounds.start);
     Ok(Resumption {
         partition: row.partition,
         reason: reason.to_owned(),
         from: row.next_offset,
         at: position.0,
         forgets_log: ["log_truncated", "log_replaced"].contains(&reason),
-        extends_gap: is_gap,
+        gone_below: start.filter(|_| is_gap).map(|start| start.0),
     })
 }
 

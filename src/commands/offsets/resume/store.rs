@@ -14,20 +14,21 @@ pub(super) struct Gap {
     pub(super) reason: String,
 }
 
-/// Retention went on while the partition was halted: the gap it was halted for ends where reading goes on. That is the
-/// newest one that is open, if it reaches past the position; any older one tells of a loss that is over.
+/// Retention went on while the partition was halted: the gap it was halted for ends where the log begins today, wherever
+/// reading goes on. That is the newest one that is open, if it reaches past the position; any older one tells of a loss that
+/// is over.
 pub(super) async fn extend_gaps(
     transaction: &mut PgConnection,
     settings: &Settings,
     planned: &[Resumption],
 ) -> sqlx::Result<()> {
-    let gaps = || planned.iter().filter(|one| one.extends_gap);
-    let partitions: Vec<i32> = gaps().map(|one| one.partition).collect();
-    let (from, at): (Vec<i64>, Vec<i64>) = gaps().map(|one| (one.from, one.at)).unzip();
+    let gaps = || planned.iter().filter_map(|one| Some((one, one.gone_below?)));
+    let partitions: Vec<i32> = gaps().map(|(one, _)| one.partition).collect();
+    let (from, start): (Vec<i64>, Vec<i64>) = gaps().map(|(one, start)| (one.from, start)).unzip();
     let extended = sqlx::query!(
         "update offset_gaps as gap
-         set to_offset = greatest(gap.to_offset, resumed.position)
-         from unnest($3::integer[], $4::bigint[], $5::bigint[]) as resumed (partition, was_at, position)
+         set to_offset = greatest(gap.to_offset, resumed.log_start)
+         from unnest($3::integer[], $4::bigint[], $5::bigint[]) as resumed (partition, was_at, log_start)
          where gap.to_offset > resumed.was_at
            and gap.id = (select max(id) from offset_gaps as newest
                          where newest.group_id = $1 and newest.topic = $2 and newest.partition = resumed.partition
@@ -36,7 +37,7 @@ pub(super) async fn extend_gaps(
         settings.kafka_topic,
         &partitions,
         &from,
-        &at
+        &start
     );
     extended.execute(transaction).await.map(drop)
 }

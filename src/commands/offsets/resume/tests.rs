@@ -85,17 +85,17 @@ fn all_that_need_a_place_are_named_at_once_with_what_to_type() {
 
 #[test]
 fn only_a_log_that_is_another_one_is_forgotten() {
-    for (reason, forgets_log, extends_gap) in [
-        ("retention_gap", false, true),
-        ("log_truncated", true, false),
-        ("log_replaced", true, false),
-        ("log_corrupt", false, false),
-        ("too_many_dead_letters", false, false),
-        ("no_start_position", false, false),
+    for (reason, forgets_log, gone_below) in [
+        ("retention_gap", false, Some(10)),
+        ("log_truncated", true, None),
+        ("log_replaced", true, None),
+        ("log_corrupt", false, None),
+        ("too_many_dead_letters", false, None),
+        ("no_start_position", false, None),
     ] {
         let planned = plan(&[row(0, 12, Some(reason))], Some(Place::Earliest), &log(true)).unwrap();
         let expected =
-            Resumption { partition: 0, reason: reason.to_owned(), from: 12, at: 10, forgets_log, extends_gap };
+            Resumption { partition: 0, reason: reason.to_owned(), from: 12, at: 10, forgets_log, gone_below };
         assert_eq!(planned, [expected]);
     }
 }
