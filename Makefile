@@ -7,18 +7,18 @@ help: ## this list
 
 demo: ## the main job with nothing prepared: bookings exactly once, over a crash
 	@scripts/packages.sh build database
-	@cargo run --quiet --locked -- demo
+	@cargo build --quiet --locked
+	@cargo run --quiet --locked --package testbed --bin demo
 
 test: ## the whole gate, as continuous integration runs it
 	@scripts/test.sh
 
 check: ## the fast gate: format, lints, documentation, tests that need no server
 	@scripts/packages.sh build
-	cargo fmt --check
-	cargo clippy --quiet --locked --all-targets -- -D warnings
-	RUSTDOCFLAGS="-D warnings" cargo doc --quiet --locked --no-deps --document-private-items
-	cargo test --quiet --locked --lib
-	cargo test --quiet --locked --test it -- walls::
+	cargo fmt --all --check
+	cargo clippy --quiet --locked --workspace --all-targets -- -D warnings
+	RUSTDOCFLAGS="-D warnings" cargo doc --quiet --locked --workspace --no-deps --document-private-items
+	cargo test --quiet --locked --workspace --lib
 
 bench: kafka ## records per second from Kafka to PostgreSQL, beside psql's \copy
 	cargo bench --locked --bench end_to_end

@@ -3,8 +3,8 @@
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
-cmp -s tests/kafka/pom.xml .cache/kafka/pom.xml && exit 0
+cmp -s crates/testbed/kafka/pom.xml .cache/kafka/pom.xml && exit 0
 rm -rf .cache/kafka
-mvn --batch-mode --quiet --file tests/kafka/pom.xml dependency:copy-dependencies -DoutputDirectory="$PWD/.cache/kafka"
+mvn --batch-mode --quiet --file crates/testbed/kafka/pom.xml dependency:copy-dependencies -DoutputDirectory="$PWD/.cache/kafka"
 # Last, so that its being there means that all is there.
-cp tests/kafka/pom.xml .cache/kafka/
+cp crates/testbed/kafka/pom.xml .cache/kafka/

@@ -13,7 +13,7 @@ as=()
 [ "$(id -u)" -ne 0 ] || as=(setpriv --reuid=postgres --regid=postgres --clear-groups)
 
 # The guardian stops the server and removes its directory when this script ends in any way.
-coproc GUARDIAN { cd / && exec "${as[@]}" sh "$OLDPWD/src/servers/guardian.sh" QUIT 2>/dev/null; }
+coproc GUARDIAN { cd / && exec "${as[@]}" sh "$OLDPWD/crates/testbed/src/guardian.sh" QUIT 2>/dev/null; }
 read -r directory <&"${GUARDIAN[0]}"
 ask() {
   local answer
@@ -39,8 +39,12 @@ done
 found=$(mktemp -d)
 trap 'rm -rf "$found"' EXIT
 # The macros write what they learn while they are compiled; the cfg is there to have them compiled.
-DATABASE_URL="postgresql:///postgres?host=$directory&user=postgres" SQLX_OFFLINE=false SQLX_OFFLINE_DIR="$found" \
-  cargo rustc --quiet --locked --lib --profile check -- --cap-lints allow --cfg "described=\"$(date +%s%N)\""
+export DATABASE_URL="postgresql:///postgres?host=$directory&user=postgres" SQLX_OFFLINE=false SQLX_OFFLINE_DIR="$found"
+for package in fenced-sink booking-history; do
+  cargo rustc --quiet --locked --package "$package" --lib --profile check -- \
+    --cap-lints allow --cfg "described=\"$(date +%s%N)\""
+done
+unset DATABASE_URL SQLX_OFFLINE SQLX_OFFLINE_DIR
 
 if [ "$mode" = write ]; then
   rm -rf .sqlx

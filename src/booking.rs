@@ -10,14 +10,12 @@ mod created_at;
 mod valid;
 mod table;
 
+use fenced_sink::{Event, InsertOutcome, LogPoint, Lookup, Parsed, Reason, Record, RecordRef, Refusal};
 use sqlx::PgConnection;
 use tracing::info;
 
-use crate::engine::event::{Event, Fate, Found, Moment, Parsed, Place, Reason, Refusal};
-use crate::engine::record::Record;
-
 pub use created_at::CreatedAt;
-pub use valid::{Booking, BookingId, DiscountPercent, Fault, HotelId, Price, PromoCode, UserId};
+pub use valid::{Booking, BookingId, DiscountPercent, HotelId, Price, PromoCode, UserId, ValueFault};
 
 impl Event for Booking {
     fn parse(record: &Record) -> Result<Parsed<Self>, Refusal> {
@@ -37,11 +35,11 @@ impl Event for Booking {
         table::insert_all(connection, events).await
     }
 
-    async fn insert_each(connection: &mut PgConnection, events: &[&Self]) -> sqlx::Result<Vec<Fate>> {
+    async fn insert_each(connection: &mut PgConnection, events: &[&Self]) -> sqlx::Result<Vec<InsertOutcome>> {
         table::insert_each(connection, events).await
     }
 
-    async fn find(connection: &mut PgConnection, events: &[&Self]) -> sqlx::Result<Vec<Found>> {
+    async fn find(connection: &mut PgConnection, events: &[&Self]) -> sqlx::Result<Vec<Lookup>> {
         table::find(connection, events).await
     }
 
@@ -49,17 +47,17 @@ impl Event for Booking {
         table::page(connection, from, limit).await
     }
 
-    fn log(&self, moment: Moment, place: Place<'_>) {
+    fn log(&self, moment: LogPoint, place: RecordRef<'_>) {
         let (booking_id, hotel_id, user_id) = (self.booking_id.as_str(), self.hotel_id.as_str(), self.user_id.as_str());
-        let Place { topic, partition, offset } = place;
+        let RecordRef { topic, partition, offset } = place;
         match moment {
-            Moment::Received => {
+            LogPoint::Received => {
                 info!(booking_id, hotel_id, user_id, topic, %partition, %offset, "processing_booking_created_event");
             }
-            Moment::Stored(id) => {
+            LogPoint::Stored(id) => {
                 info!(booking_id, hotel_id, id, user_id, topic, %partition, %offset, "booking_history_saved");
             }
-            Moment::Duplicate => {
+            LogPoint::Duplicate => {
                 info!(booking_id, hotel_id, user_id, topic, %partition, %offset, "duplicate_booking_ignored");
             }
         }

@@ -8,7 +8,6 @@ mod offsets;
 mod run;
 mod dead_letters;
 mod verify;
-mod demo;
 
 use std::{fs, path::Path};
 
@@ -56,9 +55,6 @@ enum Command {
     /// Reads what was handled again and compares it with the tables; changes nothing
     #[command(after_help = verify::EXAMPLES)]
     Verify(verify::VerifyArgs),
-    /// Shows the main job with an embedded broker and a database of its own, killed hard in the middle
-    #[command(after_help = demo::EXAMPLES)]
-    Demo(demo::DemoArgs),
 }
 
 impl CommandLine {
@@ -92,8 +88,6 @@ impl CommandLine {
                 Command::Offsets(args) => offsets::run(args, &logging(settings()?)).await,
                 Command::DeadLetters(args) => dead_letters::run(args, &logging(settings()?)).await,
                 Command::Verify(args) => verify::run(args, &logging(settings()?)).await,
-                // It brings its own servers, and reads no settings.
-                Command::Demo(args) => demo::run(args).await,
             }
         });
         // A question to a frozen server may still be open: nobody waits for its answer.

@@ -18,14 +18,13 @@ use std::{
     time::Duration,
 };
 
+use fenced_sink::{GapPolicy, StartPolicy};
+
 pub use database::Database;
-pub use faults::{ConfigFaults, Fault};
+pub use faults::{ConfigFault, ConfigFaults};
 pub use properties::{Properties, consumer_properties};
 pub use raw::RawSettings;
 pub use values::{LogFilter, LogFormat};
-
-use crate::engine::claim::StartPolicy;
-use crate::engine::gap::GapPolicy;
 
 /// All settings, each proven to be usable. The names are those of the environment.
 #[derive(Clone, Debug)]
@@ -174,7 +173,7 @@ pub fn load_dotenv(path: &Path) -> Result<(), ConfigFaults> {
         },
         Err(error) => format!("a file that can be read, or none: {error}"),
     };
-    Err(ConfigFaults::one(Fault { setting: ".env", given: None, accepted }))
+    Err(ConfigFaults::one(ConfigFault { setting: ".env", given: None, accepted }))
 }
 
 #[cfg(test)]

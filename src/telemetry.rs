@@ -3,8 +3,6 @@
 
 pub mod health;
 pub mod metrics;
-mod line_budget;
 mod logs;
 
-pub use line_budget::LineBudget;
 pub use logs::init;

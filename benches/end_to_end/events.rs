@@ -5,7 +5,7 @@ use std::io::{self, Write};
 use clap::ValueEnum;
 use sha2::{Digest as _, Sha256};
 
-use crate::support::topic::Outgoing;
+use testbed::topic::Outgoing;
 
 /// Number of partitions of every topic here.
 pub const PARTITIONS: i32 = 3;

@@ -7,10 +7,10 @@ use sqlx::{Connection as _, PgConnection};
 
 use crate::events::PARTITIONS;
 use crate::stage::{Contestant, Stage, wait_until_stored};
-use crate::support::topic::Topic;
-use crate::support::unique;
-use crate::support::wait::{PATIENCE, eventually};
 use crate::usage;
+use testbed::topic::Topic;
+use testbed::unique;
+use testbed::wait::{PATIENCE, eventually};
 
 const PER_SECOND: u32 = 500;
 

@@ -13,24 +13,6 @@
     reason = "here a panic is the report, the table goes to standard output, and the support is the tests' own"
 )]
 
-#[expect(dead_code, reason = "the tests use the rest")]
-#[path = "../../tests/it/support"]
-mod support {
-    pub mod wait;
-    pub mod kafka;
-    pub mod wire;
-    pub mod topic;
-    pub mod service;
-
-    use std::sync::atomic::{AtomicU32, Ordering};
-
-    /// A name that nothing else in this run has.
-    pub fn unique(what: &str) -> String {
-        static NUMBER: AtomicU32 = AtomicU32::new(0);
-        format!("{what}-{}-{}", std::process::id(), NUMBER.fetch_add(1, Ordering::Relaxed))
-    }
-}
-
 mod events;
 mod usage;
 mod stage;

@@ -7,16 +7,16 @@ use std::path::PathBuf;
 use std::process::Command;
 use std::time::{Duration, Instant};
 
-use booking_history::servers::Postgres;
 use chrono::{DateTime, Utc};
 use sqlx::{AssertSqlSafe, Connection as _, PgConnection};
+use testbed::Postgres;
 
 use crate::events::{Ids, PARTITIONS};
-use crate::support::kafka::Kafka;
-use crate::support::service::{Service, migrated, settings};
-use crate::support::topic::Topic;
-use crate::support::unique;
 use crate::usage;
+use testbed::kafka::Kafka;
+use testbed::service::{Service, migrated, settings};
+use testbed::topic::Topic;
+use testbed::unique;
 
 /// As a careful production server: what is committed is on the disk.
 const POSTGRES: &[(&str, &str)] = &[

@@ -2,9 +2,8 @@
 //! accepted is accepted again as the message that it writes itself.
 #![no_main]
 
+use fenced_sink::{Event, Offset, Parsed, Partition, Record, Timestamp, TimestampType};
 use booking_history::booking::Booking;
-use booking_history::engine::event::{Event, Parsed};
-use booking_history::engine::record::{Offset, Partition, Record, Timestamp, TimestampType};
 use libfuzzer_sys::fuzz_target;
 
 fuzz_target!(|bytes: &[u8]| {

@@ -2,11 +2,7 @@
 //! handled exactly once.
 #![no_main]
 
-// What the world finds under `crate` in the library.
-use booking_history::engine;
+use fenced_sink::simulation;
 use libfuzzer_sys::fuzz_target;
 
-#[path = "../../src/engine/partition/tests/world.rs"]
-mod world;
-
-fuzz_target!(|bytes: &[u8]| world::replay(bytes));
+fuzz_target!(|bytes: &[u8]| simulation::replay(bytes));

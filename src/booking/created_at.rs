@@ -2,7 +2,7 @@
 
 use chrono::{DateTime, Datelike as _, Utc};
 
-use super::valid::Fault;
+use super::valid::ValueFault;
 
 /// An instant in the years 2000 to 2100 of UTC, in whole microseconds, which is what a `timestamptz` holds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -13,14 +13,14 @@ impl CreatedAt {
     ///
     /// # Errors
     /// Another year, or a leap second, for which Postgres would store another minute.
-    pub fn new(instant: DateTime<Utc>) -> Result<Self, Fault> {
+    pub fn new(instant: DateTime<Utc>) -> Result<Self, ValueFault> {
         if !(2000..=2100).contains(&instant.year()) {
-            return Err(Fault::invalid("not within the years 2000 to 2100 of UTC"));
+            return Err(ValueFault::invalid("not within the years 2000 to 2100 of UTC"));
         }
         if instant.timestamp_subsec_nanos() >= 1_000_000_000 {
-            return Err(Fault::invalid("a leap second"));
+            return Err(ValueFault::invalid("a leap second"));
         }
-        DateTime::from_timestamp_micros(instant.timestamp_micros()).map(Self).ok_or(Fault::invalid("not a time"))
+        DateTime::from_timestamp_micros(instant.timestamp_micros()).map(Self).ok_or(ValueFault::invalid("not a time"))
     }
 
     /// Reads RFC 3339 with an offset. Stricter than chrono, which also takes a space for the `T`, and U+2212 for the
@@ -28,11 +28,11 @@ impl CreatedAt {
     ///
     /// # Errors
     /// Not RFC 3339, or refused by [`CreatedAt::new`].
-    pub fn from_rfc3339(text: &str) -> Result<Self, Fault> {
+    pub fn from_rfc3339(text: &str) -> Result<Self, ValueFault> {
         let strict = text.is_ascii() && matches!(text.as_bytes().get(10), Some(b'T' | b't'));
         match DateTime::parse_from_rfc3339(text) {
             Ok(instant) if strict => Self::new(instant.to_utc()),
-            _ => Err(Fault::invalid("not an RFC 3339 time with an offset")),
+            _ => Err(ValueFault::invalid("not an RFC 3339 time with an offset")),
         }
     }
 

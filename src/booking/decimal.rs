@@ -4,17 +4,17 @@
 
 use rust_decimal::Decimal;
 
-use super::valid::Fault;
+use super::valid::ValueFault;
 
 /// Digits on either side of the point: more than any money has, and few enough for an `i64`.
 const DIGITS: i64 = 18;
 
-const NOT_A_NUMBER: Fault = Fault::invalid("not a JSON number");
-const TOO_MANY_DIGITS: Fault = Fault::invalid("more digits than any amount has");
+const NOT_A_NUMBER: ValueFault = ValueFault::invalid("not a JSON number");
+const TOO_MANY_DIGITS: ValueFault = ValueFault::invalid("more digits than any amount has");
 
 /// Reads the JSON grammar `-?(0|[1-9][0-9]*)(\.[0-9]+)?([eE][+-]?[0-9]+)?` and nothing else. `-0` is 0, `9e1` is 90;
 /// the answer has no trailing zeros after the point.
-pub(super) fn parse(text: &str) -> Result<Decimal, Fault> {
+pub(super) fn parse(text: &str) -> Result<Decimal, ValueFault> {
     let (negative, text) = text.strip_prefix('-').map_or((false, text), |rest| (true, rest));
     let (mantissa, exponent) = match text.split_once(['e', 'E']) {
         Some((mantissa, exponent)) => (mantissa, parse_exponent(exponent)?),
@@ -34,7 +34,7 @@ pub(super) fn parse(text: &str) -> Result<Decimal, Fault> {
 }
 
 /// Beyond what an `i64` holds it is that many digits too many, either way.
-fn parse_exponent(text: &str) -> Result<i64, Fault> {
+fn parse_exponent(text: &str) -> Result<i64, ValueFault> {
     let (sign, digits) = match text.strip_prefix(['+', '-']) {
         Some(digits) => (if text.starts_with('-') { -1 } else { 1 }, digits),
         None => (1, text),
@@ -46,7 +46,7 @@ fn parse_exponent(text: &str) -> Result<i64, Fault> {
 }
 
 /// The digits of `whole` and `fraction` in a row, times ten to the power of `exponent` less the digits of `fraction`.
-fn scaled(whole: &str, fraction: &str, exponent: i64) -> Result<Decimal, Fault> {
+fn scaled(whole: &str, fraction: &str, exponent: i64) -> Result<Decimal, ValueFault> {
     // What counts is between the first and the last digit that is not zero; `power` is the place of the last one.
     let mut significant: i64 = 0;
     let mut zeros: u32 = 0;
@@ -79,7 +79,7 @@ fn scaled(whole: &str, fraction: &str, exponent: i64) -> Result<Decimal, Fault> 
     Ok(Decimal::new(significant, scale))
 }
 
-fn ten_to(power: i64) -> Result<i64, Fault> {
+fn ten_to(power: i64) -> Result<i64, ValueFault> {
     u32::try_from(power).ok().and_then(|power| 10_i64.checked_pow(power)).ok_or(TOO_MANY_DIGITS)
 }
 
@@ -89,7 +89,7 @@ mod tests {
 
     use super::*;
 
-    fn check(text: &str, expected: Result<&str, Fault>) {
+    fn check(text: &str, expected: Result<&str, ValueFault>) {
         assert_eq!(parse(text).map(|value| value.to_string()), expected.map(str::to_owned), "{text:.40}");
     }
 

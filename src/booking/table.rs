@@ -6,15 +6,15 @@
 use std::collections::HashMap;
 
 use chrono::{DateTime, Utc};
+use fenced_sink::{InsertOutcome, Lookup};
 use rust_decimal::Decimal;
 use sqlx::PgConnection;
 
 use super::valid::{Booking, PromoCode};
-use crate::engine::event::{Fate, Found};
 
 /// Inserts all or fails; the ids of the new rows are in the order of `bookings`.
 pub(super) async fn insert_all(connection: &mut PgConnection, bookings: &[&Booking]) -> sqlx::Result<Vec<i64>> {
-    let columns = Columns::of(bookings);
+    let columns = BookingColumns::of(bookings);
     // All rows or none; `order by place`, free since `with ordinality` comes sorted, hands out ids in the order sent.
     sqlx::query_scalar!(
         r#"
@@ -47,23 +47,26 @@ pub(super) async fn insert_all(connection: &mut PgConnection, bookings: &[&Booki
 ///
 /// Two statements on purpose: the snapshot of the insert may not see the row that it met, if that was committed after
 /// the insert began.
-pub(super) async fn insert_each(connection: &mut PgConnection, bookings: &[&Booking]) -> sqlx::Result<Vec<Fate>> {
+pub(super) async fn insert_each(
+    connection: &mut PgConnection,
+    bookings: &[&Booking],
+) -> sqlx::Result<Vec<InsertOutcome>> {
     let mut new = insert_missing(connection, bookings).await?;
     // Of several bookings with one key the first was inserted; it takes the id, so the others are compared with it.
-    let fates: Vec<Option<Fate>> =
-        bookings.iter().map(|booking| new.remove(booking.booking_id.as_str()).map(Fate::Stored)).collect();
+    let fates: Vec<Option<InsertOutcome>> =
+        bookings.iter().map(|booking| new.remove(booking.booking_id.as_str()).map(InsertOutcome::Stored)).collect();
     // A trigger has given rows other keys. One row alone is this booking's; of several nobody knows whose they are.
     match (new.into_values().next(), bookings.len()) {
         (None, _) => {}
-        (Some(id), 1) => return Ok(vec![Fate::Stored(id)]),
+        (Some(id), 1) => return Ok(vec![InsertOutcome::Stored(id)]),
         (Some(_), _) => return Err(sqlx::Error::Encode("a trigger has changed the key of a row".into())),
     }
     let met: Vec<&Booking> =
         bookings.iter().zip(&fates).filter(|(_, fate)| fate.is_none()).map(|(booking, _)| *booking).collect();
     let fate = |found| match found {
-        Found::Missing => Fate::Swallowed,
-        Found::Same(_) => Fate::Duplicate,
-        Found::Other(_) => Fate::Conflict,
+        Lookup::Missing => InsertOutcome::Discarded,
+        Lookup::Same(_) => InsertOutcome::Duplicate,
+        Lookup::Different(_) => InsertOutcome::Conflict,
     };
     let mut compared = find(connection, &met).await?.into_iter().map(fate);
     Ok(fates.into_iter().filter_map(|fate| fate.or_else(|| compared.next())).collect())
@@ -83,7 +86,7 @@ fn blame_the_sequence(error: sqlx::Error) -> sqlx::Error {
 
 /// The ids of the rows that are new, by key.
 async fn insert_missing(connection: &mut PgConnection, bookings: &[&Booking]) -> sqlx::Result<HashMap<String, i64>> {
-    let columns = Columns::of(bookings);
+    let columns = BookingColumns::of(bookings);
     // A key that is there already is left as it is; of one sent more than once the first is inserted.
     let rows = sqlx::query!(
         r#"
@@ -112,11 +115,11 @@ async fn insert_missing(connection: &mut PgConnection, bookings: &[&Booking]) ->
 }
 
 /// What the table holds under the key of each booking, in their order.
-pub(super) async fn find(connection: &mut PgConnection, bookings: &[&Booking]) -> sqlx::Result<Vec<Found>> {
+pub(super) async fn find(connection: &mut PgConnection, bookings: &[&Booking]) -> sqlx::Result<Vec<Lookup>> {
     if bookings.is_empty() {
         return Ok(Vec::new());
     }
-    let columns = Columns::of(bookings);
+    let columns = BookingColumns::of(bookings);
     // One answer for each row sent: is one with its key there, and is all else the same by value, null only as null.
     let rows = sqlx::query!(
         r#"
@@ -146,9 +149,9 @@ pub(super) async fn find(connection: &mut PgConnection, bookings: &[&Booking]) -
     Ok(rows
         .into_iter()
         .map(|row| match (row.id, row.same) {
-            (None, _) => Found::Missing,
-            (Some(id), true) => Found::Same(id),
-            (Some(id), false) => Found::Other(id),
+            (None, _) => Lookup::Missing,
+            (Some(id), true) => Lookup::Same(id),
+            (Some(id), false) => Lookup::Different(id),
         })
         .collect())
 }
@@ -167,7 +170,7 @@ pub(super) async fn page(connection: &mut PgConnection, from: i64, limit: i64) -
 }
 
 /// The bookings turned by ninety degrees, as `unnest` takes them.
-struct Columns<'a> {
+struct BookingColumns<'a> {
     booking_id: Vec<&'a str>,
     user_id: Vec<&'a str>,
     hotel_id: Vec<&'a str>,
@@ -177,7 +180,7 @@ struct Columns<'a> {
     created_at: Vec<DateTime<Utc>>,
 }
 
-impl<'a> Columns<'a> {
+impl<'a> BookingColumns<'a> {
     fn of(bookings: &[&'a Booking]) -> Self {
         Self {
             booking_id: bookings.iter().map(|booking| booking.booking_id.as_str()).collect(),

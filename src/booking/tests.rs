@@ -3,11 +3,11 @@
 use std::fs;
 use std::path::Path;
 
+use fenced_sink::{Offset, Partition, Timestamp, TimestampType};
 use proptest::prelude::*;
 use rust_decimal::Decimal;
 
 use super::*;
-use crate::engine::record::{Offset, Partition, Timestamp, TimestampType};
 
 /// As the old service was sent it.
 const MESSAGE: &str = r#"{"event_type":"BookingCreated","data":{"id":"13","user_id":"test-user-2","hotel_id":"test-hotel-1","price":90.0,"promo_code":"TESTCODE1","discount_percent":10.0,"created_at":"2026-02-15T14:37:34.859067+00:00"}}"#;

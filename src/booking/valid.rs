@@ -3,10 +3,10 @@
 //! The bounds are the contract with whoever sends bookings; the table's CHECKs repeat them, so a value that exists here
 //! fits there. A booking may combine any values, hence its public fields.
 
+use fenced_sink::Reason;
 use rust_decimal::Decimal;
 
 use super::created_at::CreatedAt;
-use crate::engine::event::Reason;
 
 /// A booking that can become a row.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -30,14 +30,14 @@ pub struct Booking {
 /// Why a value is not accepted, in words that contain nothing of it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{detail}")]
-pub struct Fault {
+pub struct ValueFault {
     /// What kind of fault it is.
     pub reason: Reason,
     /// One sentence for a person.
     pub detail: &'static str,
 }
 
-impl Fault {
+impl ValueFault {
     pub(super) const fn invalid(detail: &'static str) -> Self {
         Self { reason: Reason::InvalidValue, detail }
     }
@@ -54,7 +54,7 @@ macro_rules! text {
             ///
             /// # Errors
             /// Outside the bounds above, or a NUL character in it.
-            pub fn new(text: impl Into<String>) -> Result<Self, Fault> {
+            pub fn new(text: impl Into<String>) -> Result<Self, ValueFault> {
                 let text = text.into();
                 $check(&text)?;
                 Ok(Self(text))
@@ -90,24 +90,24 @@ text!(
     check_text
 );
 
-fn check_id(text: &str) -> Result<(), Fault> {
+fn check_id(text: &str) -> Result<(), ValueFault> {
     if text.is_empty() {
-        return Err(Fault::invalid("an id is never empty"));
+        return Err(ValueFault::invalid("an id is never empty"));
     }
     check_text(text)
 }
 
-fn check_text(text: &str) -> Result<(), Fault> {
+fn check_text(text: &str) -> Result<(), ValueFault> {
     if text.len() > 256 {
-        return Err(Fault { reason: Reason::TooLong, detail: "at most 256 bytes" });
+        return Err(ValueFault { reason: Reason::TooLong, detail: "at most 256 bytes" });
     }
     check_nul(text)
 }
 
 /// Postgres can't hold this character in any text.
-pub(super) fn check_nul(text: &str) -> Result<(), Fault> {
+pub(super) fn check_nul(text: &str) -> Result<(), ValueFault> {
     if text.contains('\0') {
-        return Err(Fault { reason: Reason::NulCharacter, detail: "contains the character U+0000" });
+        return Err(ValueFault { reason: Reason::NulCharacter, detail: "contains the character U+0000" });
     }
     Ok(())
 }
@@ -121,10 +121,10 @@ impl Price {
     ///
     /// # Errors
     /// Outside the bounds above.
-    pub fn new(amount: Decimal) -> Result<Self, Fault> {
+    pub fn new(amount: Decimal) -> Result<Self, ValueFault> {
         let amount = bounded(amount)?;
         if amount >= Decimal::from(10_000_000_000_u64) {
-            return Err(Fault::invalid("at most 10 digits before the point"));
+            return Err(ValueFault::invalid("at most 10 digits before the point"));
         }
         Ok(Self(amount))
     }
@@ -145,10 +145,10 @@ impl DiscountPercent {
     ///
     /// # Errors
     /// Outside the bounds above.
-    pub fn new(percent: Decimal) -> Result<Self, Fault> {
+    pub fn new(percent: Decimal) -> Result<Self, ValueFault> {
         let percent = bounded(percent)?;
         if percent > Decimal::ONE_HUNDRED {
-            return Err(Fault::invalid("at most 100"));
+            return Err(ValueFault::invalid("at most 100"));
         }
         Ok(Self(percent))
     }
@@ -161,13 +161,13 @@ impl DiscountPercent {
 }
 
 /// What prices and percents have in common.
-fn bounded(number: Decimal) -> Result<Decimal, Fault> {
+fn bounded(number: Decimal) -> Result<Decimal, ValueFault> {
     let number = number.normalize();
     if number.is_sign_negative() {
-        return Err(Fault::invalid("never negative"));
+        return Err(ValueFault::invalid("never negative"));
     }
     if number.scale() > 2 {
-        return Err(Fault::invalid("at most 2 digits after the point"));
+        return Err(ValueFault::invalid("at most 2 digits after the point"));
     }
     Ok(number)
 }

@@ -8,6 +8,7 @@ mod object;
 
 use std::borrow::Cow;
 
+use fenced_sink::{Parsed, Reason, Refusal};
 use rust_decimal::Decimal;
 use serde::Serialize;
 use serde::de::IgnoredAny;
@@ -15,8 +16,7 @@ use serde_json::value::RawValue;
 
 use super::created_at::CreatedAt;
 use super::decimal;
-use super::valid::{self, Booking, BookingId, DiscountPercent, Fault, HotelId, Price, PromoCode, UserId};
-use crate::engine::event::{Parsed, Reason, Refusal};
+use super::valid::{self, Booking, BookingId, DiscountPercent, HotelId, Price, PromoCode, UserId, ValueFault};
 use object::{Data, Envelope, Fields, Slot};
 
 const EVENT_TYPE: &str = "BookingCreated";
@@ -116,7 +116,11 @@ fn booking(data: Slot<Data<'_>>) -> Result<Booking, Refusal> {
     })
 }
 
-fn required<T, V>(path: &'static str, slot: Slot<T>, value: impl FnOnce(T) -> Result<V, Fault>) -> Result<V, Refusal> {
+fn required<T, V>(
+    path: &'static str,
+    slot: Slot<T>,
+    value: impl FnOnce(T) -> Result<V, ValueFault>,
+) -> Result<V, Refusal> {
     match slot {
         Slot::Once(found) => value(found).map_err(|fault| refusal(path, fault)),
         Slot::Missing => Err(refusal(path, MISSING)),
@@ -127,7 +131,7 @@ fn required<T, V>(path: &'static str, slot: Slot<T>, value: impl FnOnce(T) -> Re
 fn optional<'a, V>(
     path: &'static str,
     slot: Slot<&'a RawValue>,
-    value: impl FnOnce(&'a RawValue) -> Result<V, Fault>,
+    value: impl FnOnce(&'a RawValue) -> Result<V, ValueFault>,
 ) -> Result<Option<V>, Refusal> {
     match slot {
         Slot::Missing => Ok(None),
@@ -137,15 +141,15 @@ fn optional<'a, V>(
 }
 
 /// A string that Postgres can hold.
-fn text(raw: &RawValue) -> Result<Cow<'_, str>, Fault> {
+fn text(raw: &RawValue) -> Result<Cow<'_, str>, ValueFault> {
     let text = string(raw)?;
     valid::check_nul(&text)?;
     Ok(text)
 }
 
-fn string(raw: &RawValue) -> Result<Cow<'_, str>, Fault> {
+fn string(raw: &RawValue) -> Result<Cow<'_, str>, ValueFault> {
     let Some(quoted) = raw.get().strip_prefix('"').and_then(|rest| rest.strip_suffix('"')) else {
-        return Err(Fault { reason: Reason::WrongType, detail: "must be a string" });
+        return Err(ValueFault { reason: Reason::WrongType, detail: "must be a string" });
     };
     // Its grammar was checked: without an escape in it, it is its own text.
     if !quoted.contains('\\') {
@@ -154,20 +158,20 @@ fn string(raw: &RawValue) -> Result<Cow<'_, str>, Fault> {
     serde_json::from_str(raw.get()).map(Cow::Owned).map_err(|_| NOT_TEXT)
 }
 
-fn number(raw: &RawValue) -> Result<Decimal, Fault> {
+fn number(raw: &RawValue) -> Result<Decimal, ValueFault> {
     if !raw.get().starts_with(|first: char| first == '-' || first.is_ascii_digit()) {
-        return Err(Fault { reason: Reason::WrongType, detail: "must be a number" });
+        return Err(ValueFault { reason: Reason::WrongType, detail: "must be a number" });
     }
     decimal::parse(raw.get())
 }
 
-const MISSING: Fault = Fault { reason: Reason::MissingField, detail: "must be there" };
-const AGAIN: Fault = Fault { reason: Reason::DuplicateField, detail: "is there more than once" };
-const NOT_AN_OBJECT: Fault = Fault { reason: Reason::WrongType, detail: "must be an object" };
+const MISSING: ValueFault = ValueFault { reason: Reason::MissingField, detail: "must be there" };
+const AGAIN: ValueFault = ValueFault { reason: Reason::DuplicateField, detail: "is there more than once" };
+const NOT_AN_OBJECT: ValueFault = ValueFault { reason: Reason::WrongType, detail: "must be an object" };
 /// All that can be wrong with a string after its grammar was checked.
-const NOT_TEXT: Fault = Fault { reason: Reason::NotJson, detail: "contains half of a surrogate pair" };
+const NOT_TEXT: ValueFault = ValueFault { reason: Reason::NotJson, detail: "contains half of a surrogate pair" };
 
-fn refusal(path: &'static str, fault: Fault) -> Refusal {
+fn refusal(path: &'static str, fault: ValueFault) -> Refusal {
     Refusal { reason: fault.reason, field: Some(path), detail: fault.detail.to_owned() }
 }
 

@@ -7,6 +7,8 @@ mod whole;
 use chrono::{DateTime, Utc};
 use clap::builder::{PossibleValuesParser, TypedValueParser as _};
 use clap::{Args, Subcommand, value_parser};
+use fenced_sink::Reason;
+use fenced_sink::admin::{connect, within};
 use sqlx::{Connection as _, PgConnection};
 use uuid::Uuid;
 
@@ -14,10 +16,8 @@ use super::output::{Output, json_lines, print, remark, table};
 use super::time::Time;
 use super::{CommandError, SchemaState, schema_state};
 use crate::config::Settings;
-use crate::engine::event::Reason;
-use crate::engine::ledger::{connect, within};
 use letter::{Filter, Summary};
-use whole::Whole;
+use whole::LetterDetail;
 
 pub(super) const EXAMPLES: &str = "\
 Examples:
@@ -158,11 +158,11 @@ async fn show(id: Uuid, output: Output, settings: &Settings) -> Result<(), Comma
 }
 
 /// One letter and its tries as they were at one moment.
-async fn find(connection: &mut PgConnection, id: Uuid, settings: &Settings) -> sqlx::Result<Option<Whole>> {
+async fn find(connection: &mut PgConnection, id: Uuid, settings: &Settings) -> sqlx::Result<Option<LetterDetail>> {
     let mut transaction = connection.begin_with("begin isolation level repeatable read read only").await?;
     let filter = Filter { id: Some(id), ..Filter::of(settings) };
     match filter.summaries(&mut transaction).await?.pop() {
-        Some(summary) => Whole::read(&mut transaction, summary).await.map(Some),
+        Some(summary) => LetterDetail::read(&mut transaction, summary).await.map(Some),
         None => Ok(None),
     }
 }

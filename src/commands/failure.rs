@@ -1,11 +1,9 @@
 //! Why a command could not do its work, in words that say what to do, and the exit code that says who has to do it.
 
+use fenced_sink::admin::{ErrorClass, SqlState, classify, sqlstate_of};
 use sqlx::postgres::PgDatabaseError;
 
-use crate::{
-    config::{ConfigFaults, Database},
-    engine::verdict::{SqlState, Verdict, verdict},
-};
+use crate::config::{ConfigFaults, Database};
 
 /// There is one variant for each exit code.
 #[derive(Debug, thiserror::Error)]
@@ -43,7 +41,7 @@ impl CommandError {
     /// What an error of the database means to whoever runs the command, where no record can be at fault.
     #[must_use]
     pub fn database(error: &sqlx::Error, database: &Database) -> Self {
-        let state = SqlState::of(error);
+        let state = sqlstate_of(error);
         let cause = match error.as_database_error() {
             Some(refusal) => refusal.message().to_owned(),
             None => error.to_string(),
@@ -51,8 +49,8 @@ impl CommandError {
         let code = state.map(|state| format!(" ({state})")).unwrap_or_default();
         // A hint of the server or of a migration knows more than we do. Its details are not shown: they hold rows.
         let hint = error.as_database_error().and_then(|refusal| refusal.try_downcast_ref::<PgDatabaseError>()?.hint());
-        let advice = match (verdict(error).without_a_record(), state.as_ref().map(SqlState::as_str)) {
-            (Verdict::Corrupt, _) => {
+        let advice = match (classify(error).without_a_record(), state.as_ref().map(SqlState::as_str)) {
+            (ErrorClass::Corrupt, _) => {
                 return Self::Internal(format!("PostgreSQL at {database} found corrupt data{code}: {cause}"));
             }
             _ if hint.is_some() => hint.unwrap_or_default(),
@@ -60,8 +58,8 @@ impl CommandError {
             (_, Some("3D000")) => "create the database, or check its name in DATABASE_URL",
             (_, Some("42501")) => "grant the privilege, or connect as the owner of the tables",
             (_, Some("25006")) => "DATABASE_URL must name the primary, this server takes no writes",
-            (Verdict::Operator, None) => "check DATABASE_URL and the server's TLS settings",
-            (Verdict::Operator, Some(_)) => "check the database's schema, settings and privileges",
+            (ErrorClass::Operator, None) => "check DATABASE_URL and the server's TLS settings",
+            (ErrorClass::Operator, Some(_)) => "check the database's schema, settings and privileges",
             (_, None) => "check that it runs and that DATABASE_URL names it",
             (_, Some(_)) => "try again",
         };

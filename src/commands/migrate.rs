@@ -8,6 +8,7 @@ mod state;
 use std::{fmt::Display, io, io::Write, num::NonZeroUsize};
 
 use clap::{Args, Subcommand};
+use fenced_sink::admin::{ErrorClass, RetryCause, classify};
 use sqlx::{
     ConnectOptions as _, Connection as _, PgConnection,
     migrate::{Migrate as _, MigrateError, Migration, Migrator},
@@ -16,10 +17,7 @@ use sqlx::{
 pub use state::{SchemaState, schema_state};
 
 use super::CommandError;
-use crate::{
-    config::{Database, Settings},
-    engine::verdict::{Cause, Verdict, verdict},
-};
+use crate::config::{Database, Settings};
 use state::{Applied, applied, compare, is_known, ups};
 
 /// All migrations that this program knows.
@@ -204,8 +202,8 @@ impl From<MigrateError> for Problem {
             MigrateError::ExecuteMigration(error, version) => (Some(version), error),
             other => return Self::Own(other),
         };
-        match verdict(&error) {
-            Verdict::TryAgain(Cause::Contention) => Self::TableLocked,
+        match classify(&error) {
+            ErrorClass::Retry(RetryCause::Contention) => Self::TableLocked,
             _ => Self::Refused(version, error),
         }
     }

@@ -12,14 +12,13 @@ mod resume;
 use std::collections::BTreeMap;
 
 use clap::{Args, Subcommand, value_parser};
+use fenced_sink::admin::{TopicLogClient, connect, within};
+use fenced_sink::{LogBounds, Partition, Position, TopicId};
 use sqlx::PgConnection;
 
 use super::CommandError;
 use super::output::Output;
 use crate::config::{Settings, consumer_properties};
-use crate::engine::ledger::{connect, within};
-use crate::engine::record::{Partition, Position, TopicId};
-use crate::engine::source::log::{Bounds, Log};
 
 pub(super) const EXAMPLES: &str = "\
 Examples:
@@ -82,8 +81,8 @@ pub(super) async fn run(args: &OffsetsArgs, settings: &Settings) -> Result<(), C
 
 /// What Kafka says about the log.
 #[derive(Default)]
-struct Known {
-    bounds: BTreeMap<Partition, Bounds>,
+struct LogFacts {
+    bounds: BTreeMap<Partition, LogBounds>,
     /// Where the first record stands that is not older than the time asked for.
     at_time: BTreeMap<Partition, Position>,
     topic_id: Option<TopicId>,
@@ -92,9 +91,9 @@ struct Known {
 /// Asks Kafka, through a client of its own. The error is the text for whoever needs the answer.
 async fn ask<T: Send + 'static>(
     settings: &Settings,
-    question: impl FnOnce(&Log) -> Result<T, rdkafka::error::KafkaError> + Send + 'static,
+    question: impl FnOnce(&TopicLogClient) -> Result<T, rdkafka::error::KafkaError> + Send + 'static,
 ) -> Result<T, String> {
-    let log = Log::new(&consumer_properties(settings).into_iter().collect(), &settings.kafka_topic);
+    let log = TopicLogClient::new(&consumer_properties(settings).into_iter().collect(), &settings.kafka_topic);
     let asked = tokio::task::spawn_blocking(move || question(&log)).await;
     let answer = asked.map_err(|error| error.to_string()).and_then(|answer| answer.map_err(|error| error.to_string()));
     answer.map_err(|error| {

@@ -3,21 +3,16 @@
 use std::time::{Duration, Instant};
 
 use clap::Args;
+use fenced_sink::admin::{Backoff, ErrorClass, classify, connect, within};
+use fenced_sink::{ConsumerError, EngineError, HaltedPartitions, Health, Options, RetrySchedule, until_end};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::oneshot;
 
 use super::{CommandError, SchemaState, schema_state};
 use crate::booking::Booking;
-use crate::config::{ConfigFaults, Fault, Settings, consumer_properties};
-use crate::engine;
-use crate::engine::backoff::Backoff;
-use crate::engine::dead_letter::Schedule;
-use crate::engine::health::Health;
-use crate::engine::ledger::{connect, within};
-use crate::engine::run::{EngineError, Options, SourceError};
-use crate::engine::until_end::{Stuck, until_end};
-use crate::engine::verdict::{Verdict, verdict};
+use crate::config::{ConfigFault, ConfigFaults, Settings, consumer_properties};
 use crate::telemetry;
+use ::fenced_sink;
 
 pub(super) const EXAMPLES: &str = "\
 Examples:
@@ -41,7 +36,7 @@ pub(super) async fn run(args: &RunArgs, settings: &Settings) -> Result<(), Comma
     let mut stop =
         stop_signal().map_err(|error| CommandError::Internal(format!("can't listen to signals: {error}")))?;
     let options = options(settings);
-    engine::run::check(&options).map_err(|error| explain(error, settings))?;
+    fenced_sink::check(&options).map_err(|error| explain(error, settings))?;
     if let Some(address) = settings.http_addr {
         let busy = |error| {
             CommandError::Unavailable(format!(
@@ -63,11 +58,11 @@ pub(super) async fn run(args: &RunArgs, settings: &Settings) -> Result<(), Comma
             ended = until_end(&watched), if args.until_end => reached = ended,
         }
     };
-    engine::run::run::<Booking>(options, stopped).await.map_err(|error| explain(error, settings))?;
+    fenced_sink::run::<Booking>(options, stopped).await.map_err(|error| explain(error, settings))?;
     reached.map_err(|stuck| CommandError::Unavailable(halted(&stuck)))
 }
 
-fn halted(Stuck(partitions): &Stuck) -> String {
+fn halted(HaltedPartitions(partitions): &HaltedPartitions) -> String {
     let each: Vec<String> =
         partitions.iter().map(|(partition, reason)| format!("partition {partition} ({reason})")).collect();
     format!(
@@ -80,7 +75,7 @@ fn halted(Stuck(partitions): &Stuck) -> String {
 /// What an error of the engine means to whoever runs the command.
 pub(super) fn explain(error: EngineError, settings: &Settings) -> CommandError {
     match error {
-        EngineError::Kafka(SourceError::Configuration(why)) => CommandError::Config(ConfigFaults::one(Fault {
+        EngineError::Kafka(ConsumerError::Configuration(why)) => CommandError::Config(ConfigFaults::one(ConfigFault {
             setting: "KAFKA_PROPERTIES",
             given: None,
             accepted: format!("what Kafka's client takes; it says: {why}"),
@@ -109,9 +104,9 @@ async fn schema_is_ready(settings: &Settings) -> Result<(), CommandError> {
             }
             Ok(state) if over => return Err(CommandError::Unavailable(state.to_string())),
             Ok(state) => tracing::warn!(hint = %state, "schema_not_ready"),
-            Err(error) => match verdict(&error).without_a_record() {
-                Verdict::Corrupt => return Err(CommandError::database(&error, &settings.database)),
-                Verdict::Operator if over => return Err(CommandError::database(&error, &settings.database)),
+            Err(error) => match classify(&error).without_a_record() {
+                ErrorClass::Corrupt => return Err(CommandError::database(&error, &settings.database)),
+                ErrorClass::Operator if over => return Err(CommandError::database(&error, &settings.database)),
                 _ => tracing::warn!(%error, retry_in = %humantime::format_duration(wait), "database_unavailable"),
             },
         }
@@ -139,7 +134,7 @@ pub fn options(settings: &Settings) -> Options {
         retry_max: settings.retry_max,
         startup_timeout: settings.startup_timeout,
         shutdown_timeout: settings.shutdown_timeout,
-        dead_letters: Schedule {
+        dead_letters: RetrySchedule {
             max_attempts: settings.dead_letter_max_attempts,
             initial: settings.dead_letter_retry_initial,
             max: settings.dead_letter_retry_max,

@@ -5,15 +5,14 @@ mod report;
 
 use chrono::{DateTime, Utc};
 use clap::{Args, value_parser};
+use fenced_sink::verify::{Scope, VerifyError, verify};
+use fenced_sink::{EngineError, Partition, Position};
 
 use super::dead_letters::{open, timestamp};
 use super::output::Output;
 use super::{CommandError, options, run::explain};
 use crate::booking::Booking;
 use crate::config::Settings;
-use crate::engine::record::{Partition, Position};
-use crate::engine::run::EngineError;
-use crate::engine::verify::{Scope, VerifyError, verify};
 use report::{Printer, findings_in_words};
 
 pub(super) const EXAMPLES: &str = "\

@@ -5,7 +5,7 @@ use std::{fmt, io, path::Path};
 use sqlx::postgres::PgConnectOptions;
 
 use super::{
-    faults::{ConfigFaults, Fault},
+    faults::{ConfigFault, ConfigFaults},
     raw::{DATABASE_URL, RawSettings},
 };
 
@@ -92,13 +92,13 @@ pub(super) fn choose(
             Ok(url) => ("DATABASE_URL_FILE", parse(url.trim()).map_err(|why| format!("a file that holds {why}"))),
             Err(error) => {
                 let accepted = format!("a file that can be read: {error}");
-                faults.add(Fault { setting: "DATABASE_URL_FILE", given: Some(file.to_owned()), accepted });
+                faults.add(ConfigFault { setting: "DATABASE_URL_FILE", given: Some(file.to_owned()), accepted });
                 return None;
             }
         },
     };
     // A URL that can't be read can't be cut where its password ends: nothing of it is shown.
-    parsed.map_err(|accepted| faults.add(Fault { setting, given: None, accepted })).ok()
+    parsed.map_err(|accepted| faults.add(ConfigFault { setting, given: None, accepted })).ok()
 }
 
 fn parse(url: &str) -> Result<Database, String> {

@@ -4,7 +4,7 @@ use std::fmt;
 
 /// One setting that can't be used.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Fault {
+pub struct ConfigFault {
     /// Its name in the environment.
     pub setting: &'static str,
     /// What was given; `None` where it may hold a secret.
@@ -15,22 +15,22 @@ pub struct Fault {
 
 /// All settings that can't be used; never empty when it is an error.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct ConfigFaults(Vec<Fault>);
+pub struct ConfigFaults(Vec<ConfigFault>);
 
 impl ConfigFaults {
     /// A single fault.
     #[must_use]
-    pub fn one(fault: Fault) -> Self {
+    pub fn one(fault: ConfigFault) -> Self {
         Self(vec![fault])
     }
 
     /// The faults in the order in which the settings are documented.
-    pub fn iter(&self) -> impl Iterator<Item = &Fault> {
+    pub fn iter(&self) -> impl Iterator<Item = &ConfigFault> {
         self.0.iter()
     }
 
     /// Notes a fault.
-    pub(super) fn add(&mut self, fault: Fault) {
+    pub(super) fn add(&mut self, fault: ConfigFault) {
         self.0.push(fault);
     }
 
@@ -41,7 +41,7 @@ impl ConfigFaults {
         given: &str,
         parse: impl FnOnce(&str) -> Result<T, String>,
     ) -> Option<T> {
-        parse(given).map_err(|accepted| self.add(Fault { setting, given: Some(given.to_owned()), accepted })).ok()
+        parse(given).map_err(|accepted| self.add(ConfigFault { setting, given: Some(given.to_owned()), accepted })).ok()
     }
 }
 
@@ -52,7 +52,7 @@ impl fmt::Display for ConfigFaults {
     }
 }
 
-impl fmt::Display for Fault {
+impl fmt::Display for ConfigFault {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match &self.given {
             Some(given) => write!(f, "{}: given {given:?}, accepted: {}", self.setting, self.accepted),

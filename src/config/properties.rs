@@ -5,12 +5,13 @@
 
 use std::{collections::BTreeMap, fmt, io, path::Path};
 
+use fenced_sink::admin::{GUARANTEED, enforce};
+
 use super::{
     Settings,
-    faults::{ConfigFaults, Fault},
+    faults::{ConfigFault, ConfigFaults},
     raw::RawSettings,
 };
-use crate::engine::source::guarantee::{GUARANTEED, enforce};
 
 /// What has no value of ours and still can't be given.
 const REFUSED: [(&str, &str); 7] = [
@@ -111,13 +112,13 @@ pub(super) fn choose(
         None => String::new(),
         Some(file) => read_file(Path::new(file)).unwrap_or_else(|error| {
             let accepted = format!("a file that can be read: {error}");
-            wrong.push(Fault { setting: "KAFKA_PROPERTIES_FILE", given: Some(file.to_owned()), accepted });
+            wrong.push(ConfigFault { setting: "KAFKA_PROPERTIES_FILE", given: Some(file.to_owned()), accepted });
             String::new()
         }),
     };
     for (setting, text) in [("KAFKA_PROPERTIES", &inline), ("KAFKA_PROPERTIES_FILE", &file)] {
         for (number, entry) in entries(text).into_iter().enumerate() {
-            let mut fault = |given, accepted| wrong.push(Fault { setting, given, accepted });
+            let mut fault = |given, accepted| wrong.push(ConfigFault { setting, given, accepted });
             // The entry is not shown: it may be a line of a key.
             let Some((name, value)) = entry.split_once('=').map(|(name, value)| (name.trim(), value.trim())) else {
                 fault(None, format!("key=value; entry {} has no =", number + 1));
@@ -133,7 +134,7 @@ pub(super) fn choose(
     if asks_for_kip_848(&all) {
         for (name, value) in CLASSIC_ONLY.into_iter().filter_map(|name| all.get_key_value(name)) {
             let accepted = format!("no {name} beside group.protocol=consumer: the broker sets it");
-            wrong.push(Fault { setting: "KAFKA_PROPERTIES", given: Some(shown(name, value)), accepted });
+            wrong.push(ConfigFault { setting: "KAFKA_PROPERTIES", given: Some(shown(name, value)), accepted });
         }
     }
 

@@ -1,8 +1,8 @@
 use clap::Parser;
+use fenced_sink::StartPolicy;
 use proptest::prelude::*;
 
 use super::*;
-use crate::engine::claim::StartPolicy;
 
 /// The settings alone, as the commands have them.
 #[derive(Parser)]

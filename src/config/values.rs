@@ -3,10 +3,8 @@
 use std::{fmt::Display, net::SocketAddr, num::NonZeroUsize, ops::RangeInclusive, str::FromStr, time::Duration};
 
 use bytesize::ByteSize;
+use fenced_sink::{GapPolicy, StartPolicy};
 use tracing_subscriber::{EnvFilter, filter::LevelFilter};
-
-use crate::engine::claim::StartPolicy;
-use crate::engine::gap::GapPolicy;
 
 /// The longest time that Postgres takes for a time-out: an `i32` of milliseconds, cut to whole days.
 const LONGEST: Duration = Duration::from_hours(24 * 24);

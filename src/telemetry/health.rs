@@ -9,23 +9,22 @@ use axum::extract::State as Shared;
 use axum::http::{StatusCode, header};
 use axum::routing::get;
 use axum::{Json, Router};
+use fenced_sink::{Health, HealthSnapshot, Membership, PartitionHealth, PartitionStatus};
 use serde::Serialize;
 use tokio::net::TcpListener;
 
 use super::metrics;
-use crate::engine::health::{Health, Membership, Snapshot, Standing};
-use crate::engine::partition::State;
 
 /// What `/readyz` answers.
 #[derive(Debug, PartialEq, Eq, Serialize)]
 pub(super) struct Readiness {
     pub(super) ready: bool,
     reasons: Vec<String>,
-    partitions: Vec<Line>,
+    partitions: Vec<PartitionLine>,
 }
 
 #[derive(Debug, PartialEq, Eq, Serialize)]
-struct Line {
+struct PartitionLine {
     topic: String,
     partition: i32,
     state: &'static str,
@@ -62,7 +61,7 @@ async fn readyz(Shared(health): Shared<Health>) -> (StatusCode, Json<Readiness>)
     (status, Json(readiness))
 }
 
-pub(super) fn readiness(snapshot: Option<Snapshot>) -> Readiness {
+pub(super) fn readiness(snapshot: Option<HealthSnapshot>) -> Readiness {
     let Some(snapshot) = snapshot else {
         let reasons = vec!["waiting for the database's schema".to_owned()];
         return Readiness { ready: false, reasons, partitions: Vec::new() };
@@ -81,62 +80,55 @@ pub(super) fn readiness(snapshot: Option<Snapshot>) -> Readiness {
             reasons.push("no group: this member was given up, and has not joined again yet".to_owned());
         }
     }
-    let halted = snapshot.partitions.iter().filter(|standing| standing.state == State::Halted);
-    reasons.extend(halted.map(|Standing { partition, halt_reason, .. }| {
+    let halted = snapshot.partitions.iter().filter(|standing| standing.status == PartitionStatus::Halted);
+    reasons.extend(halted.map(|PartitionHealth { partition, halt_reason, .. }| {
         let why = halt_reason.as_deref().unwrap_or("see consumer_offsets.halt_reason");
         format!("partition {} of {} is halted: {why}", partition.0, snapshot.topic)
     }));
     let stalled = snapshot.partitions.iter().filter(|standing| standing.stalled);
-    reasons.extend(stalled.map(|Standing { partition, .. }| {
+    reasons.extend(stalled.map(|PartitionHealth { partition, .. }| {
         let topic = &snapshot.topic;
         format!("partition {} of {topic} is stalled: records wait, and nothing of it is committed", partition.0)
     }));
-    let line = |standing: Standing| Line {
+    let line = |standing: PartitionHealth| PartitionLine {
         topic: snapshot.topic.clone(),
         partition: standing.partition.0,
-        state: state_name(standing.state),
+        state: standing.status.as_str(),
         halt_reason: standing.halt_reason,
     };
     Readiness { ready: reasons.is_empty(), reasons, partitions: snapshot.partitions.into_iter().map(line).collect() }
 }
 
-/// All that a partition of ours can be called.
-pub(super) const STATES: [&str; 6] = ["claiming", "starting", "running", "recovering", "fenced", "halted"];
-
-pub(super) fn state_name(state: State) -> &'static str {
-    match state {
-        State::Elsewhere => "elsewhere",
-        State::Owned | State::Claiming => "claiming",
-        State::Claimed(..) => "starting",
-        State::Started(..) | State::InFlight(..) => "running",
-        State::Draining(_) | State::Unsure(_) | State::Faulty(..) => "recovering",
-        State::Fenced => "fenced",
-        State::Halted => "halted",
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::engine::record::{Epoch, Partition, Position};
+    use fenced_sink::Partition;
 
-    fn running() -> Snapshot {
-        Snapshot {
+    fn running() -> HealthSnapshot {
+        HealthSnapshot {
             topic: "bookings".to_owned(),
             membership: Membership::Member,
             stopping: false,
             database_works: true,
             buffered_bytes: 0,
-            partitions: vec![standing(0, State::Started(Epoch(1), Position(5)), None)],
+            partitions: vec![standing(0, PartitionStatus::Running, None)],
         }
     }
 
-    fn standing(partition: i32, state: State, halt_reason: Option<&str>) -> Standing {
+    fn standing(partition: i32, status: PartitionStatus, halt_reason: Option<&str>) -> PartitionHealth {
         let (partition, halt_reason) = (Partition(partition), halt_reason.map(str::to_owned));
-        Standing { partition, state, halt_reason, position: None, lag: None, records_wait: false, stalled: false }
+        PartitionHealth {
+            partition,
+            status,
+            halt_reason,
+            position: None,
+            lag: None,
+            records_wait: false,
+            stalled: false,
+        }
     }
 
-    fn check(snapshot: Option<Snapshot>, reasons: &[&str]) {
+    fn check(snapshot: Option<HealthSnapshot>, reasons: &[&str]) {
         let found = readiness(snapshot);
         assert_eq!((found.ready, found.reasons), (reasons.is_empty(), reasons.iter().map(|&r| r.to_owned()).collect()));
     }
@@ -145,24 +137,27 @@ mod tests {
     fn whatever_is_not_well_is_a_reason() {
         check(None, &["waiting for the database's schema"]);
         check(Some(running()), &[]);
-        check(Some(Snapshot { partitions: Vec::new(), ..running() }), &[]);
+        check(Some(HealthSnapshot { partitions: Vec::new(), ..running() }), &[]);
         let waiting = "waiting for Kafka's first assignment of partitions";
-        check(Some(Snapshot { membership: Membership::Awaited, partitions: Vec::new(), ..running() }), &[waiting]);
+        check(
+            Some(HealthSnapshot { membership: Membership::Awaited, partitions: Vec::new(), ..running() }),
+            &[waiting],
+        );
         let away = "the database can't be used: the last work on it failed";
-        check(Some(Snapshot { database_works: false, ..running() }), &[away]);
+        check(Some(HealthSnapshot { database_works: false, ..running() }), &[away]);
         let lost = "no group: this member was given up, and has not joined again yet";
-        check(Some(Snapshot { membership: Membership::Lost, partitions: Vec::new(), ..running() }), &[lost]);
-        check(Some(Snapshot { stopping: true, ..running() }), &["the service is stopping"]);
-        let stalled = Standing { stalled: true, ..standing(2, State::Unsure(Epoch(1)), None) };
+        check(Some(HealthSnapshot { membership: Membership::Lost, partitions: Vec::new(), ..running() }), &[lost]);
+        check(Some(HealthSnapshot { stopping: true, ..running() }), &["the service is stopping"]);
+        let stalled = PartitionHealth { stalled: true, ..standing(2, PartitionStatus::Recovering, None) };
         let says = "partition 2 of bookings is stalled: records wait, and nothing of it is committed";
-        check(Some(Snapshot { partitions: vec![stalled], ..running() }), &[says]);
+        check(Some(HealthSnapshot { partitions: vec![stalled], ..running() }), &[says]);
         let halted = vec![
-            standing(0, State::Fenced, None),
-            standing(3, State::Halted, Some("too_many_dead_letters")),
-            standing(4, State::Halted, None),
+            standing(0, PartitionStatus::Fenced, None),
+            standing(3, PartitionStatus::Halted, Some("too_many_dead_letters")),
+            standing(4, PartitionStatus::Halted, None),
         ];
         check(
-            Some(Snapshot { database_works: false, partitions: halted, ..running() }),
+            Some(HealthSnapshot { database_works: false, partitions: halted, ..running() }),
             &[
                 away,
                 "partition 3 of bookings is halted: too_many_dead_letters",
@@ -174,10 +169,10 @@ mod tests {
     #[test]
     fn the_answer_is_json_with_each_partition() {
         let partitions = vec![
-            standing(0, State::Started(Epoch(1), Position(5)), None),
-            standing(1, State::Halted, Some("log_replaced")),
+            standing(0, PartitionStatus::Running, None),
+            standing(1, PartitionStatus::Halted, Some("log_replaced")),
         ];
-        let text = serde_json::to_value(readiness(Some(Snapshot { partitions, ..running() }))).unwrap();
+        let text = serde_json::to_value(readiness(Some(HealthSnapshot { partitions, ..running() }))).unwrap();
         let expected = serde_json::json!({
             "ready": false,
             "reasons": ["partition 1 of bookings is halted: log_replaced"],

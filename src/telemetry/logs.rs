@@ -26,7 +26,7 @@ pub fn init(filter: &LogFilter, format: LogFormat) {
         .with_writer(std::io::stderr)
         // It would panic where standard error is gone.
         .log_internal_errors(false)
-        .event_format(Lines { format, clock: Utc::now })
+        .event_format(LineFormat { format, clock: Utc::now })
         .finish();
     if tracing::subscriber::set_global_default(log).is_err() {
         tracing::debug!("log_already_started");
@@ -34,12 +34,12 @@ pub fn init(filter: &LogFilter, format: LogFormat) {
 }
 
 /// Writes an event as a line.
-struct Lines {
+struct LineFormat {
     format: LogFormat,
     clock: fn() -> DateTime<Utc>,
 }
 
-impl<S, N> FormatEvent<S, N> for Lines
+impl<S, N> FormatEvent<S, N> for LineFormat
 where
     S: Subscriber + for<'a> LookupSpan<'a>,
     N: for<'a> FormatFields<'a> + 'static,

@@ -6,14 +6,13 @@
 use std::collections::BTreeMap;
 use std::fmt;
 
+use fenced_sink::{Counts, Health, HealthSnapshot, Histogram, PartitionStatus};
 use prometheus_client::collector::Collector;
 use prometheus_client::encoding::{DescriptorEncoder, MetricEncoder, NoLabelSet, prometheus_text};
 use prometheus_client::metrics::MetricType;
 use prometheus_client::registry::Registry;
 
-use super::health::{STATES, readiness, state_name};
-use crate::engine::health::{Health, Snapshot};
-use crate::engine::metrics::{Counts, Histogram};
+use super::health::readiness;
 
 /// What our names begin with. Whoever keeps another event with the engine has another one.
 pub const PREFIX: &str = "booking_history";
@@ -25,7 +24,7 @@ pub const CONTENT_TYPE: &str = prometheus_text::CONTENT_TYPE;
 #[must_use]
 pub fn text(prefix: &str, health: &Health) -> String {
     let mut registry = Registry::with_prefix(prefix);
-    registry.register_collector(Box::new(Moment { snapshot: health.snapshot(), counts: health.counts() }));
+    registry.register_collector(Box::new(Scrape { snapshot: health.snapshot(), counts: health.counts() }));
     let mut text = String::new();
     // Writing to a String can't fail, and nothing else in it does.
     if let Err(error) = prometheus_text::encode(&mut text, &registry) {
@@ -36,12 +35,12 @@ pub fn text(prefix: &str, health: &Health) -> String {
 
 /// A run at the moment when somebody asks.
 #[derive(Debug)]
-struct Moment {
-    snapshot: Option<Snapshot>,
+struct Scrape {
+    snapshot: Option<HealthSnapshot>,
     counts: Counts,
 }
 
-impl Collector for Moment {
+impl Collector for Scrape {
     fn encode(&self, encoder: DescriptorEncoder) -> fmt::Result {
         let mut families = Families(encoder);
         self.standing(&mut families)?;
@@ -49,7 +48,7 @@ impl Collector for Moment {
     }
 }
 
-impl Moment {
+impl Scrape {
     fn standing(&self, families: &mut Families<'_>) -> fmt::Result {
         let version = [([("version", env!("CARGO_PKG_VERSION").to_owned())], 1)];
         families.gauge("build_info", "1, with the version of the program", version)?;
@@ -58,9 +57,9 @@ impl Moment {
 
         let snapshot = self.snapshot.as_ref();
         let partitions = snapshot.map(|snapshot| snapshot.partitions.as_slice()).unwrap_or_default();
-        let mut states: BTreeMap<&str, u64> = STATES.map(|state| (state, 0)).into();
+        let mut states: BTreeMap<&str, u64> = PartitionStatus::ALL.map(|status| (status.as_str(), 0)).into();
         for standing in partitions {
-            let count = states.entry(state_name(standing.state)).or_default();
+            let count = states.entry(standing.status.as_str()).or_default();
             *count = count.saturating_add(1);
         }
         let states = states.into_iter().map(|(state, count)| ([("state", state.to_owned())], count));

@@ -3,7 +3,7 @@
 use sqlx::migrate::Migrator;
 use sqlx::{Connection as _, PgConnection};
 
-use crate::support::postgres::database;
+use testbed::postgres::database;
 
 pub(crate) static MIGRATIONS: Migrator = sqlx::migrate!();
 

@@ -1,14 +1,14 @@
 //! Each statement of the table of bookings, on a real server, on a table of ours and on an adopted one.
 
 use booking_history::booking::{Booking, BookingId, CreatedAt, DiscountPercent, HotelId, Price, PromoCode, UserId};
-use booking_history::engine::event::{Event, Fate};
 use chrono::{DateTime, TimeDelta, Utc};
+use fenced_sink::{Event, InsertOutcome};
 use rust_decimal::Decimal;
 use sqlx::{Connection as _, PgConnection, PgPool};
 
 use crate::adoption::{MIGRATIONS, OLD_TABLE};
-use crate::support::postgres::database;
-use crate::support::wait::{PATIENCE, eventually};
+use testbed::postgres::database;
+use testbed::wait::{PATIENCE, eventually};
 
 #[tokio::test]
 async fn ids_come_in_the_order_sent() {
@@ -65,7 +65,13 @@ async fn the_careful_way_tells_each_fate() {
         let fates = Booking::insert_each(&mut connection, &refs(&sent)).await.unwrap();
         let new = id_of(&mut connection, "new").await.unwrap();
         let twice = id_of(&mut connection, "twice").await.unwrap();
-        let expected = [Fate::Duplicate, Fate::Stored(new), Fate::Stored(twice), Fate::Conflict, Fate::Duplicate];
+        let expected = [
+            InsertOutcome::Duplicate,
+            InsertOutcome::Stored(new),
+            InsertOutcome::Stored(twice),
+            InsertOutcome::Conflict,
+            InsertOutcome::Duplicate,
+        ];
         assert_eq!(fates, expected);
         assert_eq!(stored(&mut connection, "twice").await, booking("twice"), "a conflict leaves the row as it is");
         assert!(Booking::insert_each(&mut connection, &[]).await.unwrap().is_empty());
@@ -89,12 +95,12 @@ async fn any_other_value_is_other_content() {
         Booking { price: Price::new(Decimal::new(9001, 2)).unwrap(), ..same.clone() },
         Booking { created_at: later, ..same.clone() },
     ];
-    assert_eq!(Booking::insert_each(&mut connection, &refs(&others)).await.unwrap(), [Fate::Conflict; 8]);
+    assert_eq!(Booking::insert_each(&mut connection, &refs(&others)).await.unwrap(), [InsertOutcome::Conflict; 8]);
     sqlx::query("update booking_history set price = 90.000, discount_percent = 10.0")
         .execute(&mut connection)
         .await
         .unwrap();
-    assert_eq!(Booking::insert_each(&mut connection, &[&same, &without]).await.unwrap(), [Fate::Duplicate; 2]);
+    assert_eq!(Booking::insert_each(&mut connection, &[&same, &without]).await.unwrap(), [InsertOutcome::Duplicate; 2]);
 }
 
 #[tokio::test]
@@ -117,7 +123,7 @@ async fn a_row_committed_while_the_insert_waits_is_compared_too() {
     )
     .await;
     open.commit().await.unwrap();
-    assert_eq!(waiting.await.unwrap(), [Fate::Duplicate]);
+    assert_eq!(waiting.await.unwrap(), [InsertOutcome::Duplicate]);
 }
 
 #[tokio::test]
@@ -130,7 +136,10 @@ async fn a_row_that_a_trigger_swallows_is_told() {
     let bad = Booking { user_id: UserId::new("bad").unwrap(), ..booking("1") };
     let sent = [&bad, &booking("2")];
     assert_eq!(Booking::insert_all(&mut connection, &sent).await.unwrap().len(), 1);
-    assert_eq!(Booking::insert_each(&mut connection, &sent).await.unwrap(), [Fate::Swallowed, Fate::Duplicate]);
+    assert_eq!(
+        Booking::insert_each(&mut connection, &sent).await.unwrap(),
+        [InsertOutcome::Discarded, InsertOutcome::Duplicate]
+    );
 }
 
 async fn ours() -> PgConnection {

@@ -4,9 +4,9 @@ use booking_history::commands::MIGRATOR;
 use serde_json::{Value, json};
 use sqlx::{Connection as _, PgConnection};
 
-use crate::support::postgres::database;
-use crate::support::service::{Service, migrated};
-use crate::support::wait::PATIENCE;
+use testbed::postgres::database;
+use testbed::service::{Service, migrated};
+use testbed::wait::PATIENCE;
 
 const PARKED: &str = "0198a1c4-0000-7000-8000-000000000001";
 const WAITING: &str = "0198a1c4-0000-7000-8000-000000000002";

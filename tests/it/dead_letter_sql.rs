@@ -8,7 +8,7 @@ use sqlx::{Connection as _, PgConnection};
 use uuid::Uuid;
 
 use crate::adoption::MIGRATIONS;
-use crate::support::postgres::database;
+use testbed::postgres::database;
 
 pub(crate) const REQUEUE: &str = "select outcome from dead_letters_requeue($1)";
 pub(crate) const DISCARD: &str = "select outcome from dead_letters_discard($1, 'why')";

@@ -2,14 +2,14 @@
 
 use sqlx::{Connection as _, PgConnection};
 
-use crate::support::audit::Audit;
-use crate::support::kafka::kafka;
-use crate::support::postgres::{PASSWORD, database, plain_user, run};
-use crate::support::service::{Service, migrated, settings};
-use crate::support::topic::Topic;
-use crate::support::unique;
-use crate::support::wait::{PATIENCE, eventually};
-use crate::support::workload::Workload;
+use testbed::audit::Audit;
+use testbed::kafka::kafka;
+use testbed::postgres::{PASSWORD, database, plain_user, run};
+use testbed::service::{Service, migrated, settings};
+use testbed::topic::Topic;
+use testbed::unique;
+use testbed::wait::{PATIENCE, eventually};
+use testbed::workload::Workload;
 
 /// A service at work, and the records that it is given before, during and after the trouble.
 struct Scene {

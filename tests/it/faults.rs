@@ -2,14 +2,14 @@
 
 use sqlx::{Connection as _, PgConnection};
 
-use crate::support::audit::{Audit, Totals};
-use crate::support::kafka::{Kafka, kafka};
-use crate::support::postgres::{database, own_postgres};
-use crate::support::service::{Service, migrated, settings};
-use crate::support::topic::{Outgoing, Topic};
-use crate::support::unique;
-use crate::support::wait::{PATIENCE, eventually};
-use crate::support::workload::{Workload, booking};
+use testbed::audit::{Audit, Totals};
+use testbed::kafka::{Kafka, kafka};
+use testbed::postgres::{database, own_postgres};
+use testbed::service::{Service, migrated, settings};
+use testbed::topic::{Outgoing, Topic};
+use testbed::unique;
+use testbed::wait::{PATIENCE, eventually};
+use testbed::workload::{Workload, booking};
 
 async fn handled(audit: &Audit<'_>) -> i64 {
     audit.rows().await.into_values().map(|row| row.totals).sum::<Totals>().sum()

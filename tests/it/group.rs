@@ -9,14 +9,14 @@ use rdkafka::ClientConfig;
 use rdkafka::consumer::{BaseConsumer, CommitMode, Consumer as _};
 use rdkafka::message::Message as _;
 
-use crate::support::audit::{Audit, Totals};
-use crate::support::kafka::kafka;
-use crate::support::postgres::database;
-use crate::support::service::{Service, migrated, settings};
-use crate::support::topic::Topic;
-use crate::support::unique;
-use crate::support::wait::{PATIENCE, eventually};
-use crate::support::workload::Workload;
+use testbed::audit::{Audit, Totals};
+use testbed::kafka::kafka;
+use testbed::postgres::database;
+use testbed::service::{Service, migrated, settings};
+use testbed::topic::Topic;
+use testbed::unique;
+use testbed::wait::{PATIENCE, eventually};
+use testbed::workload::Workload;
 
 /// Nobody waits for a session to end: it lasts 45 s.
 const SOON: Duration = Duration::from_secs(20);

@@ -4,13 +4,13 @@ use std::net::TcpListener;
 
 use serde_json::{Value, json};
 
-use crate::support::http::{address, get, listening};
-use crate::support::kafka::{Kafka, kafka};
-use crate::support::postgres::{database, own_postgres};
-use crate::support::service::{Service, migrated};
-use crate::support::topic::Outgoing;
-use crate::support::wait::{PATIENCE, eventually};
-use crate::support::workload::booking;
+use testbed::http::{address, get, listening};
+use testbed::kafka::{Kafka, kafka};
+use testbed::postgres::{database, own_postgres};
+use testbed::service::{Service, migrated};
+use testbed::topic::Outgoing;
+use testbed::wait::{PATIENCE, eventually};
+use testbed::workload::booking;
 
 /// Asks until the answer has this status, these reasons, and these states and halt reasons of the partitions.
 async fn until_ready_says(address: &str, status: u16, reasons: &[String], partitions: &[(&str, Option<&str>)]) {

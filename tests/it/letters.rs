@@ -3,15 +3,15 @@
 use serde_json::{Value, json};
 use sqlx::{Connection as _, PgConnection};
 
-use crate::support::audit::{Audit, Totals};
-use crate::support::kafka::kafka;
-use crate::support::postgres::{database, run};
-use crate::support::service::{Service, migrated, settings};
-use crate::support::topic::{Outgoing, Topic};
-use crate::support::unique;
-use crate::support::wait::PATIENCE;
-use crate::support::wire::RawRecord;
-use crate::support::workload::{SEED, Workload, booking};
+use testbed::audit::{Audit, Totals};
+use testbed::kafka::kafka;
+use testbed::postgres::{database, run};
+use testbed::service::{Service, migrated, settings};
+use testbed::topic::{Outgoing, Topic};
+use testbed::unique;
+use testbed::wait::PATIENCE;
+use testbed::wire::RawRecord;
+use testbed::workload::{SEED, Workload, booking};
 
 /// Stands in keys, headers and values, and nowhere else in a letter or a log.
 const CONTENT: &str = "only-in-the-record";

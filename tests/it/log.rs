@@ -7,14 +7,14 @@ mod damaged;
 mod false_alarms;
 mod mock;
 
-use crate::support::audit::Audit;
-use crate::support::kafka::Kafka;
-use crate::support::postgres::database;
-use crate::support::service::{Service, migrated, settings};
-use crate::support::topic::Topic;
-use crate::support::unique;
-use crate::support::wait::PATIENCE;
-use crate::support::workload::Workload;
+use testbed::audit::Audit;
+use testbed::kafka::Kafka;
+use testbed::postgres::database;
+use testbed::service::{Service, migrated, settings};
+use testbed::topic::Topic;
+use testbed::unique;
+use testbed::wait::PATIENCE;
+use testbed::workload::Workload;
 
 /// A topic, a group, a database with tables, and the settings that join them.
 struct Scene {

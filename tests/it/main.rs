@@ -9,8 +9,6 @@
     reason = "here a panic is the report, and the support is read by its neighbours only"
 )]
 
-mod support;
-
 mod servers;
 mod main_job;
 mod faults;
@@ -32,4 +30,3 @@ mod dead_letter_commands;
 mod offsets;
 mod replay;
 mod verify;
-mod walls;

@@ -5,14 +5,14 @@ use std::time::Duration;
 use sqlx::types::chrono::{DateTime, Utc};
 use sqlx::{Connection as _, PgConnection};
 
-use crate::support::audit::{Audit, Totals};
-use crate::support::kafka::kafka;
-use crate::support::postgres::database;
-use crate::support::service::{Service, migrated, settings};
-use crate::support::topic::{Outgoing, Topic};
-use crate::support::unique;
-use crate::support::wait::{PATIENCE, eventually};
-use crate::support::workload::{SEED, Workload};
+use testbed::audit::{Audit, Totals};
+use testbed::kafka::kafka;
+use testbed::postgres::database;
+use testbed::service::{Service, migrated, settings};
+use testbed::topic::{Outgoing, Topic};
+use testbed::unique;
+use testbed::wait::{PATIENCE, eventually};
+use testbed::workload::{SEED, Workload};
 
 type Row = (i64, String, String, String, Option<String>, String, String, DateTime<Utc>);
 

@@ -6,14 +6,14 @@ mod stalled;
 use sqlx::{Connection as _, PgConnection};
 
 use self::exposition::{Samples, parse};
-use crate::support::audit::{Audit, Totals};
-use crate::support::http::{address, get, listening};
-use crate::support::kafka::kafka;
-use crate::support::postgres::{database, own_postgres, run};
-use crate::support::service::{Service, migrated};
-use crate::support::topic::Outgoing;
-use crate::support::wait::{PATIENCE, eventually};
-use crate::support::workload::{Workload, booking};
+use testbed::audit::{Audit, Totals};
+use testbed::http::{address, get, listening};
+use testbed::kafka::kafka;
+use testbed::postgres::{database, own_postgres, run};
+use testbed::service::{Service, migrated};
+use testbed::topic::Outgoing;
+use testbed::wait::{PATIENCE, eventually};
+use testbed::workload::{Workload, booking};
 
 fn scraped(address: &str) -> Samples {
     let answer = get(address, "/metrics");

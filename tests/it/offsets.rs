@@ -6,14 +6,14 @@ mod resume;
 use serde_json::{Value, json};
 use sqlx::{AssertSqlSafe, Connection as _, PgConnection};
 
-use crate::support::audit::Audit;
-use crate::support::kafka::kafka;
-use crate::support::postgres::{self, database};
-use crate::support::service::{Service, migrated, settings};
-use crate::support::topic::{Outgoing, Topic};
-use crate::support::unique;
-use crate::support::wait::{PATIENCE, eventually};
-use crate::support::workload::booking;
+use testbed::audit::Audit;
+use testbed::kafka::kafka;
+use testbed::postgres::{self, database};
+use testbed::service::{Service, migrated, settings};
+use testbed::topic::{Outgoing, Topic};
+use testbed::unique;
+use testbed::wait::{PATIENCE, eventually};
+use testbed::workload::booking;
 
 /// 2026-02-15T14:00:00Z
 const NOON: i64 = 1_771_164_000_000;

@@ -5,14 +5,14 @@ mod one_of_many;
 
 use sqlx::{Connection as _, PgConnection};
 
-use crate::support::audit::{Audit, Totals};
-use crate::support::kafka::kafka;
-use crate::support::postgres::database;
-use crate::support::service::{Service, migrated, settings};
-use crate::support::topic::{Outgoing, Topic};
-use crate::support::unique;
-use crate::support::wait::{PATIENCE, eventually};
-use crate::support::workload::{Workload, booking};
+use testbed::audit::{Audit, Totals};
+use testbed::kafka::kafka;
+use testbed::postgres::database;
+use testbed::service::{Service, migrated, settings};
+use testbed::topic::{Outgoing, Topic};
+use testbed::unique;
+use testbed::wait::{PATIENCE, eventually};
+use testbed::workload::{Workload, booking};
 
 struct Ground {
     topic: Topic,

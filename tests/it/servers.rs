@@ -6,13 +6,13 @@ use std::process::{Command, Stdio};
 use std::time::Duration;
 use std::{env, fs, thread};
 
-use booking_history::servers::Guardian;
 use sqlx::{Connection as _, PgConnection};
+use testbed::Guardian;
 
-use crate::support::kafka::{Kafka, kafka};
-use crate::support::postgres::{database, own_postgres};
-use crate::support::topic::{Outgoing, Topic};
-use crate::support::wait::{PATIENCE, eventually};
+use testbed::kafka::{Kafka, kafka};
+use testbed::postgres::{database, own_postgres};
+use testbed::topic::{Outgoing, Topic};
+use testbed::wait::{PATIENCE, eventually};
 
 #[tokio::test]
 async fn a_topic_is_made_written_to_grown_trimmed_and_deleted() {

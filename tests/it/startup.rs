@@ -3,14 +3,14 @@
 use booking_history::commands::MIGRATOR;
 use sqlx::{Connection as _, PgConnection};
 
-use crate::support::audit::Audit;
-use crate::support::kafka::kafka;
-use crate::support::postgres::{PASSWORD, database, plain_user, run};
-use crate::support::service::{Service, migrated, settings};
-use crate::support::topic::{Outgoing, Topic};
-use crate::support::unique;
-use crate::support::wait::{PATIENCE, eventually};
-use crate::support::workload::{Workload, booking};
+use testbed::audit::Audit;
+use testbed::kafka::kafka;
+use testbed::postgres::{PASSWORD, database, plain_user, run};
+use testbed::service::{Service, migrated, settings};
+use testbed::topic::{Outgoing, Topic};
+use testbed::unique;
+use testbed::wait::{PATIENCE, eventually};
+use testbed::workload::{Workload, booking};
 
 /// Settings for `run` against the shared broker, which give up soon.
 async fn impatient(database: &str) -> Vec<(String, String)> {

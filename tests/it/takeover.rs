@@ -4,14 +4,14 @@ use rdkafka::consumer::{BaseConsumer, CommitMode, Consumer as _};
 use rdkafka::{ClientConfig, Offset, TopicPartitionList};
 use sqlx::{Connection as _, PgConnection};
 
-use crate::support::audit::Audit;
-use crate::support::kafka::kafka;
-use crate::support::postgres::database;
-use crate::support::service::{Service, migrated, settings};
-use crate::support::topic::Topic;
-use crate::support::unique;
-use crate::support::wait::{PATIENCE, eventually};
-use crate::support::workload::Workload;
+use testbed::audit::Audit;
+use testbed::kafka::kafka;
+use testbed::postgres::database;
+use testbed::service::{Service, migrated, settings};
+use testbed::topic::Topic;
+use testbed::unique;
+use testbed::wait::{PATIENCE, eventually};
+use testbed::workload::Workload;
 
 /// As the old service left them.
 fn commit(topic: &Topic, group: &str, positions: &[(i32, i64)]) {

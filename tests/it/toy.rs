@@ -8,24 +8,21 @@ use std::sync::Mutex;
 use std::time::Duration;
 
 use booking_history::commands::MIGRATOR;
-use booking_history::engine::claim::StartPolicy;
-use booking_history::engine::dead_letter::Schedule;
-use booking_history::engine::event::{Event, Fate, Found, Moment, Parsed, Place, Reason, Refusal};
-use booking_history::engine::gap::GapPolicy;
-use booking_history::engine::health::Health;
-use booking_history::engine::record::{Offset, Record};
-use booking_history::engine::run::{EngineError, Options, SourceError, check, run};
-use booking_history::engine::verify::{Kind, Report, Scope, Told, verify};
+use fenced_sink::verify::{FindingKind, Progress, Report, Scope, verify};
+use fenced_sink::{
+    ConsumerError, EngineError, Event, GapPolicy, Health, InsertOutcome, LogPoint, Lookup, Offset, Options, Parsed,
+    Reason, Record, RecordRef, Refusal, RetrySchedule, StartPolicy, check, run,
+};
 use sqlx::{Connection as _, PgConnection};
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 
-use crate::support::audit::{Audit, Totals};
-use crate::support::kafka::kafka;
-use crate::support::postgres::{self, database};
-use crate::support::topic::{Outgoing, Topic};
-use crate::support::unique;
-use crate::support::wait::PATIENCE;
+use testbed::audit::{Audit, Totals};
+use testbed::kafka::kafka;
+use testbed::postgres::{self, database};
+use testbed::topic::{Outgoing, Topic};
+use testbed::unique;
+use testbed::wait::PATIENCE;
 
 /// Comes as `toy NAME SIZE`; what begins with another word is none of ours.
 #[derive(Debug)]
@@ -64,7 +61,7 @@ impl Event for Toy {
             .await
     }
 
-    async fn insert_each(connection: &mut PgConnection, events: &[&Self]) -> sqlx::Result<Vec<Fate>> {
+    async fn insert_each(connection: &mut PgConnection, events: &[&Self]) -> sqlx::Result<Vec<InsertOutcome>> {
         if let Some(first) = events.first() {
             count(&first.name, |calls| calls.insert_each += 1);
         }
@@ -80,14 +77,14 @@ impl Event for Toy {
         let mut fates = Vec::new();
         for event in events {
             fates.push(match new.remove(&event.name) {
-                Some(id) => Fate::Stored(id),
+                Some(id) => InsertOutcome::Stored(id),
                 None => met(connection, event).await?,
             });
         }
         Ok(fates)
     }
 
-    async fn find(connection: &mut PgConnection, events: &[&Self]) -> sqlx::Result<Vec<Found>> {
+    async fn find(connection: &mut PgConnection, events: &[&Self]) -> sqlx::Result<Vec<Lookup>> {
         let mut found = Vec::new();
         for event in events {
             let stored: Option<(i64, i32)> = sqlx::query_as("select id, size from toys where name = $1")
@@ -95,9 +92,9 @@ impl Event for Toy {
                 .fetch_optional(&mut *connection)
                 .await?;
             found.push(match stored {
-                None => Found::Missing,
-                Some((id, size)) if size == event.size => Found::Same(id),
-                Some((id, _)) => Found::Other(id),
+                None => Lookup::Missing,
+                Some((id, size)) if size == event.size => Lookup::Same(id),
+                Some((id, _)) => Lookup::Different(id),
             });
         }
         Ok(found)
@@ -111,7 +108,7 @@ impl Event for Toy {
             .await
     }
 
-    fn log(&self, _: Moment, _: Place<'_>) {}
+    fn log(&self, _: LogPoint, _: RecordRef<'_>) {}
 }
 
 /// How often the engine called for toys of one set.
@@ -129,11 +126,11 @@ fn count(name: &str, one: impl FnOnce(&mut Calls)) {
     one(CALLS.lock().unwrap().entry(set.to_owned()).or_default());
 }
 
-async fn met(connection: &mut PgConnection, toy: &Toy) -> sqlx::Result<Fate> {
+async fn met(connection: &mut PgConnection, toy: &Toy) -> sqlx::Result<InsertOutcome> {
     Ok(match Toy::find(connection, &[toy]).await?.as_slice() {
-        [Found::Same(_)] => Fate::Duplicate,
-        [Found::Other(_)] => Fate::Conflict,
-        _ => Fate::Swallowed,
+        [Lookup::Same(_)] => InsertOutcome::Duplicate,
+        [Lookup::Different(_)] => InsertOutcome::Conflict,
+        _ => InsertOutcome::Discarded,
     })
 }
 
@@ -162,7 +159,7 @@ fn options(topic: &Topic, group: &str, database: &str) -> Options {
         retry_max: Duration::from_secs(1),
         startup_timeout: Duration::from_secs(10),
         shutdown_timeout: Duration::from_secs(10),
-        dead_letters: Schedule {
+        dead_letters: RetrySchedule {
             max_attempts: NonZeroU32::MIN,
             initial: Duration::from_secs(1),
             max: Duration::from_secs(1),
@@ -211,8 +208,8 @@ async fn an_event_of_a_stranger_is_kept_exactly_once() {
     // The log explains every toy, and each toy is looked for.
     let options = options(&topic, &group, &database);
     let mut found = Vec::new();
-    let mut tell = |told: Told<'_>| {
-        if let Told::Found(finding) = told {
+    let mut tell = |told: Progress<'_>| {
+        if let Progress::Found(finding) = told {
             found.push((finding.kind, finding.offset, finding.key.clone()));
         }
     };
@@ -223,7 +220,10 @@ async fn an_event_of_a_stranger_is_kept_exactly_once() {
     let report = verify::<Toy>(&options, &Scope::default(), &mut tell).await.unwrap();
     assert_eq!(report, Report { records: 11, findings: 2, ..Report::default() });
     let named = |name: &str| Some(name.to_owned());
-    assert_eq!(found, [(Kind::Missing, Some(Offset(8)), named("kite")), (Kind::Extra, None, named("ball"))]);
+    assert_eq!(
+        found,
+        [(FindingKind::Missing, Some(Offset(8)), named("kite")), (FindingKind::Extra, None, named("ball"))]
+    );
     postgres::run(&database, "delete from toys where name = 'ball'; insert into toys (name, size) values ('kite', 7)")
         .await;
 
@@ -261,7 +261,7 @@ async fn a_run_that_can_not_begin_says_so_to_its_caller() {
     let checked = check(&options);
     let (_stop, running) = start(options);
     for error in [checked.unwrap_err(), running.await.unwrap().unwrap_err()] {
-        let EngineError::Kafka(SourceError::Configuration(why)) = error else { panic!("{error}") };
+        let EngineError::Kafka(ConsumerError::Configuration(why)) = error else { panic!("{error}") };
         assert!(why.contains("no.such.property"), "{why}");
     }
 }

@@ -6,14 +6,14 @@ mod trouble;
 
 use serde_json::Value;
 
-use crate::support::audit::Audit;
-use crate::support::kafka::{Kafka, kafka};
-use crate::support::postgres::database;
-use crate::support::service::{Service, migrated, settings};
-use crate::support::topic::{Outgoing, Topic};
-use crate::support::unique;
-use crate::support::wait::{PATIENCE, eventually};
-use crate::support::workload::{Workload, booking};
+use testbed::audit::Audit;
+use testbed::kafka::{Kafka, kafka};
+use testbed::postgres::database;
+use testbed::service::{Service, migrated, settings};
+use testbed::topic::{Outgoing, Topic};
+use testbed::unique;
+use testbed::wait::{PATIENCE, eventually};
+use testbed::workload::{Workload, booking};
 
 /// A topic, a group and a database, and a service that reads the one into the other.
 struct World {
@@ -87,7 +87,7 @@ impl World {
     }
 
     async fn run(&self, statements: &str) {
-        crate::support::postgres::run(&self.database, statements).await;
+        testbed::postgres::run(&self.database, statements).await;
     }
 
     fn verify(&self, arguments: &str) -> Said {

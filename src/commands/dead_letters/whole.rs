@@ -14,13 +14,13 @@ use crate::commands::output::{printable, table};
 
 /// A letter and everything about it. `Display` is for people.
 #[derive(Debug)]
-pub(super) struct Whole {
+pub(super) struct LetterDetail {
     summary: Summary,
     payload: Payload,
     history: Vec<Try>,
 }
 
-impl Whole {
+impl LetterDetail {
     pub(super) async fn read(connection: &mut PgConnection, summary: Summary) -> sqlx::Result<Self> {
         let payload = Payload::read(connection, summary.id).await?;
         let history = Try::all(connection, summary.id).await?;
@@ -39,7 +39,7 @@ fn bytes(bytes: Option<&[u8]>) -> Bytes<'_> {
     }
 }
 
-impl Serialize for Whole {
+impl Serialize for LetterDetail {
     fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         #[derive(Serialize)]
         struct Object<'a> {
@@ -75,7 +75,7 @@ impl Serialize for Whole {
     }
 }
 
-impl Display for Whole {
+impl Display for LetterDetail {
     fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
         let (letter, payload) = (&self.summary, &self.payload);
         line(f, "id", Some(letter.id))?;

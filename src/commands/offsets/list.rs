@@ -2,20 +2,20 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use fenced_sink::admin::TopicLogClient;
+use fenced_sink::{LogBounds, Partition};
 use serde::Serialize;
 
-use super::rows::{self, Row};
+use super::rows::{self, PartitionRow};
 use super::{ask, asked_of_the_database, open};
 use crate::commands::CommandError;
 use crate::commands::output::{Output, json_lines, print, remark, table};
 use crate::commands::time::Time;
 use crate::config::Settings;
-use crate::engine::record::Partition;
-use crate::engine::source::log::{Bounds, Log};
 
 pub(super) async fn list(output: Output, settings: &Settings) -> Result<(), CommandError> {
     let mut connection = open(settings).await?;
-    let log = ask(settings, Log::bounds).await.unwrap_or_else(|why| {
+    let log = ask(settings, TopicLogClient::bounds).await.unwrap_or_else(|why| {
         tracing::warn!("the log is not shown: {why}");
         BTreeMap::new()
     });
@@ -33,7 +33,7 @@ pub(super) async fn list(output: Output, settings: &Settings) -> Result<(), Comm
 
 /// A line of `offsets list`; the names are those of its JSON. A partition that has no row yet has a log and nothing else.
 #[derive(Serialize)]
-struct Line {
+struct OffsetsLine {
     topic: String,
     partition: i32,
     next_offset: Option<i64>,
@@ -56,15 +56,15 @@ struct Line {
 }
 
 /// One for each partition that has a row or is in the log.
-fn lines(topic: &str, rows: Vec<Row>, log: &BTreeMap<Partition, Bounds>) -> Vec<Line> {
-    let rows: BTreeMap<Partition, Row> = rows.into_iter().map(|row| (Partition(row.partition), row)).collect();
+fn lines(topic: &str, rows: Vec<PartitionRow>, log: &BTreeMap<Partition, LogBounds>) -> Vec<OffsetsLine> {
+    let rows: BTreeMap<Partition, PartitionRow> = rows.into_iter().map(|row| (Partition(row.partition), row)).collect();
     let partitions: BTreeSet<Partition> = rows.keys().chain(log.keys()).copied().collect();
     partitions.into_iter().map(|partition| line(topic, partition, rows.get(&partition), log.get(&partition))).collect()
 }
 
-fn line(topic: &str, partition: Partition, row: Option<&Row>, bounds: Option<&Bounds>) -> Line {
-    let number = |of: fn(&Row) -> i64| row.map(of);
-    Line {
+fn line(topic: &str, partition: Partition, row: Option<&PartitionRow>, bounds: Option<&LogBounds>) -> OffsetsLine {
+    let number = |of: fn(&PartitionRow) -> i64| row.map(of);
+    OffsetsLine {
         topic: topic.to_owned(),
         partition: partition.0,
         next_offset: number(|row| row.next_offset),
@@ -74,8 +74,8 @@ fn line(topic: &str, partition: Partition, row: Option<&Row>, bounds: Option<&Bo
         owner: row.and_then(|row| row.owner.clone()),
         epoch: number(|row| row.epoch),
         state: match row {
-            Some(Row { halt_reason: Some(_), .. }) => "halted",
-            Some(Row { owner: Some(_), .. }) => "claimed",
+            Some(PartitionRow { halt_reason: Some(_), .. }) => "halted",
+            Some(PartitionRow { owner: Some(_), .. }) => "claimed",
             _ => "unclaimed",
         },
         halt_reason: row.and_then(|row| row.halt_reason.clone()),
@@ -94,7 +94,7 @@ fn line(topic: &str, partition: Partition, row: Option<&Row>, bounds: Option<&Bo
 const COLUMNS: [&str; 10] =
     ["partition", "next_offset", "log_start", "log_end", "lag", "state", "since", "halt_reason", "epoch", "owner"];
 
-fn cells(line: &Line) -> [String; 10] {
+fn cells(line: &OffsetsLine) -> [String; 10] {
     // What the row does not say is empty, and what Kafka did not say is not known.
     let kept = |number: Option<i64>| number.map(|number| number.to_string()).unwrap_or_default();
     let told = |number: Option<i64>| number.map_or_else(|| "?".to_owned(), |number| number.to_string());

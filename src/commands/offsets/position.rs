@@ -1,14 +1,14 @@
 //! The places that a position can be moved to. Pure.
 
 use chrono::DateTime;
+use fenced_sink::{Partition, Position};
 
-use super::Known;
+use super::LogFacts;
 use crate::commands::CommandError;
-use crate::engine::record::{Partition, Position};
 
 /// A place in the log, as it is typed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Place {
+pub(super) enum TargetPosition {
     /// The first record that is still there.
     Earliest,
     /// Past the last one.
@@ -20,15 +20,15 @@ pub(super) enum Place {
 }
 
 /// `earliest`, `latest`, an offset or a timestamp.
-pub(super) fn place(text: &str) -> Result<Place, String> {
+pub(super) fn place(text: &str) -> Result<TargetPosition, String> {
     match (text, text.parse(), DateTime::parse_from_rfc3339(text)) {
-        ("earliest", ..) => Ok(Place::Earliest),
-        ("latest", ..) => Ok(Place::Latest),
-        (_, Ok(offset @ 0..), _) => Ok(Place::Offset(offset)),
+        ("earliest", ..) => Ok(TargetPosition::Earliest),
+        ("latest", ..) => Ok(TargetPosition::Latest),
+        (_, Ok(offset @ 0..), _) => Ok(TargetPosition::Offset(offset)),
         // Kafka counts milliseconds: what lies within one is later than its beginning.
         (_, _, Ok(time)) => {
             let within = i64::from(time.timestamp_subsec_nanos() % 1_000_000 > 0);
-            Ok(Place::Time(time.timestamp_millis().saturating_add(within)))
+            Ok(TargetPosition::Time(time.timestamp_millis().saturating_add(within)))
         }
         _ => {
             Err("it takes earliest, latest, an offset or a time with its offset, such as 2026-02-15T14:00:00Z"
@@ -38,19 +38,23 @@ pub(super) fn place(text: &str) -> Result<Place, String> {
 }
 
 /// `earliest`, `latest` or an offset.
-pub(super) fn place_without_time(text: &str) -> Result<Place, String> {
+pub(super) fn place_without_time(text: &str) -> Result<TargetPosition, String> {
     match place(text) {
-        Ok(Place::Time(_)) | Err(_) => Err("it takes earliest, latest or an offset".to_owned()),
+        Ok(TargetPosition::Time(_)) | Err(_) => Err("it takes earliest, latest or an offset".to_owned()),
         place => place,
     }
 }
 
 /// Where the place is in the log of a partition, which must reach that far. An offset is taken as it is where Kafka can't
 /// be asked: the service halts, and says so, if the log doesn't have it.
-pub(super) fn find(place: Place, partition: Partition, log: &Result<Known, String>) -> Result<Position, CommandError> {
+pub(super) fn find(
+    place: TargetPosition,
+    partition: Partition,
+    log: &Result<LogFacts, String>,
+) -> Result<Position, CommandError> {
     let known = match (log, place) {
         (Ok(known), _) => known,
-        (Err(_), Place::Offset(offset)) => return Ok(Position(offset)),
+        (Err(_), TargetPosition::Offset(offset)) => return Ok(Position(offset)),
         (Err(why), _) => return Err(CommandError::Unavailable(format!("{why}; nothing was changed"))),
     };
     let Some(bounds) = known.bounds.get(&partition) else {
@@ -59,11 +63,11 @@ pub(super) fn find(place: Place, partition: Partition, log: &Result<Known, Strin
         )));
     };
     match place {
-        Place::Earliest => Ok(bounds.start),
-        Place::Latest => Ok(bounds.end),
-        Place::Time(_) => Ok(known.at_time.get(&partition).copied().unwrap_or(bounds.end)),
-        Place::Offset(offset) if (bounds.start.0..=bounds.end.0).contains(&offset) => Ok(Position(offset)),
-        Place::Offset(offset) => Err(CommandError::Usage(format!(
+        TargetPosition::Earliest => Ok(bounds.start),
+        TargetPosition::Latest => Ok(bounds.end),
+        TargetPosition::Time(_) => Ok(known.at_time.get(&partition).copied().unwrap_or(bounds.end)),
+        TargetPosition::Offset(offset) if (bounds.start.0..=bounds.end.0).contains(&offset) => Ok(Position(offset)),
+        TargetPosition::Offset(offset) => Err(CommandError::Usage(format!(
             "{offset} is outside of the log of partition {partition}, which begins at {} and ends at {}; nothing was \
              changed",
             bounds.start, bounds.end
@@ -74,56 +78,60 @@ pub(super) fn find(place: Place, partition: Partition, log: &Result<Known, Strin
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::engine::source::log::Bounds;
+    use fenced_sink::LogBounds;
 
-    fn check(text: &str, expected: Option<Place>) {
+    fn check(text: &str, expected: Option<TargetPosition>) {
         assert_eq!(place(text).ok(), expected, "{text}");
     }
 
     #[test]
     fn a_place_is_a_word_an_offset_or_a_time() {
-        check("earliest", Some(Place::Earliest));
-        check("latest", Some(Place::Latest));
-        check("0", Some(Place::Offset(0)));
-        check("9223372036854775807", Some(Place::Offset(i64::MAX)));
-        check("1970-01-01T00:00:01Z", Some(Place::Time(1_000)));
-        check("1970-01-01T01:00:01.5+01:00", Some(Place::Time(1_500)));
-        check("1970-01-01T00:00:01.000000001Z", Some(Place::Time(1_001)));
-        check("1969-12-31T23:59:59.9995Z", Some(Place::Time(0)));
+        check("earliest", Some(TargetPosition::Earliest));
+        check("latest", Some(TargetPosition::Latest));
+        check("0", Some(TargetPosition::Offset(0)));
+        check("9223372036854775807", Some(TargetPosition::Offset(i64::MAX)));
+        check("1970-01-01T00:00:01Z", Some(TargetPosition::Time(1_000)));
+        check("1970-01-01T01:00:01.5+01:00", Some(TargetPosition::Time(1_500)));
+        check("1970-01-01T00:00:01.000000001Z", Some(TargetPosition::Time(1_001)));
+        check("1969-12-31T23:59:59.9995Z", Some(TargetPosition::Time(0)));
         for nonsense in ["", "-1", "9223372036854775808", "Earliest", "2026-02-15", "2026-02-15T14:00:00", "1.5", " 1"]
         {
             check(nonsense, None);
         }
         assert!(place_without_time("1970-01-01T00:00:01Z").is_err());
-        assert_eq!(place_without_time("7"), Ok(Place::Offset(7)));
+        assert_eq!(place_without_time("7"), Ok(TargetPosition::Offset(7)));
     }
 
     /// The exit code instead of the text.
-    fn found(place: Place, log: &Result<Known, String>) -> Result<i64, u8> {
+    fn found(place: TargetPosition, log: &Result<LogFacts, String>) -> Result<i64, u8> {
         find(place, Partition(0), log).map(|position| position.0).map_err(|error| error.exit_code())
     }
 
     #[test]
     fn a_place_must_be_in_the_log() {
-        let bounds = [(Partition(0), Bounds { start: Position(10), end: Position(20) })];
-        let mut known = Known { bounds: bounds.into(), ..Known::default() };
+        let bounds = [(Partition(0), LogBounds { start: Position(10), end: Position(20) })];
+        let mut known = LogFacts { bounds: bounds.into(), ..LogFacts::default() };
         known.at_time.insert(Partition(0), Position(13));
         let log = Ok(known);
-        assert_eq!(found(Place::Earliest, &log), Ok(10));
-        assert_eq!(found(Place::Latest, &log), Ok(20));
-        assert_eq!(found(Place::Time(5), &log), Ok(13));
-        assert_eq!(found(Place::Offset(10), &log), Ok(10));
-        assert_eq!(found(Place::Offset(20), &log), Ok(20));
-        assert_eq!(found(Place::Offset(9), &log), Err(2));
-        assert_eq!(found(Place::Offset(21), &log), Err(2));
-        assert_eq!(found(Place::Offset(0), &Ok(Known::default())), Err(69), "a partition that is not there");
+        assert_eq!(found(TargetPosition::Earliest, &log), Ok(10));
+        assert_eq!(found(TargetPosition::Latest, &log), Ok(20));
+        assert_eq!(found(TargetPosition::Time(5), &log), Ok(13));
+        assert_eq!(found(TargetPosition::Offset(10), &log), Ok(10));
+        assert_eq!(found(TargetPosition::Offset(20), &log), Ok(20));
+        assert_eq!(found(TargetPosition::Offset(9), &log), Err(2));
+        assert_eq!(found(TargetPosition::Offset(21), &log), Err(2));
+        assert_eq!(
+            found(TargetPosition::Offset(0), &Ok(LogFacts::default())),
+            Err(69),
+            "a partition that is not there"
+        );
     }
 
     #[test]
     fn without_kafka_only_an_offset_is_a_place() {
         let log = Err("gone".to_owned());
-        assert_eq!(found(Place::Offset(7), &log), Ok(7));
-        for place in [Place::Earliest, Place::Latest, Place::Time(0)] {
+        assert_eq!(found(TargetPosition::Offset(7), &log), Ok(7));
+        for place in [TargetPosition::Earliest, TargetPosition::Latest, TargetPosition::Time(0)] {
             assert_eq!(found(place, &log), Err(69));
         }
     }

@@ -6,17 +6,17 @@
 mod store;
 
 use clap::Args;
+use fenced_sink::{Partition, Position};
 use sqlx::Connection as _;
 
-use self::store::{Gap, acknowledge, extend_gaps, lift};
-use super::position::{Place, find, place_without_time};
-use super::rows::{self, Row};
+use self::store::{AcknowledgedGap, acknowledge, extend_gaps, lift};
+use super::position::{TargetPosition, find, place_without_time};
+use super::rows::{self, PartitionRow};
 use super::set::must_be_there;
-use super::{Known, Which, ask, asked_of_the_database, open};
+use super::{LogFacts, Which, ask, asked_of_the_database, open};
 use crate::commands::CommandError;
 use crate::commands::output::{print, remark, table};
 use crate::config::Settings;
-use crate::engine::record::{Partition, Position};
 
 #[derive(Args)]
 pub(super) struct ResumeArgs {
@@ -24,7 +24,7 @@ pub(super) struct ResumeArgs {
     which: Which,
     /// Where to go on: earliest, latest or an offset; without it, at the first record that is not handled and still there
     #[arg(long, value_name = "POSITION", value_parser = place_without_time)]
-    at: Option<Place>,
+    at: Option<TargetPosition>,
 }
 
 /// How a halted partition goes on.
@@ -44,7 +44,8 @@ struct Resumption {
 pub(super) async fn resume(args: &ResumeArgs, settings: &Settings) -> Result<(), CommandError> {
     // Before anything is held: Kafka may take its time. Whether its answer is needed is seen when it is used: a halt that
     // the log has no part in can be lifted while the broker is away.
-    let log = ask(settings, |log| Ok(Known { bounds: log.bounds()?, topic_id: log.topic_id(), ..Known::default() }));
+    let log =
+        ask(settings, |log| Ok(LogFacts { bounds: log.bounds()?, topic_id: log.topic_id(), ..LogFacts::default() }));
     let log = log.await;
     let mut connection = open(settings).await?;
     let mut transaction = asked_of_the_database(settings, connection.begin()).await?;
@@ -62,7 +63,7 @@ pub(super) async fn resume(args: &ResumeArgs, settings: &Settings) -> Result<(),
     asked_of_the_database(settings, transaction.commit()).await?;
     if planned.is_empty() {
         remark("nothing done: no such partition is halted");
-    } else if let (Err(why), Some(Place::Offset(_))) = (&log, args.at) {
+    } else if let (Err(why), Some(TargetPosition::Offset(_))) = (&log, args.at) {
         remark(&format!("not compared with the log: {why}"));
     }
     let names = ["partition", "was halted for", "at", "goes on at", "gaps acknowledged"];
@@ -70,7 +71,11 @@ pub(super) async fn resume(args: &ResumeArgs, settings: &Settings) -> Result<(),
 }
 
 /// What is to be done, if all of it can be.
-fn plan(rows: &[Row], at: Option<Place>, log: &Result<Known, String>) -> Result<Vec<Resumption>, CommandError> {
+fn plan(
+    rows: &[PartitionRow],
+    at: Option<TargetPosition>,
+    log: &Result<LogFacts, String>,
+) -> Result<Vec<Resumption>, CommandError> {
     let halted = || rows.iter().filter_map(|row| Some((row, row.halt_reason.as_deref()?)));
     let undecided: Vec<String> = match at {
         None => halted().filter_map(|(row, reason)| undecided(row, reason)).collect(),
@@ -83,7 +88,7 @@ fn plan(rows: &[Row], at: Option<Place>, log: &Result<Known, String>) -> Result<
 }
 
 /// Why somebody has to choose where to go on, and what to type. `None`: there is one place where no record is lost.
-fn undecided(row: &Row, reason: &str) -> Option<String> {
+fn undecided(row: &PartitionRow, reason: &str) -> Option<String> {
     let (partition, next) = (row.partition, row.next_offset);
     let resume = format!("`offsets resume --partition {partition} --at");
     let what = match reason {
@@ -106,16 +111,16 @@ fn undecided(row: &Row, reason: &str) -> Option<String> {
 }
 
 fn resumption(
-    row: &Row,
+    row: &PartitionRow,
     reason: &str,
-    at: Option<Place>,
-    log: &Result<Known, String>,
+    at: Option<TargetPosition>,
+    log: &Result<LogFacts, String>,
 ) -> Result<Resumption, CommandError> {
     let (partition, next) = (Partition(row.partition), Position(row.next_offset));
     let is_gap = reason == "retention_gap";
     let position = match at {
         Some(place) => find(place, partition, log)?,
-        None if is_gap => find(Place::Earliest, partition, log)?.max(next),
+        None if is_gap => find(TargetPosition::Earliest, partition, log)?.max(next),
         None => next,
     };
     let start = log.as_ref().ok().and_then(|known| known.bounds.get(&partition)).map(|bounds| bounds.start);
@@ -129,7 +134,7 @@ fn resumption(
     })
 }
 
-fn cells(one: &Resumption, gaps: &[Gap]) -> [String; 5] {
+fn cells(one: &Resumption, gaps: &[AcknowledgedGap]) -> [String; 5] {
     let gaps = gaps.iter().filter(|gap| gap.partition == one.partition);
     let gaps: Vec<String> =
         gaps.map(|gap| format!("[{}, {}) {}", gap.from_offset, gap.to_offset, gap.reason)).collect();

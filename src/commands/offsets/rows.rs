@@ -6,8 +6,7 @@ use crate::commands::time::Time;
 use crate::config::Settings;
 
 /// What the row of a partition says.
-#[expect(clippy::struct_field_names, reason = "the names of the columns")]
-pub(super) struct Row {
+pub(super) struct PartitionRow {
     pub(super) partition: i32,
     pub(super) next_offset: i64,
     pub(super) epoch: i64,
@@ -30,9 +29,9 @@ pub(super) async fn read(
     connection: &mut PgConnection,
     settings: &Settings,
     partition: Option<i32>,
-) -> sqlx::Result<Vec<Row>> {
+) -> sqlx::Result<Vec<PartitionRow>> {
     sqlx::query_as!(
-        Row,
+        PartitionRow,
         r#"select partition, next_offset, epoch, owner, halted_at as "halted_at: Time", halt_reason,
                   (select to_offset from offset_gaps as gap
                    where gap.group_id = held.group_id and gap.topic = held.topic and gap.partition = held.partition

@@ -8,15 +8,15 @@
 use std::collections::BTreeMap;
 
 use clap::Args;
+use fenced_sink::Partition;
 use sqlx::{Connection as _, PgConnection};
 
-use super::position::{Place, find, place};
-use super::rows::{self, Row};
-use super::{Known, Which, ask, asked_of_the_database, open};
+use super::position::{TargetPosition, find, place};
+use super::rows::{self, PartitionRow};
+use super::{LogFacts, Which, ask, asked_of_the_database, open};
 use crate::commands::CommandError;
 use crate::commands::output::{print, remark, table};
 use crate::config::Settings;
-use crate::engine::record::Partition;
 
 #[derive(Args)]
 pub(super) struct SetArgs {
@@ -24,7 +24,7 @@ pub(super) struct SetArgs {
     which: Which,
     /// Where to: earliest, latest, an offset, or the first record of a time such as 2026-02-15T14:00:00Z
     #[arg(long, value_name = "POSITION", value_parser = place)]
-    to: Place,
+    to: TargetPosition,
     /// Shows what would be done, and does nothing
     #[arg(long)]
     dry_run: bool,
@@ -42,8 +42,8 @@ pub(super) async fn set(args: &SetArgs, settings: &Settings) -> Result<(), Comma
     let to = args.to;
     let asked = ask(settings, move |log| {
         let bounds = log.bounds()?;
-        let at_time = if let Place::Time(millis) = to { log.at_timestamp(millis)? } else { BTreeMap::new() };
-        Ok(Known { bounds, at_time, topic_id: None })
+        let at_time = if let TargetPosition::Time(millis) = to { log.at_timestamp(millis)? } else { BTreeMap::new() };
+        Ok(LogFacts { bounds, at_time, topic_id: None })
     });
     let log = asked.await;
     let mut connection = open(settings).await?;
@@ -63,13 +63,13 @@ pub(super) async fn set(args: &SetArgs, settings: &Settings) -> Result<(), Comma
     Ok(())
 }
 
-fn plan(row: &Row, to: Place, log: &Result<Known, String>) -> Result<Move, CommandError> {
+fn plan(row: &PartitionRow, to: TargetPosition, log: &Result<LogFacts, String>) -> Result<Move, CommandError> {
     let to = find(to, Partition(row.partition), log)?.0;
     Ok(Move { partition: row.partition, from: row.next_offset, to, halt_reason: row.halt_reason.clone() })
 }
 
 /// A row is made by whoever claims the partition first, at the position that `KAFKA_START` says; never here.
-pub(super) fn must_be_there(rows: &[Row], which: &Which) -> Result<(), CommandError> {
+pub(super) fn must_be_there(rows: &[PartitionRow], which: &Which) -> Result<(), CommandError> {
     match (rows, which.partition) {
         ([], Some(partition)) => Err(CommandError::Usage(format!(
             "partition {partition} has no row for this group and topic: no service has claimed it yet; `offsets list` shows \
@@ -94,7 +94,7 @@ fn cells(one: &Move) -> [String; 4] {
     [one.partition.to_string(), one.from.to_string(), one.to.to_string(), so]
 }
 
-fn remarks(args: &SetArgs, moves: &[Move], log: &Result<Known, String>) {
+fn remarks(args: &SetArgs, moves: &[Move], log: &Result<LogFacts, String>) {
     for (one, reason) in moves.iter().filter_map(|one| Some((one, one.halt_reason.as_deref()?))) {
         remark(&format!("partition {} stays halted ({reason}): `offsets resume` lets it go on", one.partition));
     }

@@ -3,12 +3,12 @@
 use std::fmt;
 use std::io::{IsTerminal as _, stderr};
 
+use fenced_sink::verify::{Finding, NotChecked, NotCheckedPart, Progress, Report};
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressState, ProgressStyle};
 use serde::Serialize;
 
 use crate::commands::CommandError;
 use crate::commands::output::{Output, json_lines, print, printable};
-use crate::engine::verify::{Finding, NotChecked, Report, Told, What};
 
 /// Prints a verification.
 pub(super) struct Printer<'a> {
@@ -22,7 +22,7 @@ pub(super) struct Printer<'a> {
 
 /// A finding; the names are those of its JSON.
 #[derive(Serialize)]
-struct Line<'a> {
+struct FindingLine<'a> {
     finding: &'static str,
     topic: &'a str,
     partition: Option<i32>,
@@ -62,14 +62,14 @@ impl<'a> Printer<'a> {
     }
 
     /// Shows it.
-    pub(super) fn told(&mut self, told: &Told<'_>) {
+    pub(super) fn told(&mut self, told: &Progress<'_>) {
         match told {
-            Told::Begins(what, of) => {
+            Progress::Begins(what, of) => {
                 self.bar.finish_and_clear();
                 self.bar = progress_bar(what, *of);
             }
-            Told::Done(so_many) => self.bar.set_position(*so_many),
-            Told::Found(finding) => {
+            Progress::Done(so_many) => self.bar.set_position(*so_many),
+            Progress::Found(finding) => {
                 self.findings += 1;
                 let text = self.text(finding);
                 let printed = self.bar.suspend(|| text.and_then(|text| print(&text)));
@@ -101,7 +101,7 @@ impl<'a> Printer<'a> {
 
     fn text(&self, finding: &Finding) -> Result<String, CommandError> {
         let (partition, offset) = (finding.partition.map(|one| one.0), finding.offset.map(|one| one.0));
-        let line = Line {
+        let line = FindingLine {
             finding: finding.kind.as_str(),
             topic: self.topic,
             partition,
@@ -134,9 +134,9 @@ fn columns(finding: &str, partition: &str, offset: &str, booking_id: &str, detai
 
 fn line(one: &NotChecked) -> NotCheckedLine<'_> {
     let (what, offsets) = match &one.what {
-        What::Records(offsets) => ("records", Some(offsets)),
-        What::Totals => ("totals", None),
-        What::Extra => ("extra", None),
+        NotCheckedPart::Records(offsets) => ("records", Some(offsets)),
+        NotCheckedPart::Totals => ("totals", None),
+        NotCheckedPart::Extra => ("extra", None),
     };
     NotCheckedLine {
         what,
@@ -150,9 +150,11 @@ fn line(one: &NotChecked) -> NotCheckedLine<'_> {
 fn in_words(one: &NotChecked) -> String {
     let of = one.partition.map(|partition| format!(" of partition {partition}")).unwrap_or_default();
     let what = match &one.what {
-        What::Records(offsets) => format!("offsets {} to {}", offsets.from(), offsets.to().0.saturating_sub(1)),
-        What::Totals => "totals".to_owned(),
-        What::Extra => "extra rows".to_owned(),
+        NotCheckedPart::Records(offsets) => {
+            format!("offsets {} to {}", offsets.from(), offsets.to().0.saturating_sub(1))
+        }
+        NotCheckedPart::Totals => "totals".to_owned(),
+        NotCheckedPart::Extra => "extra rows".to_owned(),
     };
     format!("{what}{of}: {}", one.why)
 }

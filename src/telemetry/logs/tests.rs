@@ -37,7 +37,7 @@ fn logged(format: LogFormat, log: impl FnOnce()) -> String {
     let subscriber = tracing_subscriber::fmt()
         .with_max_level(Level::TRACE)
         .with_writer(written.clone())
-        .event_format(Lines { format, clock })
+        .event_format(LineFormat { format, clock })
         .finish();
     tracing::subscriber::with_default(subscriber, log);
     let bytes = written.0.lock().unwrap().clone();

@@ -1,10 +1,8 @@
-use super::*;
-use crate::engine::health::{Membership, Standing};
-use crate::engine::ledger::Totals;
-use crate::engine::partition::State;
-use crate::engine::record::{Epoch, Partition, Position};
+use fenced_sink::{Membership, Partition, PartitionHealth, PartitionStatus, Totals};
 
-fn written(moment: Moment) -> String {
+use super::*;
+
+fn written(moment: Scrape) -> String {
     let mut registry = Registry::with_prefix("toys");
     registry.register_collector(Box::new(moment));
     let mut text = String::new();
@@ -12,22 +10,22 @@ fn written(moment: Moment) -> String {
     text
 }
 
-fn standing(partition: i32, state: State, lag: Option<u64>, stalled: bool) -> Standing {
+fn standing(partition: i32, status: PartitionStatus, lag: Option<u64>, stalled: bool) -> PartitionHealth {
     let partition = Partition(partition);
-    Standing { partition, state, halt_reason: None, position: None, lag, records_wait: false, stalled }
+    PartitionHealth { partition, status, halt_reason: None, position: None, lag, records_wait: false, stalled }
 }
 
-fn running() -> Snapshot {
-    Snapshot {
+fn running() -> HealthSnapshot {
+    HealthSnapshot {
         topic: "a \"topic\"".to_owned(),
         membership: Membership::Member,
         stopping: false,
         database_works: true,
         buffered_bytes: 4_096,
         partitions: vec![
-            standing(0, State::Started(Epoch(1), Position(5)), Some(7), true),
-            standing(1, State::Halted, Some(1), false),
-            standing(2, State::Owned, None, false),
+            standing(0, PartitionStatus::Running, Some(7), true),
+            standing(1, PartitionStatus::Halted, Some(1), false),
+            standing(2, PartitionStatus::Claiming, None, false),
         ],
     }
 }
@@ -53,7 +51,7 @@ fn check(text: &str, expected: &[&str]) {
 
 #[test]
 fn each_number_stands_under_its_name_and_labels() {
-    let text = written(Moment { snapshot: Some(running()), counts: counts() });
+    let text = written(Scrape { snapshot: Some(running()), counts: counts() });
     check(
         &text,
         &[
@@ -92,9 +90,9 @@ fn each_number_stands_under_its_name_and_labels() {
 
 #[test]
 fn ready_is_what_readyz_says() {
-    let well = Snapshot { partitions: Vec::new(), ..running() };
-    check(&written(Moment { snapshot: Some(well), counts: counts() }), &["toys_ready 1"]);
-    check(&written(Moment { snapshot: None, counts: counts() }), &["toys_ready 0", "toys_buffered_bytes 0"]);
+    let well = HealthSnapshot { partitions: Vec::new(), ..running() };
+    check(&written(Scrape { snapshot: Some(well), counts: counts() }), &["toys_ready 1"]);
+    check(&written(Scrape { snapshot: None, counts: counts() }), &["toys_ready 0", "toys_buffered_bytes 0"]);
 }
 
 #[test]

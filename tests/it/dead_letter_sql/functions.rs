@@ -5,8 +5,8 @@ use uuid::Uuid;
 
 use super::{DISCARD, Letter, REQUEUE, call, correct, letter, migrated, read};
 use crate::adoption::MIGRATIONS;
-use crate::support::postgres::database;
-use crate::support::wait::{PATIENCE, eventually};
+use testbed::postgres::database;
+use testbed::wait::{PATIENCE, eventually};
 
 const STATUSES: [&str; 4] = ["waiting", "parked", "resolved", "discarded"];
 const RESOLVED: &str = "nothing done: it is resolved";

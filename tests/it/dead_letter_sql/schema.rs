@@ -5,7 +5,7 @@ use uuid::Uuid;
 
 use super::{DISCARD, REQUEUE, call, correct, letter, migrated, read, sql};
 use crate::adoption::MIGRATIONS;
-use crate::support::postgres::database;
+use testbed::postgres::database;
 
 #[tokio::test]
 async fn they_work_in_any_schema_and_under_any_search_path() {

@@ -3,10 +3,10 @@
 use std::fs;
 
 use super::{Scene, stop, wait_for_halt};
-use crate::support::kafka::Kafka;
-use crate::support::topic::Outgoing;
-use crate::support::wait::{PATIENCE, eventually};
-use crate::support::workload::booking;
+use testbed::kafka::Kafka;
+use testbed::topic::Outgoing;
+use testbed::wait::{PATIENCE, eventually};
+use testbed::workload::booking;
 
 /// Flips a bit of the first place where `text` stands in a file.
 fn damage(path: &std::path::Path, text: &str) {

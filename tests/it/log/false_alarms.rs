@@ -3,11 +3,11 @@
 use std::collections::BTreeMap;
 
 use super::{Scene, stop};
-use crate::support::kafka::{Kafka, kafka};
-use crate::support::topic::{Outgoing, Topic};
-use crate::support::unique;
-use crate::support::wait::{PATIENCE, eventually};
-use crate::support::workload::{Workload, booking};
+use testbed::kafka::{Kafka, kafka};
+use testbed::topic::{Outgoing, Topic};
+use testbed::unique;
+use testbed::wait::{PATIENCE, eventually};
+use testbed::workload::{Workload, booking};
 
 impl Scene {
     /// All is read, nothing was ever halted, and no gap is on record.

@@ -4,12 +4,12 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use super::{Scene, stop, wait_for_halt};
-use crate::support::http::{address, get};
-use crate::support::kafka::kafka;
-use crate::support::topic::Topic;
-use crate::support::unique;
-use crate::support::wait::{PATIENCE, eventually};
-use crate::support::workload::Workload;
+use testbed::http::{address, get};
+use testbed::kafka::kafka;
+use testbed::topic::Topic;
+use testbed::unique;
+use testbed::wait::{PATIENCE, eventually};
+use testbed::workload::Workload;
 
 fn gap(partition: i32, from: i64, to: i64, acknowledged: bool) -> (i32, i64, i64, String, bool) {
     (partition, from, to, "retention_gap".to_owned(), acknowledged)

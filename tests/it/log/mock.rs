@@ -6,12 +6,12 @@ use rdkafka::producer::DefaultProducerContext;
 use rdkafka::types::{RDKafkaApiKey, RDKafkaRespErr};
 
 use super::{Scene, stop};
-use crate::support::postgres::database;
-use crate::support::service::migrated;
-use crate::support::topic::{Outgoing, Topic};
-use crate::support::unique;
-use crate::support::wait::PATIENCE;
-use crate::support::workload::{Workload, booking};
+use testbed::postgres::database;
+use testbed::service::migrated;
+use testbed::topic::{Outgoing, Topic};
+use testbed::unique;
+use testbed::wait::PATIENCE;
+use testbed::workload::{Workload, booking};
 
 /// The topic of this name on a mock cluster, for a group and a database that are there already or new.
 async fn scene(cluster: &MockCluster<'_, DefaultProducerContext>, partitions: i32, of: Option<Scene>) -> Scene {

@@ -3,11 +3,11 @@
 use std::collections::BTreeSet;
 
 use super::{Scene, stop, wait_for_halt};
-use crate::support::kafka::{Kafka, kafka};
-use crate::support::service::Service;
-use crate::support::topic::{Outgoing, Topic};
-use crate::support::wait::{PATIENCE, eventually};
-use crate::support::workload::{Workload, booking};
+use testbed::kafka::{Kafka, kafka};
+use testbed::service::Service;
+use testbed::topic::{Outgoing, Topic};
+use testbed::wait::{PATIENCE, eventually};
+use testbed::workload::{Workload, booking};
 
 /// Bookings of a partition, by number.
 fn bookings(numbers: std::ops::Range<usize>) -> Vec<Outgoing> {

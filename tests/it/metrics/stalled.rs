@@ -8,25 +8,25 @@ use std::time::Duration;
 use booking_history::booking::Booking;
 use booking_history::commands::options;
 use booking_history::config::{RawSettings, Settings};
-use booking_history::engine::run::run;
-use booking_history::servers::free_ports;
 use booking_history::telemetry;
 use clap::Parser;
+use fenced_sink::run;
 use serde_json::Value;
 use sqlx::{Connection as _, PgConnection};
+use testbed::free_ports;
 use tokio::sync::oneshot;
 
 use super::exposition::parse;
 use super::sample;
-use crate::support::audit::Audit;
-use crate::support::http::{Answer, get};
-use crate::support::kafka::kafka;
-use crate::support::postgres::database;
-use crate::support::service::{migrated, settings};
-use crate::support::topic::Topic;
-use crate::support::unique;
-use crate::support::wait::{PATIENCE, eventually};
-use crate::support::workload::Workload;
+use testbed::audit::Audit;
+use testbed::http::{Answer, get};
+use testbed::kafka::kafka;
+use testbed::postgres::database;
+use testbed::service::{migrated, settings};
+use testbed::topic::Topic;
+use testbed::unique;
+use testbed::wait::{PATIENCE, eventually};
+use testbed::workload::Workload;
 
 #[derive(Parser)]
 struct CommandLine {

@@ -3,10 +3,10 @@
 use std::collections::BTreeSet;
 
 use super::Ground;
-use crate::support::audit::{Row, Totals};
-use crate::support::service::Service;
-use crate::support::wait::{PATIENCE, eventually};
-use crate::support::workload::Workload;
+use testbed::audit::{Row, Totals};
+use testbed::service::Service;
+use testbed::wait::{PATIENCE, eventually};
+use testbed::workload::Workload;
 
 #[tokio::test]
 async fn what_is_read_again_comes_out_as_it_was_and_nothing_is_stored_twice() {

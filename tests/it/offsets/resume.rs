@@ -1,9 +1,9 @@
 //! Halts of every reason, made by SQL as the service makes them.
 
 use super::Ground;
-use crate::support::service::Service;
-use crate::support::wait::{PATIENCE, eventually};
-use crate::support::workload::Workload;
+use testbed::service::Service;
+use testbed::wait::{PATIENCE, eventually};
+use testbed::workload::Workload;
 
 const REASONS_OF_THE_LOG: [&str; 3] = ["log_truncated", "log_replaced", "log_corrupt"];
 

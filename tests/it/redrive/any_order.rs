@@ -7,12 +7,12 @@ use sqlx::{Connection as _, PgConnection};
 use tokio::task::LocalSet;
 
 use super::{Ground, HOTELS};
-use crate::support::kafka::kafka;
-use crate::support::postgres;
-use crate::support::service::{Service, settings};
-use crate::support::topic::Outgoing;
-use crate::support::wait::{PATIENCE, eventually};
-use crate::support::workload::booking;
+use testbed::kafka::kafka;
+use testbed::postgres;
+use testbed::service::{Service, settings};
+use testbed::topic::Outgoing;
+use testbed::wait::{PATIENCE, eventually};
+use testbed::workload::booking;
 
 const PARTITIONS: i32 = 2;
 const HOTELS_TO_COME: u64 = 4;

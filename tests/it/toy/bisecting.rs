@@ -6,12 +6,12 @@ use booking_history::commands::MIGRATOR;
 use sqlx::{Connection as _, PgConnection};
 
 use super::{CALLS, Calls, options, start};
-use crate::support::audit::{Audit, Totals};
-use crate::support::kafka::kafka;
-use crate::support::postgres::{self, database};
-use crate::support::topic::{Outgoing, Topic};
-use crate::support::unique;
-use crate::support::wait::{PATIENCE, eventually};
+use testbed::audit::{Audit, Totals};
+use testbed::kafka::kafka;
+use testbed::postgres::{self, database};
+use testbed::topic::{Outgoing, Topic};
+use testbed::unique;
+use testbed::wait::{PATIENCE, eventually};
 
 const BATCH: usize = 1_000;
 

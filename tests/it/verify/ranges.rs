@@ -1,7 +1,7 @@
 //! What is asked for, what the log still has, and what is said about the rest.
 
 use super::*;
-use crate::support::postgres::plain_user;
+use testbed::postgres::plain_user;
 
 fn not_checked(what: &str, partition: Option<i64>, offsets: Option<(i64, i64)>) -> NotChecked {
     (what.to_owned(), partition, offsets.map(|(from, _)| from), offsets.map(|(_, to)| to))

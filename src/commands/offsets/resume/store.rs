@@ -1,13 +1,13 @@
 //! What resuming writes. The rows are held by then, and all of it is one transaction.
 
+use fenced_sink::TopicId;
 use sqlx::PgConnection;
 
 use super::Resumption;
 use crate::config::Settings;
-use crate::engine::record::TopicId;
 
 /// Offsets that are acknowledged as not read.
-pub(super) struct Gap {
+pub(super) struct AcknowledgedGap {
     pub(super) partition: i32,
     pub(super) from_offset: i64,
     pub(super) to_offset: i64,
@@ -81,11 +81,11 @@ pub(super) async fn acknowledge(
     transaction: &mut PgConnection,
     settings: &Settings,
     planned: &[Resumption],
-) -> sqlx::Result<Vec<Gap>> {
+) -> sqlx::Result<Vec<AcknowledgedGap>> {
     let partitions: Vec<i32> = planned.iter().map(|one| one.partition).collect();
     let host = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
     let acknowledged = sqlx::query_as!(
-        Gap,
+        AcknowledgedGap,
         "with acknowledged as (
              update offset_gaps
              set acknowledged_at = now(), acknowledged_by = concat_ws(' on ', session_user, nullif($4, ''))

@@ -1,11 +1,12 @@
+use fenced_sink::LogBounds;
+
 use super::*;
 use crate::commands::time::Time;
-use crate::engine::source::log::Bounds;
 
-fn row(partition: i32, next_offset: i64, halt_reason: Option<&str>) -> Row {
+fn row(partition: i32, next_offset: i64, halt_reason: Option<&str>) -> PartitionRow {
     let halt_reason = halt_reason.map(str::to_owned);
     let never = Time::default();
-    Row {
+    PartitionRow {
         partition,
         next_offset,
         epoch: 1,
@@ -24,13 +25,13 @@ fn row(partition: i32, next_offset: i64, halt_reason: Option<&str>) -> Row {
 }
 
 /// The log of partition 0, from 10 to 20; `None`: nobody answers.
-fn log(answers: bool) -> Result<Known, String> {
-    let bounds = [(Partition(0), Bounds { start: Position(10), end: Position(20) })];
-    answers.then(|| Known { bounds: bounds.into(), ..Known::default() }).ok_or_else(|| "gone".to_owned())
+fn log(answers: bool) -> Result<LogFacts, String> {
+    let bounds = [(Partition(0), LogBounds { start: Position(10), end: Position(20) })];
+    answers.then(|| LogFacts { bounds: bounds.into(), ..LogFacts::default() }).ok_or_else(|| "gone".to_owned())
 }
 
 /// Where a partition that is halted at `next` goes on, or the exit code.
-fn check(reason: &str, next: i64, at: Option<Place>, answers: bool, expected: Result<i64, u8>) {
+fn check(reason: &str, next: i64, at: Option<TargetPosition>, answers: bool, expected: Result<i64, u8>) {
     let planned = plan(&[row(0, next, Some(reason))], at, &log(answers));
     let position = planned.map(|planned| planned.iter().map(|one| one.at).sum()).map_err(|error| error.exit_code());
     assert_eq!(position, expected, "{reason} at {next}, {at:?}");
@@ -51,12 +52,12 @@ fn without_a_place_a_gap_is_passed_and_the_log_has_no_part_in_other_halts() {
 fn a_log_that_is_not_what_it_was_needs_a_place() {
     for reason in ["log_truncated", "log_replaced", "log_corrupt"] {
         check(reason, 15, None, true, Err(2));
-        check(reason, 15, Some(Place::Earliest), true, Ok(10));
-        check(reason, 15, Some(Place::Latest), true, Ok(20));
-        check(reason, 15, Some(Place::Offset(16)), true, Ok(16));
-        check(reason, 15, Some(Place::Offset(21)), true, Err(2));
-        check(reason, 15, Some(Place::Offset(21)), false, Ok(21));
-        check(reason, 15, Some(Place::Earliest), false, Err(69));
+        check(reason, 15, Some(TargetPosition::Earliest), true, Ok(10));
+        check(reason, 15, Some(TargetPosition::Latest), true, Ok(20));
+        check(reason, 15, Some(TargetPosition::Offset(16)), true, Ok(16));
+        check(reason, 15, Some(TargetPosition::Offset(21)), true, Err(2));
+        check(reason, 15, Some(TargetPosition::Offset(21)), false, Ok(21));
+        check(reason, 15, Some(TargetPosition::Earliest), false, Err(69));
     }
 }
 
@@ -93,7 +94,7 @@ fn only_a_log_that_is_another_one_is_forgotten() {
         ("too_many_dead_letters", false, None),
         ("no_start_position", false, None),
     ] {
-        let planned = plan(&[row(0, 12, Some(reason))], Some(Place::Earliest), &log(true)).unwrap();
+        let planned = plan(&[row(0, 12, Some(reason))], Some(TargetPosition::Earliest), &log(true)).unwrap();
         let expected =
             Resumption { partition: 0, reason: reason.to_owned(), from: 12, at: 10, forgets_log, gone_below };
         assert_eq!(planned, [expected]);

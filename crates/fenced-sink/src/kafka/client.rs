@@ -1,0 +1,52 @@
+//! A client of Kafka: its configuration, and why it is refused.
+
+use rdkafka::ClientConfig;
+use rdkafka::consumer::BaseConsumer;
+use rdkafka::error::KafkaError;
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use crate::kafka::properties;
+
+/// Kafka can't be used as things are; the text says what to do.
+#[derive(Debug, thiserror::Error)]
+pub enum ConsumerError {
+    /// A property that the client does not know, or whose value it refuses.
+    #[error("kafka refuses the configuration: {0}")]
+    Configuration(String),
+    /// The broker fenced this member, or refuses it for good.
+    #[error("kafka refuses this consumer for good: {0}")]
+    Fatal(String),
+}
+
+/// What the consumer thread needs to know.
+#[derive(Clone)]
+pub(crate) struct ConsumerOptions {
+    /// The full set of librdkafka properties.
+    pub(crate) properties: BTreeMap<String, String>,
+    /// The topic.
+    pub(crate) topic: String,
+    /// Records waiting may occupy so much; past it, reading pauses until half of it is free.
+    pub(crate) buffer_max_bytes: usize,
+    /// How long a server may refuse who we are before that is final.
+    pub(crate) startup_timeout: Duration,
+}
+
+/// Whether Kafka's client takes the properties at all. No server is asked.
+pub(crate) fn check_client(properties: &BTreeMap<String, String>) -> Result<(), ConsumerError> {
+    let client: Result<BaseConsumer, KafkaError> = configuration(properties).create();
+    client.map(drop).map_err(|error| refused(&error))
+}
+
+pub(crate) fn configuration(properties: &BTreeMap<String, String>) -> ClientConfig {
+    let mut all = properties.clone();
+    properties::enforce(&mut all);
+    all.into_iter().collect()
+}
+
+pub(crate) fn refused(error: &KafkaError) -> ConsumerError {
+    ConsumerError::Configuration(match error {
+        KafkaError::ClientConfig(_, text, name, _) => format!("{name}: {text}"),
+        other => other.to_string(),
+    })
+}

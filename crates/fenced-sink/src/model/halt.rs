@@ -1,0 +1,1 @@
+//! Why a partition is halted. Pure.

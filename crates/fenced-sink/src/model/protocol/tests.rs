@@ -1,0 +1,203 @@
+//! Rule by rule. What holds whatever happens is in `simulation`.
+
+use proptest::prelude::*;
+use proptest::sample::Index;
+
+use super::simulation::{Happening, World};
+use crate::model::protocol::{Generation, LedgerRow, Protocol, RowEffect, State};
+use crate::model::record::{Epoch, Position, Step};
+
+fn happening() -> impl Strategy<Value = Happening> {
+    use Happening::*;
+    prop_oneof![
+        30 => Just(GoOn),
+        2 => Just(Assign),
+        1 => Just(Revoke),
+        4 => Just(BeginClaim),
+        4 => any::<bool>().prop_map(|answered| Claim { answered }),
+        5 => Just(Follow),
+        5 => (1_usize..6).prop_map(Deliver),
+        5 => (1_usize..5).prop_map(BeginCommit),
+        5 => (any::<bool>(), any::<bool>()).prop_map(|(arrives, answered)| Commit { arrives, answered }),
+        3 => Just(BeginLook),
+        3 => Just(EndLook),
+        1 => Just(Corrupt),
+        1 => Just(Fault),
+        1 => (any::<bool>(), any::<bool>()).prop_map(|(arrives, answered)| Note { arrives, answered }),
+        1 => Just(Stop),
+        1 => any::<bool>().prop_map(Halt),
+        1 => Just(ForgetRow),
+    ]
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 500, ..ProptestConfig::default() })]
+
+    #[test]
+    fn every_record_is_handled_exactly_once_whatever_happens(
+        happenings in prop::collection::vec((any::<Index>(), happening()), 0..300)
+    ) {
+        let mut world = World::new();
+        for (who, happening) in &happenings {
+            world.step(who.index(2), happening);
+        }
+        world.end_in_peace();
+    }
+}
+
+#[test]
+fn the_seeds_of_the_fuzzer_hold() {
+    let seeds = std::fs::read_dir(concat!(env!("CARGO_MANIFEST_DIR"), "/../../fuzz/seeds/partition")).expect("seeds");
+    let seeds: Vec<_> = seeds.map(|seed| std::fs::read(seed.expect("a seed").path()).expect("bytes")).collect();
+    assert!(seeds.len() >= 10);
+    for seed in &seeds {
+        super::simulation::replay(seed);
+    }
+}
+
+fn row(next: i64, epoch: i64) -> LedgerRow {
+    LedgerRow { next: Position(next), epoch: Epoch(epoch), halted: false }
+}
+
+fn started() -> Protocol {
+    let mut protocol = Protocol::default();
+    protocol.assigned();
+    let generation = protocol.begin_claim().expect("owned");
+    assert_eq!(protocol.claimed(generation, Some(row(7, 1))), RowEffect::Start(Position(7)));
+    assert!(protocol.started(protocol.generation()));
+    protocol
+}
+
+fn step(from: i64, to: i64) -> Step {
+    Step::new(Position(from), Position(to)).expect("forwards")
+}
+
+#[test]
+fn a_claim_that_answers_after_a_revoke_starts_nothing() {
+    let mut protocol = Protocol::default();
+    protocol.assigned();
+    let generation = protocol.begin_claim().expect("owned");
+    protocol.revoked();
+    assert_eq!(protocol.claimed(generation, Some(row(7, 1))), RowEffect::Unchanged);
+    protocol.assigned();
+    assert_eq!(protocol.claimed(generation, Some(row(7, 1))), RowEffect::Unchanged, "nor after it came back");
+    let newer = protocol.begin_claim().expect("owned again");
+    assert_eq!(protocol.claimed(generation, Some(row(7, 1))), RowEffect::Unchanged, "nor in place of the next claim's");
+    assert_eq!(protocol.claimed(newer, Some(row(7, 2))), RowEffect::Start(Position(7)));
+}
+
+#[test]
+fn a_start_that_comes_after_a_revoke_is_refused() {
+    let mut protocol = Protocol::default();
+    protocol.assigned();
+    let generation = protocol.begin_claim().expect("owned");
+    protocol.claimed(generation, Some(row(7, 1)));
+    let (generation, _) = protocol.wanted().expect("claimed");
+    protocol.revoked();
+    assert!(!protocol.started(generation));
+    protocol.assigned();
+    let claim = protocol.begin_claim().expect("owned again");
+    protocol.claimed(claim, Some(row(9, 2)));
+    assert!(!protocol.started(generation), "it would read from where the last claim said");
+}
+
+#[test]
+fn a_commit_must_begin_where_the_partition_stands() {
+    let mut protocol = started();
+    assert_eq!(protocol.begin_commit(step(8, 9)), None);
+    assert_eq!(protocol.begin_commit(step(7, 9)), Some(Epoch(1)));
+    assert_eq!(protocol.begin_commit(step(9, 10)), None, "one at a time");
+    protocol.committed();
+    assert_eq!(protocol.ready(), Some(Position(9)));
+}
+
+#[test]
+fn a_partition_that_comes_back_while_its_commit_drains_is_claimed_only_after_it() {
+    let mut protocol = started();
+    protocol.begin_commit(step(7, 9));
+    assert!(protocol.revoked());
+    protocol.assigned();
+    assert_eq!(protocol.begin_claim(), None);
+    protocol.committed();
+    assert!(protocol.begin_claim().is_some());
+}
+
+#[test]
+fn the_row_decides_after_a_lost_answer() {
+    for (found, expected) in [
+        (Some(row(9, 1)), RowEffect::Start(Position(9))),
+        (Some(row(7, 1)), RowEffect::Start(Position(7))),
+        (Some(row(3, 1)), RowEffect::Start(Position(3))),
+        (Some(row(9, 2)), RowEffect::Fenced),
+        (Some(row(9, 0)), RowEffect::ClaimAgain),
+        (Some(LedgerRow { halted: true, ..row(9, 1) }), RowEffect::Halted),
+        (None, RowEffect::ClaimAgain),
+    ] {
+        let mut protocol = started();
+        protocol.begin_commit(step(7, 9));
+        protocol.unsure();
+        assert_eq!(protocol.wanted(), None, "nothing is read until the row has answered");
+        let belief = protocol.look().expect("unsure");
+        assert_eq!(protocol.seen(belief, found), expected, "{found:?}");
+    }
+}
+
+#[test]
+fn what_is_not_trusted_is_read_again_after_the_commit_in_flight() {
+    let mut protocol = started();
+    let before = protocol.generation();
+    protocol.begin_commit(step(7, 9));
+    protocol.distrust();
+    assert_ne!(protocol.generation(), before, "what was read is dropped at once");
+    assert_eq!(protocol.wanted(), None);
+    assert!(protocol.commit_in_flight());
+    protocol.committed();
+    let belief = protocol.look().expect("unsure");
+    assert_eq!(protocol.seen(belief, Some(row(9, 1))), RowEffect::Start(Position(9)));
+}
+
+#[test]
+fn a_fault_is_noted_where_the_partition_stands_and_found_anew_after_a_commit_in_flight() {
+    let mut protocol = started();
+    assert_eq!(protocol.fault(Generation::default()), None, "what an older reading found is too late");
+    let (generation, epoch, at) = protocol.fault(protocol.generation()).expect("started");
+    assert_eq!((epoch, at, protocol.wanted(), protocol.look()), (Epoch(1), Position(7), None, None));
+    protocol.noted(generation, true);
+    assert_eq!(protocol.state(), State::Halted);
+
+    let mut protocol = started();
+    let (generation, ..) = protocol.fault(protocol.generation()).expect("started");
+    protocol.noted(generation, false);
+    assert_eq!(protocol.state(), State::Unknown(Epoch(1)), "the row decides");
+    protocol.noted(generation, true);
+    assert_eq!(protocol.state(), State::Unknown(Epoch(1)), "an answer is heard once");
+
+    let mut protocol = started();
+    protocol.begin_commit(step(7, 9));
+    assert_eq!(protocol.fault(protocol.generation()), None);
+    protocol.committed();
+    assert_eq!(protocol.state(), State::Unknown(Epoch(1)));
+}
+
+#[test]
+fn a_look_that_a_commit_overtook_is_void() {
+    let mut protocol = started();
+    let belief = protocol.look().expect("started");
+    protocol.begin_commit(step(7, 9));
+    protocol.committed();
+    assert_eq!(protocol.seen(belief, Some(row(7, 1))), RowEffect::Unchanged);
+    assert_eq!(protocol.ready(), Some(Position(9)));
+}
+
+#[test]
+fn an_idle_owner_follows_what_an_operator_writes() {
+    let mut protocol = started();
+    let belief = protocol.look().expect("started");
+    assert_eq!(protocol.seen(belief, Some(row(7, 1))), RowEffect::Unchanged);
+    assert_eq!(protocol.seen(belief, Some(row(2, 1))), RowEffect::Start(Position(2)));
+    let belief = protocol.look().expect("claimed");
+    assert_eq!(protocol.seen(belief, Some(LedgerRow { halted: true, ..row(2, 1) })), RowEffect::Halted);
+    let belief = protocol.look().expect("halted");
+    assert_eq!(protocol.seen(belief, Some(LedgerRow { halted: true, ..row(2, 1) })), RowEffect::Unchanged);
+    assert_eq!(protocol.seen(belief, Some(row(2, 1))), RowEffect::ClaimAgain);
+}

@@ -1,0 +1,9 @@
+//! Everything that is said to `PostgreSQL`: all SQL of the engine is in here.
+
+pub(crate) mod session;
+pub(crate) mod error;
+pub(crate) mod retry;
+pub(crate) mod savepoint;
+pub(crate) mod ledger;
+pub(crate) mod dead_letters;
+pub(crate) mod transaction;

@@ -1,0 +1,184 @@
+//! Letters as they are in the table, beside the records that they were made of.
+
+use serde_json::Value;
+use sqlx::PgConnection;
+
+use crate::model::record::{Offset, Partition, Record, TimestampType};
+use crate::postgres::dead_letters::{headers, timestamp, timestamp_type};
+use crate::postgres::ledger::Ledger;
+
+/// A letter, and which record it says it is of.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct StoredLetter {
+    pub(crate) partition: Partition,
+    pub(crate) offset: Offset,
+    digest: Vec<u8>,
+    timestamp_ms: Option<i64>,
+    timestamp_type: Option<String>,
+    key: Option<Vec<u8>>,
+    value: Option<Vec<u8>>,
+    /// A person has put another value in place of the first.
+    pub(crate) is_corrected: bool,
+    /// The first value, of a letter that was corrected.
+    original_value: Option<Vec<u8>>,
+    headers: Value,
+    /// Its row is in its table, it says.
+    pub(crate) resolved: bool,
+}
+
+/// The first and last offset of some records of a partition.
+pub(crate) type Range = (Partition, Offset, Offset);
+
+/// The letters of these offsets; of a log that was replaced, there may be some of other records.
+pub(crate) async fn among(
+    connection: &mut PgConnection,
+    ledger: &Ledger,
+    ranges: &[Range],
+) -> sqlx::Result<Vec<StoredLetter>> {
+    let partitions: Vec<i32> = ranges.iter().map(|(partition, ..)| partition.0).collect();
+    let firsts: Vec<i64> = ranges.iter().map(|(_, first, _)| first.0).collect();
+    let lasts: Vec<i64> = ranges.iter().map(|(.., last)| last.0).collect();
+    // By the index of their unique key.
+    let rows = sqlx::query!(
+        r#"select letter.partition, letter."offset", digest, record_timestamp_ms, timestamp_type, key, value, original_value,
+                  corrected_at is not null as "corrected!", headers, status = 'resolved' as "resolved!"
+           from unnest($3::integer[], $4::bigint[], $5::bigint[]) as range (partition, first, last)
+           join dead_letters as letter
+             on letter.group_id = $1 and letter.topic = $2 and letter.partition = range.partition
+            and letter."offset" between range.first and range.last"#,
+        ledger.group_id(),
+        ledger.topic(),
+        &partitions,
+        &firsts,
+        &lasts
+    )
+    .fetch_all(connection)
+    .await?;
+    let kept = rows.into_iter().map(|row| StoredLetter {
+        partition: Partition(row.partition),
+        offset: Offset(row.offset),
+        digest: row.digest,
+        timestamp_ms: row.record_timestamp_ms,
+        timestamp_type: row.timestamp_type,
+        key: row.key,
+        value: row.value,
+        is_corrected: row.corrected,
+        original_value: row.original_value,
+        headers: row.headers,
+        resolved: row.resolved,
+    });
+    Ok(kept.collect())
+}
+
+impl StoredLetter {
+    /// Whether it says that it is of this record.
+    pub(crate) fn is_of(&self, record: &Record) -> bool {
+        (self.partition, self.offset) == (record.partition, record.offset)
+            && self.digest.as_slice() == record.digest().0.as_slice()
+    }
+
+    /// What of it is not as the record has it, by the name of the column.
+    pub(crate) fn differs(&self, record: &Record) -> Option<&'static str> {
+        let kind = record.timestamp.kind;
+        let millis = (kind != TimestampType::None).then_some(record.timestamp.millis);
+        let (value, value_column) =
+            if self.is_corrected { (&self.original_value, "original_value") } else { (&self.value, "value") };
+        let parts = [
+            (*value == record.value, value_column),
+            (self.key == record.key, "key"),
+            (self.headers == headers::to_json(&record.headers), "headers"),
+            (self.timestamp_ms == millis, "record_timestamp_ms"),
+            (self.timestamp_type.as_deref() == timestamp_type(kind), "timestamp_type"),
+        ];
+        parts.into_iter().find_map(|(same, column)| (!same).then_some(column))
+    }
+
+    /// The record that a redrive made a row of, if it is another one than came.
+    pub(crate) fn corrected(&self) -> Option<Record> {
+        self.is_corrected.then(|| Record {
+            partition: self.partition,
+            offset: self.offset,
+            timestamp: timestamp(self.timestamp_ms, self.timestamp_type.as_deref()),
+            key: self.key.clone(),
+            value: self.value.clone(),
+            headers: headers::from_json(&self.headers),
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::record::{Header, Timestamp};
+
+    fn record() -> Record {
+        Record {
+            partition: Partition(1),
+            offset: Offset(7),
+            timestamp: Timestamp { millis: 5, kind: TimestampType::CreateTime },
+            key: Some(b"key".to_vec()),
+            value: Some(b"value".to_vec()),
+            headers: vec![Header { name: b"name".to_vec(), value: None }],
+        }
+    }
+
+    fn kept() -> StoredLetter {
+        let record = record();
+        StoredLetter {
+            partition: record.partition,
+            offset: record.offset,
+            digest: record.digest().0.to_vec(),
+            timestamp_ms: Some(5),
+            timestamp_type: Some("create_time".to_owned()),
+            headers: headers::to_json(&record.headers),
+            key: record.key,
+            value: record.value,
+            is_corrected: false,
+            original_value: None,
+            resolved: false,
+        }
+    }
+
+    fn check(change: impl FnOnce(&mut StoredLetter), expected: Option<&str>) {
+        let mut letter = kept();
+        change(&mut letter);
+        assert_eq!(letter.differs(&record()), expected, "{letter:?}");
+    }
+
+    #[test]
+    fn a_letter_has_to_hold_all_of_its_record() {
+        check(|_| {}, None);
+        check(|letter| letter.value = Some(b"Value".to_vec()), Some("value"));
+        check(|letter| letter.value = None, Some("value"));
+        check(|letter| letter.key = Some(Vec::new()), Some("key"));
+        check(|letter| letter.headers = Value::Array(Vec::new()), Some("headers"));
+        check(|letter| letter.timestamp_ms = None, Some("record_timestamp_ms"));
+        check(|letter| letter.timestamp_type = Some("log_append_time".to_owned()), Some("timestamp_type"));
+    }
+
+    #[test]
+    fn of_a_letter_that_was_corrected_the_first_value_counts() {
+        let corrected = |first: Option<&[u8]>| {
+            let first = first.map(<[u8]>::to_vec);
+            move |letter: &mut StoredLetter| {
+                letter.value = Some(b"better".to_vec());
+                letter.is_corrected = true;
+                letter.original_value = first;
+            }
+        };
+        check(corrected(Some(b"value")), None);
+        check(corrected(Some(b"other")), Some("original_value"));
+        check(corrected(None), Some("original_value"));
+        let mut letter = kept();
+        assert_eq!(letter.corrected(), None);
+        corrected(Some(b"value"))(&mut letter);
+        assert_eq!(letter.corrected(), Some(Record { value: Some(b"better".to_vec()), ..record() }));
+    }
+
+    #[test]
+    fn a_letter_is_of_the_record_with_its_place_and_digest() {
+        assert!(kept().is_of(&record()));
+        assert!(!kept().is_of(&Record { offset: Offset(8), ..record() }));
+        assert!(!kept().is_of(&Record { value: None, ..record() }));
+    }
+}

@@ -1,0 +1,105 @@
+use super::*;
+use proptest::prelude::*;
+use std::collections::BTreeSet;
+
+use crate::model::error_class::{ErrorClass, RetryCause};
+use crate::model::sqlstate::SqlState;
+use crate::postgres::error::classify;
+
+/// `code verdict name` a line.
+const EVERY_CODE: &str = include_str!("every_code.txt");
+
+fn every_code() -> impl Iterator<Item = (&'static str, &'static str)> {
+    let lines = EVERY_CODE.lines().filter(|line| !line.starts_with('#'));
+    lines.map(|line| {
+        let mut words = line.split_whitespace();
+        (words.next().unwrap(), words.next().unwrap())
+    })
+}
+
+fn shown(verdict: ErrorClass) -> String {
+    match verdict {
+        ErrorClass::Retry(cause) => cause.name().to_owned(),
+        other => format!("{other:?}"),
+    }
+}
+
+#[test]
+fn every_code_of_postgres_has_its_verdict() {
+    let mut seen = BTreeSet::new();
+    for (code, expected) in every_code() {
+        let state = SqlState::parse(code).unwrap();
+        assert_eq!(shown(classify_sqlstate(state, None)), expected, "{code}");
+        assert!(seen.insert(code), "{code} is there twice");
+    }
+    assert_eq!(seen.len(), 263, "260 of version 15, and 25P04, 10608 and 58P03");
+}
+
+#[test]
+fn only_data_faults_blame_a_record() {
+    let blamed: BTreeSet<_> =
+        every_code().filter(|(_, verdict)| *verdict == "Record").map(|(code, _)| &code[..2]).collect();
+    assert_eq!(blamed, BTreeSet::from(["22", "23", "54", "P0"]));
+}
+
+#[test]
+fn only_a_stale_plan_is_told_by_more_than_its_code() {
+    let unsupported = SqlState::parse("0A000").unwrap();
+    assert_eq!(classify_sqlstate(unsupported, Some("RevalidateCachedQuery")), ErrorClass::NewConnection);
+    assert_eq!(classify_sqlstate(unsupported, Some("transformOnConflictClause")), ErrorClass::Operator);
+}
+
+#[test]
+fn two_kinds_of_refusal_may_heal() {
+    let healing = every_code().map(|(code, _)| code).filter(|code| SqlState::parse(code).unwrap().may_heal());
+    assert_eq!(healing.collect::<Vec<_>>(), ["23503", "P0001"]);
+}
+
+fn check(error: &sqlx::Error, expected: ErrorClass) {
+    assert_eq!(classify(error), expected, "{error:?}");
+}
+
+#[test]
+fn errors_of_the_driver_are_decided_one_by_one() {
+    let io = || io::Error::from(io::ErrorKind::ConnectionReset);
+    check(&sqlx::Error::Io(io()), ErrorClass::Retry(RetryCause::Connection));
+    check(&sqlx::Error::Tls(Box::new(io())), ErrorClass::Retry(RetryCause::Connection));
+    check(&sqlx::Error::Tls("certificate not trusted".into()), ErrorClass::Operator);
+    check(&sqlx::Error::Protocol(String::new()), ErrorClass::NewConnection);
+    check(&sqlx::Error::BeginFailed, ErrorClass::NewConnection);
+    check(&sqlx::Error::PoolTimedOut, ErrorClass::Retry(RetryCause::Timeout));
+    check(&sqlx::Error::Encode("too large".into()), ErrorClass::Record);
+    check(&sqlx::Error::Configuration("no host".into()), ErrorClass::Operator);
+    check(&sqlx::Error::TypeNotFound { type_name: "money".to_owned() }, ErrorClass::Operator);
+    check(&sqlx::Error::ColumnNotFound("id".to_owned()), ErrorClass::Operator);
+    check(&sqlx::Error::ColumnIndexOutOfBounds { index: 1, len: 1 }, ErrorClass::Operator);
+    check(&sqlx::Error::ColumnDecode { index: "0".to_owned(), source: "null".into() }, ErrorClass::Operator);
+    check(&sqlx::Error::Decode("null".into()), ErrorClass::Operator);
+    check(&sqlx::Error::RowNotFound, ErrorClass::Unknown);
+    check(&sqlx::Error::InvalidArgument(String::new()), ErrorClass::Unknown);
+    check(&sqlx::Error::PoolClosed, ErrorClass::Unknown);
+    check(&sqlx::Error::WorkerCrashed, ErrorClass::Unknown);
+    check(&sqlx::Error::InvalidSavePointStatement, ErrorClass::Unknown);
+    check(&sqlx::Error::AnyDriverError("other".into()), ErrorClass::Unknown);
+}
+
+#[test]
+fn where_no_record_is_written_none_is_blamed() {
+    for (code, _) in every_code() {
+        let verdict = classify_sqlstate(SqlState::parse(code).unwrap(), None).without_a_record();
+        assert!(!matches!(verdict, ErrorClass::Record | ErrorClass::Unknown | ErrorClass::TooSlow), "{code}");
+    }
+}
+
+proptest! {
+    #[test]
+    fn a_code_is_five_digits_or_capitals(text in any::<String>()) {
+        let legal = text.len() == 5 && text.bytes().all(|b| b.is_ascii_digit() || b.is_ascii_uppercase());
+        prop_assert_eq!(SqlState::parse(&text).map(|state| state.to_string()), legal.then_some(text));
+    }
+
+    #[test]
+    fn codes_nobody_defined_never_try_for_ever(code in "[6-9Q-W][0-9A-Z]{4}") {
+        prop_assert_eq!(classify_sqlstate(SqlState::parse(&code).unwrap(), None), ErrorClass::Unknown);
+    }
+}

@@ -1,0 +1,56 @@
+//! Gaps: recorded in the statement that halts a partition at one, or moves it past.
+
+use sqlx::PgConnection;
+
+use crate::model::record::{Epoch, Partition, Position};
+use crate::model::topic_log::{Gap, GapPolicy};
+use crate::postgres::ledger::Ledger;
+
+impl Ledger {
+    /// Halts a partition at a gap, or moves it past one that begins where it stands, if its row is still as it was claimed
+    /// and read: then the gap is on record too, else nothing is done. False: it is not.
+    ///
+    /// # Errors
+    /// Whatever the database answered.
+    pub(crate) async fn note(
+        &self,
+        connection: &mut PgConnection,
+        partition: Partition,
+        epoch: Epoch,
+        at: Position,
+        gap: &Gap,
+        policy: GapPolicy,
+    ) -> sqlx::Result<bool> {
+        // One statement, so one transaction: the fence, the gap, and what becomes of the partition.
+        let noted = sqlx::query!(
+            "with held as (
+                 select partition from consumer_offsets
+                 where group_id = $1 and topic = $2 and partition = $3 and epoch = $4 and next_offset = $5
+                   and halted_at is null
+                 for no key update
+             ), recorded as (
+                 insert into offset_gaps (group_id, topic, partition, from_offset, to_offset, reason)
+                 select $1, $2, partition, $6, $7, $8 from held
+             )
+             update consumer_offsets as row
+             set next_offset = case when $9 then $7 else row.next_offset end,
+                 checked_offset = case when $9 then $7 else row.checked_offset end,
+                 halted_at = case when $9 then null else now() end,
+                 halt_reason = case when $9 then null else $8 end,
+                 updated_at = now()
+             from held where row.group_id = $1 and row.topic = $2 and row.partition = held.partition",
+            self.group_id,
+            self.topic,
+            partition.0,
+            epoch.0,
+            at.0,
+            gap.from.0,
+            gap.to.0,
+            gap.reason.as_str(),
+            policy == GapPolicy::Skip
+        )
+        .execute(connection)
+        .await?;
+        Ok(noted.rows_affected() == 1)
+    }
+}

@@ -1,0 +1,179 @@
+//! The rows themselves: made, taken over, looked at.
+
+use sqlx::{Connection as _, PgConnection};
+use std::collections::BTreeMap;
+
+use crate::model::protocol::LedgerRow;
+use crate::model::record::{Digest, Epoch, Offset, Partition, Position, TopicId};
+use crate::model::start::FirstPositions;
+use crate::model::stored_row::StoredRow;
+use crate::model::topic_log::KnownLog;
+use crate::postgres::ledger::Ledger;
+
+/// So near to the position the last record must be, to be read again: markers and compacted records may lie between.
+const NEAR: i64 = 1_000;
+
+impl Ledger {
+    /// Takes the row over: from here every older owner is fenced. `None` if there is no row; it is never made here,
+    /// because an upsert would let an owner of long ago in.
+    ///
+    /// # Errors
+    /// Whatever the database answered.
+    pub(crate) async fn claim(
+        &self,
+        connection: &mut PgConnection,
+        partition: Partition,
+    ) -> sqlx::Result<Option<StoredRow>> {
+        let row = sqlx::query_as!(
+            RowColumns,
+            "update consumer_offsets set epoch = epoch + 1, owner = $4, updated_at = now()
+             where group_id = $1 and topic = $2 and partition = $3
+             returning partition, next_offset, epoch, topic_id, last_offset, last_digest, last_next_offset,
+                       checked_offset, counted_from,
+                       halt_reason",
+            self.group_id,
+            self.topic,
+            partition.0,
+            self.owner
+        )
+        .fetch_optional(connection)
+        .await?;
+        Ok(row.map(RowColumns::found))
+    }
+
+    /// Makes the rows that are missing, all in one transaction and one process at a time. Rows that are there stay as
+    /// they are.
+    ///
+    /// # Errors
+    /// Whatever the database answered.
+    pub(crate) async fn create(&self, connection: &mut PgConnection, firsts: &FirstPositions) -> sqlx::Result<()> {
+        let mut transaction = connection.begin().await?;
+        sqlx::query!(
+            "select pg_advisory_xact_lock(hashtextextended('consumer_offsets' || chr(10) || $1 || chr(10) || $2, 0))",
+            self.group_id,
+            self.topic
+        )
+        .execute(&mut *transaction)
+        .await?;
+        let known = sqlx::query_scalar!(
+            r#"select exists(select from consumer_offsets where group_id = $1 and topic = $2) as "known!""#,
+            self.group_id,
+            self.topic
+        )
+        .fetch_one(&mut *transaction)
+        .await?;
+        let topic_id = firsts.topic_id.as_ref().map(|id| id.0.as_str());
+        let firsts = if known { &firsts.when_topic_is_known } else { &firsts.when_topic_is_new };
+        let partitions: Vec<i32> = firsts.iter().map(|first| first.partition.0).collect();
+        let positions: Vec<i64> = firsts.iter().map(|first| first.position.0).collect();
+        let refused: Vec<bool> = firsts.iter().map(|first| first.refused).collect();
+        sqlx::query!(
+            "insert into consumer_offsets (group_id, topic, partition, topic_id, next_offset, checked_offset, counted_from,
+                                           halted_at, halt_reason)
+             select $1, $2, partition, $6, position, position, position, case when refused then now() end,
+                    case when refused then 'no_start_position' end
+             from unnest($3::integer[], $4::bigint[], $5::boolean[]) as first (partition, position, refused)
+             order by partition
+             on conflict (group_id, topic, partition) do nothing",
+            self.group_id,
+            self.topic,
+            &partitions,
+            &positions,
+            &refused,
+            topic_id
+        )
+        .execute(&mut *transaction)
+        .await?;
+        transaction.commit().await
+    }
+
+    /// Reads rows as they are, without a lock.
+    ///
+    /// # Errors
+    /// Whatever the database answered.
+    pub(crate) async fn look(
+        &self,
+        connection: &mut PgConnection,
+        partitions: &[Partition],
+    ) -> sqlx::Result<BTreeMap<Partition, StoredRow>> {
+        let partitions: Vec<i32> = partitions.iter().map(|partition| partition.0).collect();
+        let rows = sqlx::query_as!(
+            RowColumns,
+            "select partition, next_offset, epoch, topic_id, last_offset, last_digest, last_next_offset, checked_offset,
+                    counted_from, halt_reason
+             from consumer_offsets where group_id = $1 and topic = $2 and partition = any($3)",
+            self.group_id,
+            self.topic,
+            &partitions
+        )
+        .fetch_all(connection)
+        .await?;
+        Ok(rows.into_iter().map(|row| (Partition(row.partition), row.found())).collect())
+    }
+}
+
+struct RowColumns {
+    partition: i32,
+    next_offset: i64,
+    epoch: i64,
+    topic_id: Option<String>,
+    last_offset: Option<i64>,
+    last_digest: Option<Vec<u8>>,
+    last_next_offset: Option<i64>,
+    checked_offset: Option<i64>,
+    counted_from: i64,
+    halt_reason: Option<String>,
+}
+
+impl RowColumns {
+    /// An operator may have moved the position: then nobody knows what lies between the last record and it, unless there is
+    /// no room. So it is with a row that an older version wrote.
+    fn found(self) -> StoredRow {
+        let next = self.next_offset;
+        let ours = self.last_next_offset == Some(next);
+        let next_to_it = |offset: i64| offset.saturating_add(1) == next;
+        let near = |offset: i64| offset < next && next.saturating_sub(offset) <= NEAR && (ours || next_to_it(offset));
+        let digest = self.last_digest.and_then(|digest| digest.try_into().ok()).map(Digest);
+        let last = self.last_offset.filter(|offset| near(*offset)).map(Offset).zip(digest);
+        let checked = Position(self.checked_offset.unwrap_or(self.counted_from).min(next));
+        StoredRow {
+            row: LedgerRow { next: Position(next), epoch: Epoch(self.epoch), halted: self.halt_reason.is_some() },
+            known: KnownLog { topic_id: self.topic_id.map(TopicId), last, checked },
+            halt_reason: self.halt_reason,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// What is remembered of the last record of a row that stands at 100.
+    fn check(last_offset: i64, last_next_offset: Option<i64>, expected: Option<i64>) {
+        let columns = RowColumns {
+            partition: 0,
+            next_offset: 100,
+            epoch: 1,
+            topic_id: None,
+            last_offset: Some(last_offset),
+            last_digest: Some(vec![0; 32]),
+            last_next_offset,
+            checked_offset: None,
+            counted_from: 0,
+            halt_reason: None,
+        };
+        let last = columns.found().known.last.map(|(offset, _)| offset.0);
+        assert_eq!(last, expected, "{last_offset} {last_next_offset:?}");
+    }
+
+    #[test]
+    fn the_last_record_is_remembered_if_it_is_known_that_nothing_lies_behind_it() {
+        check(99, Some(100), Some(99));
+        check(95, Some(100), Some(95));
+        check(95, Some(96), None);
+        check(100, Some(100), None);
+        // As an older version left it.
+        check(99, None, Some(99));
+        check(95, None, None);
+    }
+}

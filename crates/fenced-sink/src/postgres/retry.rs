@@ -1,0 +1,142 @@
+//! How long to wait before the next try. The only file that names the `backoff` crate.
+//!
+//! The longest wait doubles up to a bound, without end; how much of it is waited is drawn anew each time ("full
+//! jitter"), so that instances that lost the database together don't come back together.
+
+use backoff::{ExponentialBackoff, backoff::Backoff as _};
+use std::{
+    hash::{BuildHasher as _, RandomState},
+    time::Duration,
+};
+
+/// A schedule of waits. `Random` gives numbers from 0 to 1.
+#[derive(Debug)]
+pub struct Backoff<Random = fn() -> f64> {
+    longest: ExponentialBackoff,
+    random: Random,
+}
+
+impl Backoff {
+    /// Waits of at most `initial`, then at most twice that, and so on up to `max`.
+    #[must_use]
+    pub fn new(initial: Duration, max: Duration) -> Self {
+        Self::with_random(initial, max, random)
+    }
+}
+
+impl<Random: FnMut() -> f64> Backoff<Random> {
+    /// The same with random numbers from elsewhere.
+    #[must_use]
+    pub fn with_random(initial: Duration, max: Duration, random: Random) -> Self {
+        let longest = ExponentialBackoff {
+            current_interval: initial,
+            initial_interval: initial,
+            max_interval: max,
+            multiplier: 2.0,
+            randomization_factor: 0.0, // the crate's jitter spreads around the interval; ours goes down to 0
+            max_elapsed_time: None,
+            ..ExponentialBackoff::default()
+        };
+        Self { longest, random }
+    }
+
+    /// How long to wait now; the next wait may be longer.
+    pub fn wait(&mut self) -> Duration {
+        // Without a maximum of elapsed time the crate never gives up.
+        let longest = self.longest.next_backoff().unwrap_or(self.longest.max_interval);
+        longest.min(self.longest.max_interval).mul_f64((self.random)().clamp(0.0, 1.0))
+    }
+
+    /// It worked: the next trouble starts with a short wait again.
+    pub fn reset(&mut self) {
+        self.longest.reset();
+    }
+}
+
+/// How long to wait after so many failures of something that has no schedule of its own in memory, as a dead letter:
+/// between half of the wait and all of it.
+#[must_use]
+pub(crate) fn wait_after(failures: u32, initial: Duration, max: Duration) -> Duration {
+    let mut schedule = Backoff::with_random(initial, max, || 1.0);
+    // Past 64 doublings it stays at the bound.
+    let wait = (0..failures.clamp(1, 64)).map(|_| schedule.wait()).last().unwrap_or(initial);
+    wait.mul_f64(0.5 + random() / 2.0)
+}
+
+/// Every `RandomState` has keys of its own, so the hash of nothing is a random number.
+fn random() -> f64 {
+    let bits = RandomState::new().hash_one(());
+    f64::from(u32::try_from(bits >> 32).unwrap_or(u32::MAX)) / f64::from(u32::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    const INITIAL: Duration = Duration::from_millis(100);
+    const MAX: Duration = Duration::from_secs(30);
+
+    fn check(random: f64, expected_millis: &[u64]) {
+        let mut backoff = Backoff::with_random(INITIAL, MAX, || random);
+        let waits: Vec<_> = expected_millis.iter().map(|_| backoff.wait()).collect();
+        assert_eq!(waits, expected_millis.iter().copied().map(Duration::from_millis).collect::<Vec<_>>());
+    }
+
+    #[test]
+    fn the_longest_wait_doubles_up_to_the_bound_and_stays_there() {
+        check(1.0, &[100, 200, 400, 800, 1_600, 3_200, 6_400, 12_800, 25_600, 30_000, 30_000, 30_000]);
+    }
+
+    #[test]
+    fn any_part_of_it_may_be_waited() {
+        check(0.5, &[50, 100, 200, 400]);
+        check(0.0, &[0, 0, 0]);
+    }
+
+    #[test]
+    fn it_goes_on_for_ever() {
+        let mut backoff = Backoff::with_random(INITIAL, MAX, || 1.0);
+        assert!((0..10_000).map(|_| backoff.wait()).skip(10).all(|wait| wait == MAX));
+    }
+
+    #[test]
+    fn success_starts_the_schedule_anew() {
+        let mut backoff = Backoff::with_random(INITIAL, MAX, || 1.0);
+        for _ in 0..5 {
+            backoff.wait();
+        }
+        backoff.reset();
+        assert_eq!(backoff.wait(), INITIAL);
+    }
+
+    #[test]
+    fn two_instances_do_not_wait_alike() {
+        let waits = || {
+            let mut backoff = Backoff::new(INITIAL, MAX);
+            (0..8).map(|_| backoff.wait()).collect::<Vec<_>>()
+        };
+        assert_ne!(waits(), waits());
+    }
+
+    #[test]
+    fn a_letter_waits_between_half_of_its_wait_and_all_of_it() {
+        for (failures, longest) in
+            [(0, 100), (1, 100), (2, 200), (5, 1_600), (9, 25_600), (10, 30_000), (u32::MAX, 30_000)]
+        {
+            let wait = wait_after(failures, INITIAL, MAX);
+            let longest = Duration::from_millis(longest);
+            assert!(wait >= longest / 2 && wait <= longest, "{failures}: {wait:?}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn no_wait_is_longer_than_the_bound(initial in 1_u64..60_000, max in 1_u64..60_000, tries in 1_usize..50) {
+            let (initial, max) = (Duration::from_millis(initial), Duration::from_millis(max));
+            let mut backoff = Backoff::new(initial, max);
+            prop_assert!((0..tries).all(|_| backoff.wait() <= max));
+        }
+    }
+}

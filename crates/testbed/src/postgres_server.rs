@@ -1,0 +1,161 @@
+//! A private `PostgreSQL`: a cluster of its own in a directory of its own on a port of its own.
+
+use std::io::{Read as _, Write as _};
+use std::net::{Ipv4Addr, TcpStream};
+use std::process::Command;
+use std::sync::atomic::{AtomicI32, Ordering};
+use std::time::Duration;
+
+use sqlx::{Connection as _, PgConnection};
+use uuid::Uuid;
+
+use crate::{Account, Guardian, ServerError, free_ports, quoted};
+
+/// Generous: a machine under load is slow, not broken.
+const PATIENCE: Duration = Duration::from_mins(1);
+
+/// Where `initdb` and `postgres` are: on the path, else the newest where distributions hide them.
+const FIND: &str = "command -v postgres || \
+    ls -d /usr/lib/postgresql/*/bin/postgres /usr/pgsql-*/bin/postgres 2>/dev/null | sort -V | tail -n 1";
+
+/// A running server, ended by immediate shutdown and removed when it is dropped or when we end in any other way.
+#[derive(Debug)]
+pub struct Postgres {
+    guardian: Guardian,
+    command: String,
+    port: u16,
+    password: String,
+    pid: AtomicI32,
+}
+
+impl Postgres {
+    /// Makes a cluster and starts it with these settings (as in `postgresql.conf`) on a free port of 127.0.0.1.
+    ///
+    /// # Errors
+    /// `PostgreSQL` is not installed, or does not start: with what it said.
+    pub fn start_new(settings: &[(&str, &str)]) -> Result<Self, ServerError> {
+        let found = Command::new("sh").args(["-c", FIND]).output().map_err(|error| ServerError(error.to_string()))?;
+        let postgres = String::from_utf8_lossy(&found.stdout).trim().to_owned();
+        let Some(directory) = postgres.strip_suffix("/postgres") else {
+            return Err(ServerError("PostgreSQL is not installed: no `postgres` found".to_owned()));
+        };
+        let guardian = Guardian::new("QUIT", Account::unless_root(&["postgres", "nobody"])?)?;
+        // Everybody on this machine can reach the port; a superuser's session can run programs.
+        let password = Uuid::now_v7().simple().to_string();
+        let initdb = format!(
+            "umask 077; echo {password} >password && exec {} -D data -U postgres -A scram-sha-256 --pwfile=password \
+             -E UTF8 --no-locale --no-sync >>log 2>&1",
+            quoted(format!("{directory}/initdb"))
+        );
+        if guardian.run(&initdb)? != 0 {
+            return Err(ServerError(format!("initdb failed:\n{}", guardian.tail("log"))));
+        }
+        let [port] = free_ports()?;
+        let settings: Vec<_> =
+            settings.iter().map(|(name, value)| format!("-c {}", quoted(format!("{name}={value}")))).collect();
+        let command = format!(
+            "exec {} -D data -p {port} -c listen_addresses=127.0.0.1 -c unix_socket_directories= {} >>log 2>&1",
+            quoted(&postgres),
+            settings.join(" ")
+        );
+        let server = Self { guardian, command, port, password, pid: AtomicI32::new(0) };
+        server.start()?;
+        Ok(server)
+    }
+
+    /// Starts it again, after a stop, on the same port with the same data; returns when it accepts connections.
+    ///
+    /// # Errors
+    /// It does not come up: with the end of its log.
+    pub fn start(&self) -> Result<(), ServerError> {
+        self.pid.store(self.guardian.start(&self.command)?, Ordering::Relaxed);
+        self.guardian.wait_until(|| accepts_connections(self.port), PATIENCE, "log")
+    }
+
+    /// Stops it as a crash would: connections break, nothing is written, the next start recovers from the log.
+    ///
+    /// # Errors
+    /// It does not end.
+    pub fn stop_immediate(&self) -> Result<(), ServerError> {
+        self.stop("QUIT")
+    }
+
+    /// Stops it in order, without waiting for clients.
+    ///
+    /// # Errors
+    /// It does not end.
+    pub fn stop_fast(&self) -> Result<(), ServerError> {
+        self.stop("INT")
+    }
+
+    /// [`Self::stop_fast`], then [`Self::start`].
+    ///
+    /// # Errors
+    /// Those of the two.
+    pub fn restart(&self) -> Result<(), ServerError> {
+        self.stop_fast()?;
+        self.start()
+    }
+
+    fn stop(&self, signal: &str) -> Result<(), ServerError> {
+        self.guardian.signal(signal)?;
+        self.guardian.wait(PATIENCE).map(|_| ())
+    }
+
+    /// Makes an empty database and gives its URL.
+    ///
+    /// # Errors
+    /// Whatever Postgres answered, such as that there is one of this name.
+    pub async fn create_database(&self, name: &str) -> sqlx::Result<String> {
+        let mut connection = PgConnection::connect(&self.url("postgres")).await?;
+        let create = format!("create database \"{}\"", name.replace('"', "\"\""));
+        sqlx::raw_sql(sqlx::AssertSqlSafe(create)).execute(&mut connection).await?;
+        connection.close().await?;
+        Ok(self.url(name))
+    }
+
+    /// The URL of a database of this server, for its superuser.
+    #[must_use]
+    pub fn url(&self, database: &str) -> String {
+        format!("postgresql://postgres:{}@127.0.0.1:{}/{database}", self.password, self.port)
+    }
+
+    /// Its port on 127.0.0.1, the same over restarts.
+    #[must_use]
+    pub fn port(&self) -> u16 {
+        self.port
+    }
+
+    /// The process id of the postmaster last started.
+    #[must_use]
+    pub fn pid(&self) -> i32 {
+        self.pid.load(Ordering::Relaxed)
+    }
+
+    /// The end of the server's log.
+    #[must_use]
+    pub fn log(&self) -> String {
+        self.guardian.tail("log")
+    }
+
+    /// Where its data is while it lives.
+    #[must_use]
+    pub fn directory(&self) -> &std::path::Path {
+        self.guardian.directory()
+    }
+}
+
+/// An open port is not enough: while it starts or recovers, the server accepts connections to refuse them. So the
+/// first message of a session is sent; the answer begins with `R` when it is asked for the password, else with `E`.
+fn accepts_connections(port: u16) -> bool {
+    let answer = || {
+        let mut stream = TcpStream::connect((Ipv4Addr::LOCALHOST, port))?;
+        stream.set_read_timeout(Some(Duration::from_secs(5)))?;
+        // Length, protocol 3.0, one parameter, end.
+        stream.write_all(b"\x00\x00\x00\x17\x00\x03\x00\x00user\x00postgres\x00\x00")?;
+        let mut kind = [0];
+        stream.read_exact(&mut kind)?;
+        std::io::Result::Ok(kind)
+    };
+    matches!(answer(), Ok([b'R']))
+}
