@@ -14,8 +14,3 @@ pub mod config;
 pub mod booking;
 pub mod telemetry;
 pub mod commands;
-
-// The example of the documentation compiles.
-#[cfg(doctest)]
-#[doc = include_str!("../docs/library.md")]
-struct LibraryPage;

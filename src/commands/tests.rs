@@ -29,8 +29,8 @@ fn env_example_has_exactly_the_settings_with_their_defaults() {
 }
 
 #[test]
-fn the_readme_has_exactly_the_settings_with_their_defaults() {
-    let rows = include_str!("../../README.md").lines().filter_map(|line| line.strip_prefix("| `"));
+fn the_page_of_settings_has_exactly_the_settings_with_their_defaults() {
+    let rows = include_str!("../../docs/configuration.md").lines().filter_map(|line| line.strip_prefix("| `"));
     let cells = |row: &str| {
         let (name, rest) = row.split_once("` | ")?;
         let default = rest.split_once(" | ")?.0.trim_matches('`').to_owned();

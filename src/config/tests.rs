@@ -33,7 +33,7 @@ fn the_defaults_are_those_of_the_contract() {
     assert_eq!(settings.database.to_string(), "localhost:5434/booking_history as postgres");
     assert_eq!(settings.kafka_topic, "booking-events");
     assert_eq!(settings.kafka_start, StartPolicy::Earliest);
-    assert_eq!(settings.log_level.directives(), "warn,booking_history=info");
+    assert_eq!(settings.log_level.directives(), "warn,booking_history=info,fenced_sink=info");
     assert_eq!(settings.batch_max_bytes.get(), 8 * 1024 * 1024);
     assert_eq!(settings.buffer_max_bytes.get(), 64 * 1024 * 1024);
     assert_eq!(settings.database_timeout, Duration::from_secs(30));
@@ -102,10 +102,10 @@ fn check_level(given: &str, expected: Option<&str>) {
 fn levels_have_the_names_of_python_and_of_tracing() {
     check_level("Warning", Some("warn"));
     check_level("CRITICAL", Some("error"));
-    check_level("debug", Some("warn,booking_history=debug"));
+    check_level("debug", Some("warn,booking_history=debug,fenced_sink=debug"));
     check_level("info,sqlx=debug", Some("info,sqlx=debug"));
     check_level("info, ୟ=debug", Some("info,ୟ=debug"));
-    check_level("booking_history::engine=TRACE", Some("booking_history::engine=TRACE"));
+    check_level("fenced_sink::pipeline=TRACE", Some("fenced_sink::pipeline=TRACE"));
     check_level("verbose", None);
     check_level("info,verbose", None);
     check_level("sqlx=loud", None);

@@ -69,7 +69,7 @@ pub(super) fn log_filter(given: &str) -> Result<LogFilter, String> {
     };
     let directives = match level.as_deref() {
         Some(level @ ("off" | "error" | "warn")) => level.to_owned(),
-        Some(level) => format!("warn,booking_history={level}"),
+        Some(level) => format!("warn,booking_history={level},fenced_sink={level}"),
         // tracing-subscriber 0.3.23 cuts text that begins with a space in the middle of a character, and panics.
         None => given.split(',').map(str::trim).collect::<Vec<_>>().join(","),
     };

@@ -16,7 +16,6 @@ mod takeover;
 mod log;
 mod letters;
 mod environment;
-mod toy;
 mod startup;
 mod group;
 mod health;

@@ -1,4 +1,4 @@
-//! `run --until-end`, and with it the topic read once more into other tables, as the README says it is done.
+//! `run --until-end`, and with it the topic read once more into other tables, as docs/operate/replay.md says it is done.
 
 use std::process::Command;
 use std::time::{Duration, Instant};
@@ -14,13 +14,12 @@ use testbed::unique;
 use testbed::wait::{PATIENCE, eventually};
 use testbed::workload::{Workload, booking};
 
-const README: &str = include_str!("../../README.md");
+const PAGE: &str = include_str!("../../docs/operate/replay.md");
 
-/// The statement of the README's section that begins with these words.
-fn of_the_readme(words: &str) -> &'static str {
-    let section = README.split_once("\n### Replay\n").unwrap().1.split("\n### ").next().unwrap();
-    let block = section.split("```sql\n").skip(1).map(|rest| rest.split_once("```").unwrap().0);
-    block.into_iter().find(|block| block.starts_with(words)).unwrap_or_else(|| panic!("no {words:?} in {section}"))
+/// The statement of the page that begins with these words.
+fn of_the_page(words: &str) -> &'static str {
+    let block = PAGE.split("```sql\n").skip(1).map(|rest| rest.split_once("```").unwrap().0);
+    block.into_iter().find(|block| block.starts_with(words)).unwrap_or_else(|| panic!("no {words:?} in the page"))
 }
 
 /// A topic that a live service has read: its database holds what came of it.
@@ -70,7 +69,7 @@ async fn a_replay_into_another_schema_differs_in_nothing() {
 
     let differences = async || -> Vec<(String, String)> {
         let mut both = PgConnection::connect(&live.database).await.unwrap();
-        let sql = of_the_readme("with live");
+        let sql = of_the_page("with live");
         let rows: Vec<(String, String)> = sqlx::query_as(AssertSqlSafe(format!(
             "select side, booking_id from ({}) as d order by 1, 2",
             sql.trim().trim_end_matches(';')
@@ -114,10 +113,9 @@ async fn a_replay_into_another_database_differs_in_nothing() {
     assert!(differences.lines().count() == 4 && differences.contains("live-3"), "{differences}");
 }
 
-/// The README's lines for a shell, which end with a diff.
+/// The page's lines for a shell, which end with a diff.
 fn diff(live: &str, replay: &str) -> String {
-    let section = README.split_once("\n### Replay\n").unwrap().1.split("\n### ").next().unwrap();
-    let lines = section.split("```sh\n").find(|block| block.contains("diff ")).unwrap();
+    let lines = PAGE.split("```sh\n").find(|block| block.contains("diff ")).unwrap();
     let script = lines.split_once("```").unwrap().0;
     let directory = tempfile::tempdir().unwrap();
     let shell = Command::new("sh")

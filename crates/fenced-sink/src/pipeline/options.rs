@@ -58,3 +58,33 @@ pub struct Options {
     /// Where the run tells how it is; whoever keeps a clone can ask.
     pub health: Health,
 }
+
+impl Options {
+    /// The defaults of `booking-history`, for this database, these brokers (`bootstrap.servers`), topic and group.
+    #[must_use]
+    pub fn new(database: PgConnectOptions, brokers: &str, topic: &str, group_id: &str) -> Self {
+        Self {
+            database,
+            properties: BTreeMap::from([("bootstrap.servers".to_owned(), brokers.to_owned())]),
+            topic: topic.to_owned(),
+            group_id: group_id.to_owned(),
+            start: StartPolicy::Earliest,
+            gaps: GapPolicy::Halt,
+            topic_check_interval: Duration::from_secs(5),
+            writers: 2,
+            batch_max_records: 10_000,
+            batch_max_bytes: 8 << 20,
+            buffer_max_bytes: 64 << 20,
+            database_timeout: Duration::from_secs(30),
+            retry_initial: Duration::from_millis(100),
+            retry_max: Duration::from_secs(30),
+            startup_timeout: Duration::from_mins(1),
+            shutdown_timeout: Duration::from_secs(10),
+            dead_letters: RetrySchedule::default(),
+            breaker: NonZeroU32::new(100),
+            stalled_after: Duration::from_mins(1),
+            log_records_per_second: 100,
+            health: Health::default(),
+        }
+    }
+}

@@ -28,6 +28,16 @@ pub struct RetrySchedule {
     pub max: Duration,
 }
 
+impl Default for RetrySchedule {
+    fn default() -> Self {
+        Self {
+            max_attempts: NonZeroU32::MIN.saturating_add(4),
+            initial: Duration::from_secs(1),
+            max: Duration::from_mins(5),
+        }
+    }
+}
+
 impl RetrySchedule {
     /// The wait after so many failures; `None`: a person has to look.
     #[must_use]

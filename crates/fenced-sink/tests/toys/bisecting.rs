@@ -2,7 +2,7 @@
 
 use std::time::Instant;
 
-use booking_history::commands::MIGRATOR;
+use fenced_sink::create_tables;
 use sqlx::{Connection as _, PgConnection};
 
 use super::{CALLS, Calls, options, start};
@@ -24,7 +24,7 @@ fn calls(set: &str) -> Calls {
 async fn tries(set: &str, bad: &[usize]) -> usize {
     let (topic, group, database) = (Topic::create(kafka(), 1).await, unique("group"), database().await);
     let mut connection = PgConnection::connect(&database).await.unwrap();
-    MIGRATOR.run(&mut connection).await.unwrap();
+    create_tables(&mut connection).await.unwrap();
     // What is written under a savepoint has another xmin than its transaction.
     let tables = "create table toys (id bigint generated always as identity, name text primary key,
                                      size integer check (size < 1000), transaction xid8 default pg_current_xact_id());

@@ -1,5 +1,7 @@
 //! The engine keeps any event exactly once: here one of a stranger, with a table of its own, through the library alone.
 
+#![expect(clippy::unwrap_used, reason = "a panic is the report of a test")]
+
 mod bisecting;
 
 use std::collections::BTreeMap;
@@ -7,11 +9,10 @@ use std::num::NonZeroU32;
 use std::sync::Mutex;
 use std::time::Duration;
 
-use booking_history::commands::MIGRATOR;
 use fenced_sink::verify::{FindingKind, Progress, Report, Scope, verify};
 use fenced_sink::{
-    ConsumerError, EngineError, Event, GapPolicy, Health, InsertOutcome, LogPoint, Lookup, Offset, Options, Parsed,
-    Reason, Record, RecordRef, Refusal, RetrySchedule, StartPolicy, check, run,
+    ConsumerError, EngineError, Event, InsertOutcome, LogPoint, Lookup, Offset, Options, Parsed, Reason, Record,
+    RecordRef, Refusal, RetrySchedule, check, create_tables, run,
 };
 use sqlx::{Connection as _, PgConnection};
 use tokio::sync::oneshot;
@@ -138,36 +139,18 @@ fn columns(events: &[&Toy]) -> (Vec<String>, Vec<i32>) {
     events.iter().map(|toy| (toy.name.clone(), toy.size)).unzip()
 }
 
-/// What a stranger has to know by heart: the properties without which nothing is exactly once.
+/// Short waits, so that the tests are quick.
 fn options(topic: &Topic, group: &str, database: &str) -> Options {
-    let address = kafka().address();
-    let properties = [("bootstrap.servers", address.as_str()), ("group.id", group)];
+    let defaults = Options::new(database.parse().unwrap(), &kafka().address(), &topic.name, group);
     Options {
-        database: database.parse().unwrap(),
-        properties: properties.map(|(name, value)| (name.to_owned(), value.to_owned())).into(),
-        topic: topic.name.clone(),
-        group_id: group.to_owned(),
-        start: StartPolicy::Earliest,
-        gaps: GapPolicy::Halt,
-        topic_check_interval: Duration::from_secs(5),
-        writers: 2,
         batch_max_records: 1_000,
-        batch_max_bytes: 1 << 20,
-        buffer_max_bytes: 1 << 24,
         database_timeout: Duration::from_secs(10),
-        retry_initial: Duration::from_millis(100),
         retry_max: Duration::from_secs(1),
         startup_timeout: Duration::from_secs(10),
-        shutdown_timeout: Duration::from_secs(10),
-        dead_letters: RetrySchedule {
-            max_attempts: NonZeroU32::MIN,
-            initial: Duration::from_secs(1),
-            max: Duration::from_secs(1),
-        },
+        dead_letters: RetrySchedule { max_attempts: NonZeroU32::MIN, ..RetrySchedule::default() },
         breaker: None,
-        stalled_after: Duration::from_mins(1),
         log_records_per_second: 0,
-        health: Health::default(),
+        ..defaults
     }
 }
 
@@ -181,7 +164,7 @@ fn start(options: Options) -> (oneshot::Sender<()>, JoinHandle<Result<(), Engine
 async fn an_event_of_a_stranger_is_kept_exactly_once() {
     let (topic, group, database) = (Topic::create(kafka(), 1).await, unique("group"), database().await);
     let mut connection = PgConnection::connect(&database).await.unwrap();
-    MIGRATOR.run(&mut connection).await.unwrap();
+    create_tables(&mut connection).await.unwrap();
     let table = "create table toys (id bigint generated always as identity, name text primary key,
                                     size integer check (size < 1000))";
     postgres::run(&database, table).await;
