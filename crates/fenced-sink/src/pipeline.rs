@@ -5,7 +5,7 @@ pub(crate) mod error;
 pub(crate) mod work;
 pub(crate) mod slot;
 pub(crate) mod scheduler;
-pub(crate) mod assignment;
+pub(crate) mod shared_scheduler;
 pub(crate) mod consumer;
 pub(crate) mod line_budget;
 pub(crate) mod failure;

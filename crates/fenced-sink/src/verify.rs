@@ -157,13 +157,13 @@ pub async fn verify<E: Event>(
     let mut connection = connect(&options.database, limit).await?;
     within(limit, snapshot::let_it_last(&mut connection)).await?;
     let mut snapshot = within(limit, connection.begin_with(snapshot::BEGIN)).await?;
-    let mut counted = within(limit, ledger.counted(&mut snapshot)).await?;
+    let mut counted = within(limit, ledger.counted_rows(&mut snapshot)).await?;
     counted.retain(|partition, _| scope.partition.is_none_or(|one| one == *partition));
     if counted.is_empty() {
         return Err(VerifyError::Log(nothing_handled(options, scope)));
     }
-    let gaps = within(limit, ledger.gaps(&mut snapshot)).await?;
-    let neighbour = within(limit, ledger.neighbour(&mut snapshot)).await?;
+    let gaps = within(limit, ledger.recorded_gaps(&mut snapshot)).await?;
+    let neighbour = within(limit, ledger.other_writers(&mut snapshot)).await?;
 
     let topic = VerifiedTopic::new(options)?;
     let asked = topic.ask(scope.since).await?;

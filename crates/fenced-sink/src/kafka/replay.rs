@@ -28,7 +28,7 @@ const CHUNK_BYTES: usize = 2 << 20;
 /// So many chunks wait for whoever compares.
 const WAITING: usize = 4;
 /// Kafka may give nothing for so long.
-const PATIENCE: Duration = Duration::from_secs(30);
+const TIMEOUT: Duration = Duration::from_secs(30);
 
 /// What the reading thread says. The last is `End` or `Failed`.
 pub(crate) enum ReplayMessage<E> {
@@ -169,13 +169,13 @@ impl Replay {
                 self.reached(Partition(element.partition()), Position(position));
             }
         }
-        if self.moved_at.elapsed() < PATIENCE {
+        if self.moved_at.elapsed() < TIMEOUT {
             return Ok(());
         }
         let why = self.complaint.as_deref().map(|why| format!(" ({why})")).unwrap_or_default();
         Err(ReplayError::Unavailable(format!(
             "Kafka gave nothing for {} s{why}: {}",
-            PATIENCE.as_secs(),
+            TIMEOUT.as_secs(),
             self.where_it_is()
         )))
     }

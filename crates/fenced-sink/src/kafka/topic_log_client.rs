@@ -18,7 +18,7 @@ use crate::model::record::{Partition, Position, TopicId};
 use crate::model::topic_log::{CommittedOffset, LogBounds, PartitionExtent, Probe};
 
 /// How long one question may take, unless said otherwise.
-const PATIENCE: Duration = Duration::from_secs(10);
+const TIMEOUT: Duration = Duration::from_secs(10);
 
 /// So many offsets are tried one by one for the end of what can't be read.
 const ONE_BY_ONE: u32 = 32;
@@ -28,7 +28,7 @@ pub struct TopicLogClient {
     properties: BTreeMap<String, String>,
     topic: String,
     /// For one question.
-    patience: Duration,
+    timeout: Duration,
     /// Open transactions do not end the log.
     uncommitted: bool,
     client: Mutex<Option<Arc<Client>>>,
@@ -43,12 +43,12 @@ impl TopicLogClient {
         let mut properties = properties.clone();
         properties.remove("group.instance.id"); // it is no member
         properties.remove("statistics.interval.ms");
-        Self { properties, topic: topic.to_owned(), patience: PATIENCE, uncommitted: false, client: Mutex::default() }
+        Self { properties, topic: topic.to_owned(), timeout: TIMEOUT, uncommitted: false, client: Mutex::default() }
     }
 
     /// The same, for somebody who can't wait so long.
-    pub(crate) fn with_patience(self, patience: Duration) -> Self {
-        Self { patience, ..self }
+    pub(crate) fn with_timeout(self, timeout: Duration) -> Self {
+        Self { timeout, ..self }
     }
 
     /// The bounds of all partitions of the topic, and what the group has committed. A question that was not answered is
@@ -56,7 +56,7 @@ impl TopicLogClient {
     pub(crate) fn extents(&self) -> KafkaResult<Vec<PartitionExtent>> {
         let client = self.client()?;
         let bounds = self.bounds_through(&client, |_| true)?;
-        let committed = client.committed_offsets(self.list(bounds.keys().copied()), self.patience)?;
+        let committed = client.committed_offsets(self.list(bounds.keys().copied()), self.timeout)?;
         let metadata = ffi::metadata(&committed);
         let extent = |(element, metadata): (TopicPartitionListElem<'_>, Vec<u8>)| {
             element.error()?;
@@ -85,7 +85,7 @@ impl TopicLogClient {
     }
 
     /// The same, without partitions that nobody leads: those keep no other from being known.
-    pub(crate) fn bounds_of_led(&self) -> KafkaResult<BTreeMap<Partition, LogBounds>> {
+    pub(crate) fn bounds_of_led_partitions(&self) -> KafkaResult<BTreeMap<Partition, LogBounds>> {
         self.bounds_of(|partition| partition.leader() >= 0)
     }
 
@@ -101,8 +101,8 @@ impl TopicLogClient {
 
     /// Where the log of each partition really ends that somebody leads: past the last record, also where a transaction is open.
     pub(crate) fn last_ends(&self) -> KafkaResult<BTreeMap<Partition, Position>> {
-        let log = Self { uncommitted: true, ..Self::new(&self.properties, &self.topic).with_patience(self.patience) };
-        Ok(log.bounds_of_led()?.into_iter().map(|(partition, bounds)| (partition, bounds.end)).collect())
+        let log = Self { uncommitted: true, ..Self::new(&self.properties, &self.topic).with_timeout(self.timeout) };
+        Ok(log.bounds_of_led_partitions()?.into_iter().map(|(partition, bounds)| (partition, bounds.end)).collect())
     }
 
     /// Where the first record is that can be read, if what stands at `at` can't be: each try reads the partition alone.
@@ -113,7 +113,7 @@ impl TopicLogClient {
         at: Position,
         end: Position,
     ) -> KafkaResult<Option<Position>> {
-        if self.try_at(partition, at)? != Probe::Unreadable {
+        if self.probe(partition, at)? != Probe::Unreadable {
             return Ok(None);
         }
         // A batch can be read as a whole or not at all, and nobody but its own bytes says where it ends. One by one first, so
@@ -124,7 +124,7 @@ impl TopicLogClient {
             let next =
                 if stride == 1 { unreadable.saturating_add(1) } else { middle.min(unreadable.saturating_add(stride)) };
             tries += 1;
-            if self.try_at(partition, Position(next))? == Probe::Record {
+            if self.probe(partition, Position(next))? == Probe::Record {
                 readable = next;
             } else {
                 unreadable = next;
@@ -135,14 +135,14 @@ impl TopicLogClient {
     }
 
     /// Reads a partition alone, with a client of its own that knows nothing of before.
-    pub(crate) fn try_at(&self, partition: Partition, at: Position) -> KafkaResult<Probe> {
+    pub(crate) fn probe(&self, partition: Partition, at: Position) -> KafkaResult<Probe> {
         let reader: Client = configuration(&self.properties).create()?;
         let mut list = TopicPartitionList::new();
         list.add_partition_offset(&self.topic, partition.0, KafkaOffset::Offset(at.0))?;
         reader.assign(&list)?;
         let began = Instant::now();
-        while began.elapsed() < self.patience {
-            match reader.poll(self.patience.saturating_sub(began.elapsed())) {
+        while began.elapsed() < self.timeout {
+            match reader.poll(self.timeout.saturating_sub(began.elapsed())) {
                 Some(Ok(_)) => return Ok(Probe::Record),
                 Some(Err(error)) if is_damage(&error) => return Ok(Probe::Unreadable),
                 Some(Err(error)) if error_kind(&error) == KafkaErrorKind::OutOfRange => return Ok(Probe::OutOfRange),
@@ -155,11 +155,11 @@ impl TopicLogClient {
     /// Which topic it is that has the name now. `None`: nobody knows.
     pub fn topic_id(&self) -> Option<TopicId> {
         let client = self.client().ok()?;
-        let metadata = client.fetch_metadata(Some(&self.topic), self.patience).ok()?;
+        let metadata = client.fetch_metadata(Some(&self.topic), self.timeout).ok()?;
         // Whoever answered, if its number is known yet; else any.
         let broker = Some(metadata.orig_broker_id()).filter(|id| *id >= 0);
         let broker = broker.or_else(|| metadata.brokers().first().map(MetadataBroker::id))?;
-        ffi::topic_id(&client, &self.topic, broker, self.patience)
+        ffi::topic_id(&client, &self.topic, broker, self.timeout)
     }
 
     /// Where the first record stands whose timestamp is at or after `millis` since 1970, by Kafka's index of timestamps; the
@@ -183,7 +183,7 @@ impl TopicLogClient {
         client: &Client,
         asked: fn(&MetadataPartition) -> bool,
     ) -> KafkaResult<BTreeMap<Partition, LogBounds>> {
-        let metadata = client.fetch_metadata(Some(&self.topic), self.patience)?;
+        let metadata = client.fetch_metadata(Some(&self.topic), self.timeout)?;
         if let Some(error) = metadata.topics().iter().find_map(MetadataTopic::error) {
             return Err(KafkaError::MetadataFetch(error.into()));
         }
@@ -208,7 +208,7 @@ impl TopicLogClient {
     ) -> KafkaResult<BTreeMap<Partition, Position>> {
         let mut list = self.list(partitions);
         list.set_all_offsets(of)?;
-        let answer = client.offsets_for_times(list, self.patience)?;
+        let answer = client.offsets_for_times(list, self.timeout)?;
         // What the client has noticed meanwhile is nobody's business, and would be kept for ever.
         while client.poll(Duration::ZERO).is_some() {}
         let mut found = BTreeMap::new();

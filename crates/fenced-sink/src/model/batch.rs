@@ -169,7 +169,7 @@ impl<E> Queue<E> {
     }
 
     /// Reading starts anew, or ends: what was read before is thrown away. Nothing happens if the generation is the same.
-    pub(crate) fn follow(&mut self, generation: Generation) {
+    pub(crate) fn set_generation(&mut self, generation: Generation) {
         if generation != self.generation {
             self.generation = generation;
             self.arrivals.clear();

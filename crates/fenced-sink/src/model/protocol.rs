@@ -72,7 +72,7 @@ impl Protocol {
     pub(crate) fn assigned(&mut self) {
         self.state = if self.commit_in_flight() { State::Draining(AfterDrain::Assigned) } else { State::Assigned };
         self.fenced_in_a_row = 0;
-        self.renew();
+        self.next_generation();
     }
 
     /// Kafka takes the partition away, or the process stops (rule 1). True if a commit is in flight and should be waited
@@ -80,7 +80,7 @@ impl Protocol {
     pub(crate) fn revoked(&mut self) -> bool {
         let in_flight = self.commit_in_flight();
         self.state = if in_flight { State::Draining(AfterDrain::Unassigned) } else { State::Unassigned };
-        self.renew();
+        self.next_generation();
         in_flight
     }
 
@@ -115,7 +115,7 @@ impl Protocol {
 
     /// Where the consumer thread should be reading: from the position under the generation, if at all (rule 4).
     #[must_use]
-    pub(crate) fn wanted(&self) -> Option<(Generation, Position)> {
+    pub(crate) fn read_target(&self) -> Option<(Generation, Position)> {
         match self.state {
             State::Claimed(_, at) | State::Started(_, at) => Some((self.generation, at)),
             State::InFlight(_, step) => Some((self.generation, step.from())),
@@ -136,7 +136,7 @@ impl Protocol {
 
     /// Where the next batch has to begin, if one may begin (rule 5).
     #[must_use]
-    pub(crate) fn ready(&self) -> Option<Position> {
+    pub(crate) fn ready_at(&self) -> Option<Position> {
         match self.state {
             State::Started(_, at) => Some(at),
             _ => None,
@@ -172,11 +172,11 @@ impl Protocol {
     }
 
     /// The step in flight failed, or nobody knows (rule 7). What was read is dropped, and the row decides.
-    pub(crate) fn unsure(&mut self) {
+    pub(crate) fn commit_failed(&mut self) {
         match self.state {
             State::InFlight(epoch, _) => {
                 self.state = State::Unknown(epoch);
-                self.renew();
+                self.next_generation();
             }
             _ => self.drained(),
         }
@@ -184,30 +184,30 @@ impl Protocol {
 
     /// What Kafka delivers can't be trusted (rule 3e): it is dropped, and the row says where reading starts again, once
     /// the commit in flight has ended.
-    pub(crate) fn distrust(&mut self) {
+    pub(crate) fn restart(&mut self) {
         self.state = match self.state {
             State::Claimed(epoch, _) | State::Started(epoch, _) => State::Unknown(epoch),
             State::InFlight(epoch, _) => State::Draining(AfterDrain::Unknown(epoch)),
             _ => return,
         };
-        self.renew();
+        self.next_generation();
     }
 
     /// The log turned out not to be the one that we know, or to lack what comes next (rule 3). Nothing more is read; what was
     /// read is dropped. Gives where that is to be noted, and the generation to answer with; `None`: too late, or nobody
     /// knows where the partition stands, because a commit is in flight.
-    pub(crate) fn fault(&mut self, generation: Generation) -> Option<(Generation, Epoch, Position)> {
+    pub(crate) fn log_fault(&mut self, generation: Generation) -> Option<(Generation, Epoch, Position)> {
         if self.generation != generation {
             return None;
         }
         match self.state {
             State::Claimed(epoch, at) | State::Started(epoch, at) => {
                 self.state = State::LogFault(epoch, at);
-                self.renew();
+                self.next_generation();
                 Some((self.generation, epoch, at))
             }
             _ => {
-                self.distrust();
+                self.restart();
                 None
             }
         }
@@ -215,7 +215,7 @@ impl Protocol {
 
     /// The fault is noted, by whoever was given `generation`. If the row was not halted by that (it was moved on, it was no
     /// longer ours, nobody knows), it decides.
-    pub(crate) fn noted(&mut self, generation: Generation, halted: bool) {
+    pub(crate) fn log_fault_recorded(&mut self, generation: Generation, halted: bool) {
         if let State::LogFault(epoch, _) = self.state
             && self.generation == generation
         {
@@ -223,14 +223,14 @@ impl Protocol {
                 self.halt();
             } else {
                 self.state = State::Unknown(epoch);
-                self.renew();
+                self.next_generation();
             }
         }
     }
 
     /// A look at the row begins. `None`: the row could tell nothing now.
     #[must_use]
-    pub(crate) fn look(&self) -> Option<RowReadToken> {
+    pub(crate) fn begin_row_read(&self) -> Option<RowReadToken> {
         match self.state {
             State::Claimed(..) | State::Started(..) | State::Unknown(_) | State::Halted => {
                 Some(RowReadToken { generation: self.generation, state: self.state })
@@ -240,7 +240,7 @@ impl Protocol {
     }
 
     /// What the look found (rule 7). If anything happened since it began, it is void.
-    pub(crate) fn seen(&mut self, belief: RowReadToken, row: Option<LedgerRow>) -> RowEffect {
+    pub(crate) fn row_read(&mut self, belief: RowReadToken, row: Option<LedgerRow>) -> RowEffect {
         if belief != (RowReadToken { generation: self.generation, state: self.state }) {
             return RowEffect::Unchanged;
         }
@@ -256,7 +256,7 @@ impl Protocol {
             Some(row) if row.epoch > epoch => {
                 self.state = State::Fenced;
                 self.fenced_in_a_row = self.fenced_in_a_row.saturating_add(1);
-                self.renew();
+                self.next_generation();
                 RowEffect::Fenced
             }
             Some(row) if row.epoch < epoch => self.claim_again(),
@@ -268,19 +268,19 @@ impl Protocol {
 
     fn start(&mut self, row: LedgerRow) -> RowEffect {
         self.state = State::Claimed(row.epoch, row.next);
-        self.renew();
+        self.next_generation();
         RowEffect::Start(row.next)
     }
 
     fn halt(&mut self) -> RowEffect {
         self.state = State::Halted;
-        self.renew();
+        self.next_generation();
         RowEffect::Halted
     }
 
     fn claim_again(&mut self) -> RowEffect {
         self.state = State::Assigned;
-        self.renew();
+        self.next_generation();
         RowEffect::ClaimAgain
     }
 
@@ -293,7 +293,7 @@ impl Protocol {
         }
     }
 
-    fn renew(&mut self) {
+    fn next_generation(&mut self) {
         self.generation = self.generation.next();
     }
 }

@@ -39,7 +39,11 @@ pub(crate) struct FirstPositions {
 /// The first positions of a topic. A position that somebody else committed is taken over, so that a service that ran
 /// before is continued without a gap. Our own mirror is not believed: if it is there and the rows are not, the database
 /// lost them, and the log is read from its start.
-pub(crate) fn firsts(topic_id: Option<TopicId>, extents: &[PartitionExtent], policy: StartPolicy) -> FirstPositions {
+pub(crate) fn first_positions(
+    topic_id: Option<TopicId>,
+    extents: &[PartitionExtent],
+    policy: StartPolicy,
+) -> FirstPositions {
     let at = |extent: &PartitionExtent, position: Position, refused| FirstPosition {
         partition: extent.partition,
         position,
@@ -64,7 +68,7 @@ mod tests {
 
     fn check(committed: Option<CommittedOffset>, policy: StartPolicy, position: i64, refused: bool) {
         let extent = PartitionExtent { partition: Partition(3), start: Position(10), end: Position(90), committed };
-        let firsts = firsts(None, &[extent], policy);
+        let firsts = first_positions(None, &[extent], policy);
         let first =
             |position, refused| FirstPosition { partition: Partition(3), position: Position(position), refused };
         assert_eq!(firsts.when_topic_is_new, [first(position, refused)]);

@@ -171,19 +171,19 @@ impl KnownLog {
     }
 
     /// The last record is the same, or none is there any more: nothing speaks against it.
-    pub(crate) fn recognised(&mut self, at: Position) {
+    pub(crate) fn last_record_matched(&mut self, at: Position) {
         self.last = None;
         self.checked = self.checked.max(at);
     }
 
     /// All that was committed since the last good check, up to where the partition stands.
-    pub(crate) fn in_doubt(&self, at: Position) -> Gap {
+    pub(crate) fn gap_since_check(&self, at: Position) -> Gap {
         Gap { reason: GapReason::LogReplaced, from: self.checked.min(at), to: at }
     }
 
     /// The same if the record at this offset is another one, or should not be: it is in doubt for sure, whatever was good.
-    pub(crate) fn in_doubt_from(&self, offset: Offset, at: Position) -> Gap {
-        let gap = self.in_doubt(at);
+    pub(crate) fn gap_from(&self, offset: Offset, at: Position) -> Gap {
+        let gap = self.gap_since_check(at);
         Gap { from: gap.from.min(Position(offset.0)), ..gap }
     }
 }
@@ -275,8 +275,8 @@ mod tests {
         let gap = Gap { reason: GapReason::LogReplaced, from: Position(30), to: Position(40) };
         assert!(known.is_replaced(Some(&id("b")), Position(40)));
         assert!(known.is_replaced(Some(&id("b")), Position(40)), "it stays another one");
-        assert_eq!(known.in_doubt(Position(40)), gap);
+        assert_eq!(known.gap_since_check(Position(40)), gap);
         let moved_back = Gap { reason: GapReason::LogReplaced, from: Position(4), to: Position(4) };
-        assert_eq!(known.in_doubt(Position(4)), moved_back);
+        assert_eq!(known.gap_since_check(Position(4)), moved_back);
     }
 }

@@ -15,8 +15,8 @@ use crate::kafka::ffi;
 use crate::model::batch::{Arrival, Entry};
 use crate::model::protocol::Generation;
 use crate::model::record::{Partition, Position, Record};
-use crate::pipeline::assignment::Assignment;
 use crate::pipeline::consumer::rebalance::{Context, FetchState};
+use crate::pipeline::shared_scheduler::SharedScheduler;
 use crate::pipeline::work::ReadTarget;
 
 /// How long one poll waits for a record: the longest delay of a start, a pause or a stop.
@@ -52,7 +52,7 @@ pub(crate) struct ConsumerThread<E: Event> {
 
 impl<E: Event> ConsumerThread<E> {
     /// No member of the group yet; Kafka need not be there.
-    pub(crate) fn new(options: ConsumerOptions, assignment: Arc<Assignment<E>>) -> Result<Self, ConsumerError> {
+    pub(crate) fn new(options: ConsumerOptions, assignment: Arc<SharedScheduler<E>>) -> Result<Self, ConsumerError> {
         let poll_limit = options.properties.get("max.poll.interval.ms").and_then(|text| text.parse().ok());
         let quarter = Duration::from_millis(poll_limit.unwrap_or(300_000) / 4);
         let context = Context::new(assignment, options.topic.clone(), quarter.min(Duration::from_secs(10)));
@@ -237,9 +237,9 @@ impl<E: Event> ConsumerThread<E> {
         if let Some((offset, digest)) = reader.expects.filter(|(offset, _)| (*offset..).contains(&record.offset)) {
             let is_new = Position(record.offset.0) >= reader.reached;
             if is_new || record.offset == offset && record.digest() == digest {
-                self.assignment().recognised(record.partition, reader.generation, reader.reached);
+                self.assignment().last_record_matched(record.partition, reader.generation, reader.reached);
             } else {
-                self.assignment().not_recognised(record.partition, reader.generation, record.offset);
+                self.assignment().last_record_differs(record.partition, reader.generation, record.offset);
             }
             if !is_new {
                 return None;
@@ -272,7 +272,7 @@ impl<E: Event> ConsumerThread<E> {
             };
             if Position(position) > reader.reached {
                 if reader.expects.take().is_some() {
-                    self.assignment().recognised(partition, reader.generation, reader.reached);
+                    self.assignment().last_record_matched(partition, reader.generation, reader.reached);
                 }
                 reader.reached = Position(position);
                 arrivals.push((partition, reader.generation, Arrival::Reached(reader.reached)));
@@ -298,7 +298,7 @@ impl<E: Event> ConsumerThread<E> {
         self.consumer.context().readers().keys().copied().collect()
     }
 
-    pub(super) fn assignment(&self) -> &Assignment<E> {
+    pub(super) fn assignment(&self) -> &SharedScheduler<E> {
         &self.consumer.context().assignment
     }
 }

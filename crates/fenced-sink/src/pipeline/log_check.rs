@@ -9,13 +9,13 @@ use crate::event::Event;
 use crate::kafka::topic_log_client::TopicLogClient;
 use crate::model::topic_log::{LogBounds, LogObservation};
 use crate::observe::health::Health;
-use crate::pipeline::assignment::Assignment;
 use crate::pipeline::error::EngineError;
 use crate::pipeline::options::Options;
+use crate::pipeline::shared_scheduler::SharedScheduler;
 use crate::pipeline::work::PartitionQuestion;
 
 /// How long one question may take: partitions that start wait for it.
-const PATIENCE: Duration = Duration::from_secs(3);
+const TIMEOUT: Duration = Duration::from_secs(3);
 /// For all of them together: each is bounded, but not the end of a client whose broker is frozen.
 const LIMIT: Duration = Duration::from_mins(1);
 /// The pause between two questions, at least.
@@ -23,7 +23,7 @@ const PAUSE: Duration = Duration::from_millis(50);
 
 /// See the module.
 pub(crate) struct LogCheckTask<E> {
-    assignment: Arc<Assignment<E>>,
+    assignment: Arc<SharedScheduler<E>>,
     log: Arc<TopicLogClient>,
     health: Health,
     interval: Duration,
@@ -31,8 +31,8 @@ pub(crate) struct LogCheckTask<E> {
 
 impl<E: Event> LogCheckTask<E> {
     /// Nothing is asked yet.
-    pub(crate) fn new(options: &Options, assignment: Arc<Assignment<E>>) -> Self {
-        let log = TopicLogClient::new(&options.properties, &options.topic).with_patience(PATIENCE);
+    pub(crate) fn new(options: &Options, assignment: Arc<SharedScheduler<E>>) -> Self {
+        let log = TopicLogClient::new(&options.properties, &options.topic).with_timeout(TIMEOUT);
         let (health, interval) = (options.health.clone(), options.topic_check_interval);
         Self { assignment, log: Arc::new(log), health, interval }
     }
@@ -66,7 +66,7 @@ impl<E: Event> LogCheckTask<E> {
 
     /// So long an answer stands when none follows.
     fn lasts(&self) -> Duration {
-        self.interval.saturating_mul(3).saturating_add(PATIENCE.saturating_mul(4))
+        self.interval.saturating_mul(3).saturating_add(TIMEOUT.saturating_mul(4))
     }
 
     async fn ask(&self, questions: Vec<PartitionQuestion>) -> LogObservation {
@@ -82,7 +82,7 @@ impl<E: Event> LogCheckTask<E> {
 /// Blocks. What was not answered is left out.
 fn look(log: &TopicLogClient, questions: &[PartitionQuestion]) -> LogObservation {
     let mut seen = LogObservation { topic_id: log.topic_id(), ..LogObservation::default() };
-    match log.bounds_of_led() {
+    match log.bounds_of_led_partitions() {
         Ok(bounds) => seen.bounds = bounds,
         Err(error) => tracing::debug!(%error, "log_not_seen"),
     }
@@ -99,7 +99,7 @@ fn look(log: &TopicLogClient, questions: &[PartitionQuestion]) -> LogObservation
         }
         // Of a start that is past the position the consumer tells by itself, behind the records that it has in hand.
         let strange = doubt.at > end || doubt.silent && doubt.at < end;
-        if strange && let Ok(tried) = log.try_at(*partition, doubt.at) {
+        if strange && let Ok(tried) = log.probe(*partition, doubt.at) {
             seen.tried.insert(*partition, tried);
         }
     }

@@ -10,7 +10,6 @@ use crate::event::Event;
 use crate::kafka::client::{ConsumerError, ConsumerOptions, check_client};
 use crate::kafka::topic_log_client::TopicLogClient;
 use crate::model::batch::BatchLimits;
-use crate::pipeline::assignment::Assignment;
 use crate::pipeline::consumer::ConsumerThread;
 use crate::pipeline::error::EngineError;
 use crate::pipeline::failure::{RefusedSince, UnclassifiedErrors};
@@ -18,6 +17,7 @@ use crate::pipeline::line_budget::LineBudget;
 use crate::pipeline::log_check::LogCheckTask;
 use crate::pipeline::options::Options;
 use crate::pipeline::redrive::Redrive;
+use crate::pipeline::shared_scheduler::SharedScheduler;
 use crate::pipeline::watchdog::Watchdog;
 use crate::pipeline::writer::{Writer, WriterContext};
 use crate::postgres::ledger::Ledger;
@@ -43,8 +43,8 @@ pub fn check(options: &Options) -> Result<(), EngineError> {
 pub async fn run<E: Event>(mut options: Options, shutdown: impl Future<Output = ()>) -> Result<(), EngineError> {
     options.properties.insert("group.id".to_owned(), options.group_id.clone());
     let limits = BatchLimits { records: options.batch_max_records, bytes: options.batch_max_bytes };
-    let assignment = Arc::new(Assignment::new(limits, session_timeout(&options.properties)));
-    options.health.began(&options.topic, Arc::<Assignment<E>>::clone(&assignment));
+    let assignment = Arc::new(SharedScheduler::new(limits, session_timeout(&options.properties)));
+    options.health.began(&options.topic, Arc::<SharedScheduler<E>>::clone(&assignment));
     let mut reader = ConsumerHandle::start::<E>(&options, &assignment)?;
     let mut writers = writers::<E>(&options, &assignment);
 
@@ -74,7 +74,7 @@ struct ConsumerHandle {
 }
 
 impl ConsumerHandle {
-    fn start<E: Event>(options: &Options, assignment: &Arc<Assignment<E>>) -> Result<Self, EngineError> {
+    fn start<E: Event>(options: &Options, assignment: &Arc<SharedScheduler<E>>) -> Result<Self, EngineError> {
         let source_options = ConsumerOptions {
             properties: options.properties.clone(),
             topic: options.topic.clone(),
@@ -110,7 +110,7 @@ impl ConsumerHandle {
     }
 }
 
-fn writers<E: Event>(options: &Options, assignment: &Arc<Assignment<E>>) -> JoinSet<Result<(), EngineError>> {
+fn writers<E: Event>(options: &Options, assignment: &Arc<SharedScheduler<E>>) -> JoinSet<Result<(), EngineError>> {
     let shared = Arc::new(WriterContext {
         assignment: Arc::clone(assignment),
         ledger: Ledger::new(options.group_id.clone(), options.topic.clone(), owner()),

@@ -62,7 +62,7 @@ impl<E> Scheduler<E> {
 
     /// Whether a partition may not be read before its log was looked at.
     pub(super) fn waits_for_a_look_at_the_log(&self) -> bool {
-        self.slots.values().any(|slot| slot.protocol.wanted().is_some() && slot.wanted().is_none())
+        self.slots.values().any(|slot| slot.protocol.read_target().is_some() && slot.wanted().is_none())
     }
 
     pub(super) fn take_committed(&mut self) -> Vec<CommittedPosition> {
@@ -142,7 +142,7 @@ impl<E> Scheduler<E> {
         self.look_at = now + LOOK_INTERVAL;
         let mut beliefs = Vec::new();
         for (partition, slot) in &mut self.slots {
-            if let Some(belief) = slot.protocol.look() {
+            if let Some(belief) = slot.protocol.begin_row_read() {
                 slot.not_before = self.look_at; // no other writer looks while this one does
                 beliefs.push((*partition, belief));
             }

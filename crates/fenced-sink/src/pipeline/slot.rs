@@ -102,7 +102,7 @@ impl<E> Slot<E> {
 
     /// Where the consumer thread should be reading, and what it must find there first.
     pub(super) fn wanted(&self) -> Option<ReadTarget> {
-        let (generation, at) = self.protocol.wanted()?;
+        let (generation, at) = self.protocol.read_target()?;
         let starting = matches!(self.protocol.state(), State::Claimed(..));
         let last = self.known.as_ref().and_then(|known| known.last);
         (!starting || self.checked).then_some(ReadTarget { partition: self.partition, generation, at, last })
@@ -117,7 +117,7 @@ impl<E> Slot<E> {
     }
 
     pub(super) fn restart(&mut self) {
-        if let Some((_, at)) = self.protocol.wanted() {
+        if let Some((_, at)) = self.protocol.read_target() {
             let before = self.unreadable.filter(|(position, _)| *position == at).map_or(0, |(_, times)| times);
             self.unreadable = Some((at, before.saturating_add(1)));
         }
@@ -126,14 +126,14 @@ impl<E> Slot<E> {
 
     /// The broker refused the position behind all that was read. That counts once all of it is committed.
     pub(super) fn out_of_range(&mut self, generation: Generation) {
-        if self.protocol.generation() == generation && self.protocol.ready().is_some() && self.queue.is_empty() {
+        if self.protocol.generation() == generation && self.protocol.ready_at().is_some() && self.queue.is_empty() {
             self.out_of_range = true;
             self.read_again();
         }
     }
 
     pub(super) fn read_again(&mut self) {
-        self.protocol.distrust();
+        self.protocol.restart();
         self.follow();
         self.not_before = Instant::now() + RESTART_AFTER;
     }
@@ -166,7 +166,7 @@ impl<E> Slot<E> {
 
     /// `None`: there is no row.
     pub(super) fn seen(&mut self, belief: RowReadToken, found: Option<StoredRow>, longest_wait: Duration) -> RowEffect {
-        let finding = self.protocol.seen(belief, found.as_ref().map(|found| found.row));
+        let finding = self.protocol.row_read(belief, found.as_ref().map(|found| found.row));
         self.placed(finding, found);
         if finding != RowEffect::Unchanged {
             self.delay(longest_wait);
@@ -201,13 +201,13 @@ impl<E> Slot<E> {
     }
 
     pub(super) fn has_work(&self) -> bool {
-        self.protocol.ready().is_some() && !self.queue.is_empty()
+        self.protocol.ready_at().is_some() && !self.queue.is_empty()
     }
 
     /// The next step, and the right to make it.
     pub(super) fn begin_commit(&mut self, room: BatchLimits) -> Option<(Batch<E>, Epoch)> {
         let limits = BatchLimits { records: room.records.min(self.max_records), bytes: room.bytes };
-        let batch = self.protocol.ready().and_then(|from| self.queue.take(from, limits))?;
+        let batch = self.protocol.ready_at().and_then(|from| self.queue.take(from, limits))?;
         let epoch = self.protocol.begin_commit(batch.step())?;
         self.in_flight_bytes = batch.bytes();
         Some((batch, epoch))
@@ -236,13 +236,13 @@ impl<E> Slot<E> {
 
     /// Everything read is dropped; the row decides, as soon as it can be read.
     pub(super) fn give_up(&mut self) {
-        self.protocol.unsure();
+        self.protocol.commit_failed();
         self.follow();
         self.not_before = Instant::now();
     }
 
     /// To be called whenever the protocol has moved: its generation decides what the queue may hold.
     fn follow(&mut self) {
-        self.queue.follow(self.protocol.generation());
+        self.queue.set_generation(self.protocol.generation());
     }
 }

@@ -117,7 +117,7 @@ impl EndWatcher {
                 Some(connection) => connection,
                 None => connect(&self.database, self.limit).await?,
             };
-            let rows = within(self.limit, self.ledger.look(&mut connection, &partitions)).await?;
+            let rows = within(self.limit, self.ledger.read_rows(&mut connection, &partitions)).await?;
             self.connection = Some(connection);
             Ok::<_, sqlx::Error>(rows)
         };

@@ -10,8 +10,8 @@ use std::time::{Duration, Instant};
 use crate::model::record::{Partition, Position};
 use crate::model::standing::PartitionStatus;
 use crate::observe::health::{Health, HealthSnapshot, PartitionHealth};
-use crate::pipeline::assignment::Assignment;
 use crate::pipeline::error::EngineError;
+use crate::pipeline::shared_scheduler::SharedScheduler;
 
 /// How often it looks.
 const INTERVAL: Duration = Duration::from_secs(1);
@@ -50,7 +50,11 @@ impl Watchdog {
     }
 
     /// Until the process stops.
-    pub(crate) async fn run<E>(mut self, health: Health, assignment: Arc<Assignment<E>>) -> Result<(), EngineError> {
+    pub(crate) async fn run<E>(
+        mut self,
+        health: Health,
+        assignment: Arc<SharedScheduler<E>>,
+    ) -> Result<(), EngineError> {
         while !assignment.is_stopping() {
             if let Some(snapshot) = health.snapshot() {
                 let changes = self.look(Instant::now(), &snapshot);

@@ -21,14 +21,14 @@ use crate::model::operation::DbOperation;
 use crate::model::outcome::{BatchOutcome, RecordOutcome};
 use crate::model::protocol::{Generation, RowReadToken};
 use crate::model::record::Partition;
-use crate::model::start::{FirstPositions, StartPolicy, firsts};
+use crate::model::start::{FirstPositions, StartPolicy, first_positions};
 use crate::model::stored_row::StoredRow;
 use crate::model::topic_log::{CommittedOffset, GapPolicy};
 use crate::observe::health::Health;
-use crate::pipeline::assignment::Assignment;
 use crate::pipeline::error::EngineError;
 use crate::pipeline::failure::{RefusedSince, RetryDelay, UnclassifiedErrors, ended_by};
 use crate::pipeline::line_budget::LineBudget;
+use crate::pipeline::shared_scheduler::SharedScheduler;
 use crate::pipeline::work::{CommitResult, Work};
 use crate::pipeline::writer::lines::Lines;
 use crate::postgres::error::classify;
@@ -46,7 +46,7 @@ const ANOTHER_TRY: Duration = Duration::from_secs(10);
 
 /// What the writers of a process share.
 pub(crate) struct WriterContext<E> {
-    pub(crate) assignment: Arc<Assignment<E>>,
+    pub(crate) assignment: Arc<SharedScheduler<E>>,
     pub(crate) ledger: Ledger,
     pub(crate) log: TopicLogClient,
     pub(crate) start: StartPolicy,
@@ -129,9 +129,9 @@ impl<E: Event> Writer<E> {
         if row.is_some() {
             return Ok(row);
         }
-        let Some(firsts) = self.first_positions().await else { return Ok(None) };
+        let Some(firsts) = self.ask_first_positions().await else { return Ok(None) };
         let connection = self.connected().await?;
-        within(shared.rules.limit, shared.ledger.create(connection, &firsts)).await?;
+        within(shared.rules.limit, shared.ledger.create_rows(connection, &firsts)).await?;
         if !wanted() {
             return Ok(None);
         }
@@ -139,7 +139,7 @@ impl<E: Event> Writer<E> {
     }
 
     /// A question that Kafka did not answer is asked again, later; it never means "none".
-    async fn first_positions(&self) -> Option<FirstPositions> {
+    async fn ask_first_positions(&self) -> Option<FirstPositions> {
         let shared = Arc::clone(&self.shared);
         // The id first: should the topic be replaced in between, the difference is seen before anything is read.
         let asked = tokio::task::spawn_blocking(move || {
@@ -158,7 +158,7 @@ impl<E: Event> Writer<E> {
                         "positions_missing"
                     );
                 }
-                Some(firsts(topic_id, &extents, self.shared.start))
+                Some(first_positions(topic_id, &extents, self.shared.start))
             }
             Err(error) => {
                 tracing::warn!(error, hint = "the first positions can't be had yet", "kafka_unavailable");
@@ -172,7 +172,7 @@ impl<E: Event> Writer<E> {
         let shared = Arc::clone(&self.shared);
         let partitions: Vec<Partition> = beliefs.iter().map(|(partition, _)| *partition).collect();
         let connection = self.connected().await?;
-        let mut rows = within(shared.rules.limit, shared.ledger.look(connection, &partitions)).await?;
+        let mut rows = within(shared.rules.limit, shared.ledger.read_rows(connection, &partitions)).await?;
         for (partition, belief) in beliefs {
             let found = rows.remove(&partition);
             let halt_reason = found.as_ref().and_then(|found| found.halt_reason.clone());

@@ -87,9 +87,9 @@ fn a_batch_that_is_cut_ends_behind_its_last_record() {
 #[test]
 fn another_generation_empties_the_queue_and_the_same_one_does_not() {
     let mut queue = queue([arrival(0, 1)]);
-    queue.follow(Generation::default());
+    queue.set_generation(Generation::default());
     assert!(queue.has_records());
-    queue.follow(Generation::default().next());
+    queue.set_generation(Generation::default().next());
     assert!(queue.is_empty());
     queue.push(Generation::default(), arrival(0, 1));
     assert!(queue.is_empty(), "what the last generation read comes too late");

@@ -196,42 +196,42 @@ impl World {
                     if arrives && answered && !fenced {
                         process.protocol.committed();
                     } else {
-                        process.protocol.unsure();
+                        process.protocol.commit_failed();
                     }
                 }
             }
-            Happening::BeginLook => process.look = process.protocol.look().map(|belief| (belief, self.row)),
+            Happening::BeginLook => process.look = process.protocol.begin_row_read().map(|belief| (belief, self.row)),
             Happening::EndLook => {
                 if let Some((belief, row)) = process.look.take() {
-                    process.protocol.seen(belief, Some(row));
+                    process.protocol.row_read(belief, Some(row));
                 }
             }
             Happening::Corrupt => {
                 // The client reports it, and then delivers what follows the batch that it could not read.
-                process.protocol.distrust();
+                process.protocol.restart();
                 process.reader = process.reader.map(|(generation, at)| (generation, Position(at.0 + 4)));
             }
             Happening::Fault => {
-                let noting = process.protocol.fault(process.protocol.generation());
+                let noting = process.protocol.log_fault(process.protocol.generation());
                 process.note = noting.or(process.note.take());
             }
             Happening::Note { arrives, answered } => {
                 if let Some((generation, epoch, at)) = process.note.take() {
                     let fenced = self.row.next != at || self.row.epoch != epoch || self.row.halted;
                     self.row.halted |= arrives && !fenced;
-                    process.protocol.noted(generation, arrives && answered && !fenced);
+                    process.protocol.log_fault_recorded(generation, arrives && answered && !fenced);
                 }
             }
             Happening::Halt(halted) => self.row.halted = halted,
             Happening::ForgetRow => {
-                if let Some(belief) = process.protocol.look() {
-                    process.protocol.seen(belief, None);
+                if let Some(belief) = process.protocol.begin_row_read() {
+                    process.protocol.row_read(belief, None);
                 }
             }
             _ => {}
         }
         let process = &mut self.processes[who];
-        process.queue.follow(process.protocol.generation());
+        process.queue.set_generation(process.protocol.generation());
         self.check();
     }
 
@@ -249,7 +249,7 @@ impl World {
 impl Process {
     /// As the consumer thread does.
     fn follow(&mut self) {
-        let wanted = self.protocol.wanted();
+        let wanted = self.protocol.read_target();
         if self.reader.map(|(generation, _)| generation) != wanted.map(|(generation, _)| generation) {
             self.reader = None;
         }
@@ -277,7 +277,7 @@ impl Process {
 
     fn begin_commit(&mut self, records: usize) {
         let batch =
-            self.protocol.ready().and_then(|from| self.queue.take(from, BatchLimits { records, bytes: 1 << 20 }));
+            self.protocol.ready_at().and_then(|from| self.queue.take(from, BatchLimits { records, bytes: 1 << 20 }));
         if let Some(batch) = batch {
             let epoch = self.protocol.begin_commit(batch.step()).expect("a batch cut where it was ready");
             self.flight = Some((batch, epoch));

@@ -92,7 +92,7 @@ fn a_start_that_comes_after_a_revoke_is_refused() {
     protocol.assigned();
     let generation = protocol.begin_claim().expect("owned");
     protocol.claimed(generation, Some(row(7, 1)));
-    let (generation, _) = protocol.wanted().expect("claimed");
+    let (generation, _) = protocol.read_target().expect("claimed");
     protocol.revoked();
     assert!(!protocol.started(generation));
     protocol.assigned();
@@ -108,7 +108,7 @@ fn a_commit_must_begin_where_the_partition_stands() {
     assert_eq!(protocol.begin_commit(step(7, 9)), Some(Epoch(1)));
     assert_eq!(protocol.begin_commit(step(9, 10)), None, "one at a time");
     protocol.committed();
-    assert_eq!(protocol.ready(), Some(Position(9)));
+    assert_eq!(protocol.ready_at(), Some(Position(9)));
 }
 
 #[test]
@@ -135,10 +135,10 @@ fn the_row_decides_after_a_lost_answer() {
     ] {
         let mut protocol = started();
         protocol.begin_commit(step(7, 9));
-        protocol.unsure();
-        assert_eq!(protocol.wanted(), None, "nothing is read until the row has answered");
-        let belief = protocol.look().expect("unsure");
-        assert_eq!(protocol.seen(belief, found), expected, "{found:?}");
+        protocol.commit_failed();
+        assert_eq!(protocol.read_target(), None, "nothing is read until the row has answered");
+        let belief = protocol.begin_row_read().expect("unsure");
+        assert_eq!(protocol.row_read(belief, found), expected, "{found:?}");
     }
 }
 
@@ -147,34 +147,34 @@ fn what_is_not_trusted_is_read_again_after_the_commit_in_flight() {
     let mut protocol = started();
     let before = protocol.generation();
     protocol.begin_commit(step(7, 9));
-    protocol.distrust();
+    protocol.restart();
     assert_ne!(protocol.generation(), before, "what was read is dropped at once");
-    assert_eq!(protocol.wanted(), None);
+    assert_eq!(protocol.read_target(), None);
     assert!(protocol.commit_in_flight());
     protocol.committed();
-    let belief = protocol.look().expect("unsure");
-    assert_eq!(protocol.seen(belief, Some(row(9, 1))), RowEffect::Start(Position(9)));
+    let belief = protocol.begin_row_read().expect("unsure");
+    assert_eq!(protocol.row_read(belief, Some(row(9, 1))), RowEffect::Start(Position(9)));
 }
 
 #[test]
 fn a_fault_is_noted_where_the_partition_stands_and_found_anew_after_a_commit_in_flight() {
     let mut protocol = started();
-    assert_eq!(protocol.fault(Generation::default()), None, "what an older reading found is too late");
-    let (generation, epoch, at) = protocol.fault(protocol.generation()).expect("started");
-    assert_eq!((epoch, at, protocol.wanted(), protocol.look()), (Epoch(1), Position(7), None, None));
-    protocol.noted(generation, true);
+    assert_eq!(protocol.log_fault(Generation::default()), None, "what an older reading found is too late");
+    let (generation, epoch, at) = protocol.log_fault(protocol.generation()).expect("started");
+    assert_eq!((epoch, at, protocol.read_target(), protocol.begin_row_read()), (Epoch(1), Position(7), None, None));
+    protocol.log_fault_recorded(generation, true);
     assert_eq!(protocol.state(), State::Halted);
 
     let mut protocol = started();
-    let (generation, ..) = protocol.fault(protocol.generation()).expect("started");
-    protocol.noted(generation, false);
+    let (generation, ..) = protocol.log_fault(protocol.generation()).expect("started");
+    protocol.log_fault_recorded(generation, false);
     assert_eq!(protocol.state(), State::Unknown(Epoch(1)), "the row decides");
-    protocol.noted(generation, true);
+    protocol.log_fault_recorded(generation, true);
     assert_eq!(protocol.state(), State::Unknown(Epoch(1)), "an answer is heard once");
 
     let mut protocol = started();
     protocol.begin_commit(step(7, 9));
-    assert_eq!(protocol.fault(protocol.generation()), None);
+    assert_eq!(protocol.log_fault(protocol.generation()), None);
     protocol.committed();
     assert_eq!(protocol.state(), State::Unknown(Epoch(1)));
 }
@@ -182,22 +182,22 @@ fn a_fault_is_noted_where_the_partition_stands_and_found_anew_after_a_commit_in_
 #[test]
 fn a_look_that_a_commit_overtook_is_void() {
     let mut protocol = started();
-    let belief = protocol.look().expect("started");
+    let belief = protocol.begin_row_read().expect("started");
     protocol.begin_commit(step(7, 9));
     protocol.committed();
-    assert_eq!(protocol.seen(belief, Some(row(7, 1))), RowEffect::Unchanged);
-    assert_eq!(protocol.ready(), Some(Position(9)));
+    assert_eq!(protocol.row_read(belief, Some(row(7, 1))), RowEffect::Unchanged);
+    assert_eq!(protocol.ready_at(), Some(Position(9)));
 }
 
 #[test]
 fn an_idle_owner_follows_what_an_operator_writes() {
     let mut protocol = started();
-    let belief = protocol.look().expect("started");
-    assert_eq!(protocol.seen(belief, Some(row(7, 1))), RowEffect::Unchanged);
-    assert_eq!(protocol.seen(belief, Some(row(2, 1))), RowEffect::Start(Position(2)));
-    let belief = protocol.look().expect("claimed");
-    assert_eq!(protocol.seen(belief, Some(LedgerRow { halted: true, ..row(2, 1) })), RowEffect::Halted);
-    let belief = protocol.look().expect("halted");
-    assert_eq!(protocol.seen(belief, Some(LedgerRow { halted: true, ..row(2, 1) })), RowEffect::Unchanged);
-    assert_eq!(protocol.seen(belief, Some(row(2, 1))), RowEffect::ClaimAgain);
+    let belief = protocol.begin_row_read().expect("started");
+    assert_eq!(protocol.row_read(belief, Some(row(7, 1))), RowEffect::Unchanged);
+    assert_eq!(protocol.row_read(belief, Some(row(2, 1))), RowEffect::Start(Position(2)));
+    let belief = protocol.begin_row_read().expect("claimed");
+    assert_eq!(protocol.row_read(belief, Some(LedgerRow { halted: true, ..row(2, 1) })), RowEffect::Halted);
+    let belief = protocol.begin_row_read().expect("halted");
+    assert_eq!(protocol.row_read(belief, Some(LedgerRow { halted: true, ..row(2, 1) })), RowEffect::Unchanged);
+    assert_eq!(protocol.row_read(belief, Some(row(2, 1))), RowEffect::ClaimAgain);
 }

@@ -18,7 +18,7 @@ use crate::kafka::ffi;
 use crate::model::mirror::{CommittedPosition, METADATA};
 use crate::model::protocol::Generation;
 use crate::model::record::{Digest, Offset, Partition, Position};
-use crate::pipeline::assignment::Assignment;
+use crate::pipeline::shared_scheduler::SharedScheduler;
 
 /// How often the client is asked whether it is a member.
 const ASK_INTERVAL: Duration = Duration::from_secs(1);
@@ -54,19 +54,19 @@ impl FetchState {
 
 /// What the consumer and its callbacks share; both run on the consumer thread.
 pub(crate) struct Context<E> {
-    pub(super) assignment: Arc<Assignment<E>>,
+    pub(super) assignment: Arc<SharedScheduler<E>>,
     pub(super) topic: String,
     readers: Mutex<BTreeMap<Partition, FetchState>>,
     mirrored: Mutex<BTreeMap<Partition, Position>>,
     asked: Mutex<MembershipAnswer>,
     /// How long a revocation waits for a commit in flight.
-    patience: Duration,
+    timeout: Duration,
     /// Another client has taken its place: what this one is told is nobody's business any more.
     retired: AtomicBool,
 }
 
 impl<E> Context<E> {
-    pub(super) fn new(assignment: Arc<Assignment<E>>, topic: String, patience: Duration) -> Self {
+    pub(super) fn new(assignment: Arc<SharedScheduler<E>>, topic: String, timeout: Duration) -> Self {
         let now = Instant::now();
         let asked = Mutex::new(MembershipAnswer { at: now, member: false, since: now });
         Self {
@@ -75,7 +75,7 @@ impl<E> Context<E> {
             readers: Mutex::default(),
             mirrored: Mutex::default(),
             asked,
-            patience,
+            timeout,
             retired: AtomicBool::new(false),
         }
     }
@@ -188,8 +188,8 @@ impl<E> Context<E> {
     {
         let lost = consumer.assignment_lost();
         if !self.retired.load(Ordering::Relaxed) {
-            let patience = if lost { Duration::ZERO } else { self.patience };
-            self.assignment.revoked(partitions, patience);
+            let timeout = if lost { Duration::ZERO } else { self.timeout };
+            self.assignment.revoked(partitions, timeout);
             if lost {
                 self.lost();
             } else {

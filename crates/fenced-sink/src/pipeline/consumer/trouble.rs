@@ -64,11 +64,11 @@ impl<E: Event> ConsumerThread<E> {
 
     /// Whether refusals have come for longer than the start-up timeout, without a pause of half of it.
     fn refused_for_long(&mut self) -> bool {
-        let (now, patience) = (Instant::now(), self.options.startup_timeout);
-        let goes_on = |(_, last): &(Instant, Instant)| now.duration_since(*last) <= patience / 2;
+        let (now, timeout) = (Instant::now(), self.options.startup_timeout);
+        let goes_on = |(_, last): &(Instant, Instant)| now.duration_since(*last) <= timeout / 2;
         let (since, _) = self.refused.filter(goes_on).unwrap_or((now, now));
         self.refused = Some((since, now));
-        now.duration_since(since) >= patience
+        now.duration_since(since) >= timeout
     }
 
     /// The error does not say whose position it is, and that partition is read no more. Of a log that does not answer in time

@@ -20,12 +20,12 @@ const IDLE_DOUBLED: u32 = 4;
 impl<E> Slot<E> {
     /// What is to be asked about the log: before reading starts, and again and again while it is read.
     pub(crate) fn doubt(&mut self) -> Option<(Generation, LogQuestion)> {
-        let (generation, at) = self.protocol.wanted()?;
+        let (generation, at) = self.protocol.read_target()?;
         let unreadable = self.unreadable.is_some_and(|(position, times)| position == at && times >= UNREADABLE_TIMES);
         if self.idle.0 != at {
             self.unheard = 0;
         }
-        if self.idle.0 != at || self.protocol.ready().is_none() || !self.queue.is_empty() {
+        if self.idle.0 != at || self.protocol.ready_at().is_none() || !self.queue.is_empty() {
             self.idle = (at, Instant::now());
         }
         // Longer each time: what begins anew again and again never receives an answer that takes long.
@@ -41,11 +41,11 @@ impl<E> Slot<E> {
         };
         if known.is_replaced(seen.topic_id.as_ref(), doubt.at) {
             // What was committed since Kafka was asked is in doubt, too.
-            let gap = known.in_doubt(self.protocol.wanted().map_or(doubt.at, |(_, at)| at));
+            let gap = known.gap_since_check(self.protocol.read_target().map_or(doubt.at, |(_, at)| at));
             self.fault(generation, gap);
         } else if !self.checked {
             self.judge(generation, doubt, seen);
-        } else if self.protocol.ready() == Some(doubt.at) {
+        } else if self.protocol.ready_at() == Some(doubt.at) {
             match seen.tried.get(&self.partition) {
                 Some(Probe::OutOfRange) => self.out_of_range(generation),
                 Some(Probe::Record) => return doubt.silent,
@@ -84,21 +84,21 @@ impl<E> Slot<E> {
     }
 
     /// The record before the position is the one that the ledger remembers, or none is there any more.
-    pub(crate) fn recognised(&mut self, generation: Generation, at: Position) {
+    pub(crate) fn last_record_matched(&mut self, generation: Generation, at: Position) {
         if let Some(known) = self.known.as_mut().filter(|_| self.protocol.generation() == generation) {
-            known.recognised(at);
+            known.last_record_matched(at);
         }
     }
 
     /// The record at this offset, below the position, is another one, or should not be there.
-    pub(crate) fn not_recognised(&mut self, generation: Generation, offset: Offset) {
-        if let Some((known, (_, at))) = self.known.as_ref().zip(self.protocol.wanted()) {
-            self.fault(generation, known.in_doubt_from(offset, at));
+    pub(crate) fn last_record_differs(&mut self, generation: Generation, offset: Offset) {
+        if let Some((known, (_, at))) = self.known.as_ref().zip(self.protocol.read_target()) {
+            self.fault(generation, known.gap_from(offset, at));
         }
     }
 
     fn fault(&mut self, generation: Generation, gap: Gap) {
-        if let Some((generation, epoch, at)) = self.protocol.fault(generation) {
+        if let Some((generation, epoch, at)) = self.protocol.log_fault(generation) {
             self.to_note = Some(LogFaultReport { partition: self.partition, generation, epoch, at, gap });
         }
         self.follow();
@@ -106,7 +106,7 @@ impl<E> Slot<E> {
 
     /// A writer tried to note a fault: whether the row is halted now.
     pub(crate) fn noted(&mut self, generation: Generation, halted: bool) {
-        self.protocol.noted(generation, halted);
+        self.protocol.log_fault_recorded(generation, halted);
         self.follow();
         self.not_before = Instant::now();
     }
@@ -161,7 +161,7 @@ mod tests {
     fn what_was_committed_while_kafka_was_asked_is_in_doubt_too() {
         let mut slot = started();
         let (generation, doubt) = slot.doubt().unwrap();
-        slot.recognised(generation, Position(10));
+        slot.last_record_matched(generation, Position(10));
         commit(&mut slot, 10, 20);
         slot.saw(generation, doubt, &seen("b", 0, 50));
         let noting = slot.to_note.unwrap();
@@ -172,13 +172,13 @@ mod tests {
     #[test]
     fn a_last_record_that_is_another_one_is_in_doubt_itself() {
         let mut slot = started();
-        slot.not_recognised(slot.protocol.generation(), Offset(9));
+        slot.last_record_differs(slot.protocol.generation(), Offset(9));
         let gap = Gap { reason: GapReason::LogReplaced, from: Position(5), to: Position(10) };
         assert_eq!(slot.to_note.unwrap().gap, gap, "that the topic has the same id proves nothing about its records");
 
         let mut slot = started();
-        slot.recognised(slot.protocol.generation(), Position(10));
-        slot.not_recognised(slot.protocol.generation(), Offset(9));
+        slot.last_record_matched(slot.protocol.generation(), Position(10));
+        slot.last_record_differs(slot.protocol.generation(), Offset(9));
         let gap = Gap { reason: GapReason::LogReplaced, from: Position(9), to: Position(10) };
         assert_eq!(slot.to_note.unwrap().gap, gap, "what was good before does not hide it");
     }
@@ -216,10 +216,10 @@ mod tests {
         commit(&mut slot, 10, 20);
         let refused = LogObservation { tried: BTreeMap::from([(P, Probe::OutOfRange)]), ..seen("a", 15, 50) };
         slot.saw(generation, doubt, &refused);
-        assert_eq!(slot.protocol.ready(), Some(Position(20)), "it goes on");
+        assert_eq!(slot.protocol.ready_at(), Some(Position(20)), "it goes on");
         let (generation, doubt) = slot.doubt().unwrap();
         slot.arrived(generation, Arrival::Reached(Position(21)));
         slot.saw(generation, doubt, &refused);
-        assert_eq!(slot.protocol.ready(), Some(Position(20)), "what has been read is committed first");
+        assert_eq!(slot.protocol.ready_at(), Some(Position(20)), "what has been read is committed first");
     }
 }

@@ -41,7 +41,7 @@ impl<E: Event> Writer<E> {
         let connection = self.connected().await?;
         let LogFaultReport { partition, epoch, at, gap, .. } = *noting;
         let policy = if gap.reason == GapReason::RetentionGap { shared.gaps } else { GapPolicy::Halt };
-        let noted = shared.ledger.note(connection, partition, epoch, at, &gap, policy);
+        let noted = shared.ledger.record_log_fault(connection, partition, epoch, at, &gap, policy);
         Ok(match (within(shared.rules.limit, noted).await?, policy) {
             (false, _) => LogFaultOutcome::Fenced,
             (true, GapPolicy::Halt) => LogFaultOutcome::Halted,

@@ -12,7 +12,7 @@ impl Ledger {
     ///
     /// # Errors
     /// Whatever the database answered.
-    pub(crate) async fn note(
+    pub(crate) async fn record_log_fault(
         &self,
         connection: &mut PgConnection,
         partition: Partition,

@@ -46,7 +46,7 @@ impl Ledger {
     ///
     /// # Errors
     /// Whatever the database answered.
-    pub(crate) async fn create(&self, connection: &mut PgConnection, firsts: &FirstPositions) -> sqlx::Result<()> {
+    pub(crate) async fn create_rows(&self, connection: &mut PgConnection, firsts: &FirstPositions) -> sqlx::Result<()> {
         let mut transaction = connection.begin().await?;
         sqlx::query!(
             "select pg_advisory_xact_lock(hashtextextended('consumer_offsets' || chr(10) || $1 || chr(10) || $2, 0))",
@@ -91,7 +91,7 @@ impl Ledger {
     ///
     /// # Errors
     /// Whatever the database answered.
-    pub(crate) async fn look(
+    pub(crate) async fn read_rows(
         &self,
         connection: &mut PgConnection,
         partitions: &[Partition],

@@ -53,7 +53,10 @@ pub(crate) async fn let_it_last(connection: &mut PgConnection) -> sqlx::Result<(
 
 impl Ledger {
     /// All rows of the group and topic.
-    pub(crate) async fn counted(&self, snapshot: &mut PgConnection) -> sqlx::Result<BTreeMap<Partition, CountedRow>> {
+    pub(crate) async fn counted_rows(
+        &self,
+        snapshot: &mut PgConnection,
+    ) -> sqlx::Result<BTreeMap<Partition, CountedRow>> {
         let rows = sqlx::query!(
             "select partition, topic_id, next_offset, counted_from, stored, duplicates, ignored, dead_lettered, halt_reason
              from consumer_offsets where group_id = $1 and topic = $2",
@@ -79,7 +82,7 @@ impl Ledger {
     }
 
     /// All gaps on record of the group and topic, in the order in which they were found.
-    pub(crate) async fn gaps(&self, snapshot: &mut PgConnection) -> sqlx::Result<Vec<RecordedGap>> {
+    pub(crate) async fn recorded_gaps(&self, snapshot: &mut PgConnection) -> sqlx::Result<Vec<RecordedGap>> {
         let rows = sqlx::query!(
             "select partition, from_offset, to_offset, reason from offset_gaps
              where group_id = $1 and topic = $2 order by id",
@@ -97,7 +100,7 @@ impl Ledger {
 
     /// Another group or topic, in words, whose records may have become rows of the same table and are not all among
     /// those that this one has handled. A letter that was corrected has a row that the record itself doesn't explain.
-    pub(crate) async fn neighbour(&self, snapshot: &mut PgConnection) -> sqlx::Result<Option<String>> {
+    pub(crate) async fn other_writers(&self, snapshot: &mut PgConnection) -> sqlx::Result<Option<String>> {
         let found = sqlx::query!(
             r#"select group_id as "group_id!", topic as "topic!" from (
                  select group_id, topic from consumer_offsets as other

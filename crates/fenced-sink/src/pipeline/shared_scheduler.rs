@@ -21,7 +21,7 @@ use crate::pipeline::work::{CommitResult, LogFaultReport, PartitionQuestion, Rea
 
 /// See the module.
 #[derive(Debug)]
-pub(crate) struct Assignment<E> {
+pub(crate) struct SharedScheduler<E> {
     schedule: Mutex<Scheduler<E>>,
     commit_ended: Condvar,
     work: Notify,
@@ -31,7 +31,7 @@ pub(crate) struct Assignment<E> {
     consumer_is_deaf: AtomicBool,
 }
 
-impl<E> Assignment<E> {
+impl<E> SharedScheduler<E> {
     /// Without any partition; no claim of a fenced partition waits longer than `longest_wait`.
     #[must_use]
     pub(crate) fn new(limits: BatchLimits, longest_wait: Duration) -> Self {
@@ -71,14 +71,14 @@ impl<E> Assignment<E> {
         self.is_member();
     }
 
-    /// Kafka takes partitions away. Waits, up to `patience`, for commits of theirs that are in flight.
-    pub(crate) fn revoked(&self, partitions: &[Partition], patience: Duration) {
+    /// Kafka takes partitions away. Waits, up to `timeout`, for commits of theirs that are in flight.
+    pub(crate) fn revoked(&self, partitions: &[Partition], timeout: Duration) {
         let mut schedule = self.lock();
         for partition in partitions {
             schedule.slot(*partition).revoked();
         }
         let in_flight = |schedule: &mut Scheduler<E>| partitions.iter().any(|p| schedule.slot(*p).commit_in_flight());
-        let waited = self.commit_ended.wait_timeout_while(schedule, patience, in_flight);
+        let waited = self.commit_ended.wait_timeout_while(schedule, timeout, in_flight);
         drop(waited.unwrap_or_else(PoisonError::into_inner));
     }
 
@@ -135,13 +135,13 @@ impl<E> Assignment<E> {
     }
 
     /// The record before the position is the one that the ledger remembers, or none is there any more.
-    pub(crate) fn recognised(&self, partition: Partition, generation: Generation, at: Position) {
-        self.change(|schedule| schedule.slot(partition).recognised(generation, at));
+    pub(crate) fn last_record_matched(&self, partition: Partition, generation: Generation, at: Position) {
+        self.change(|schedule| schedule.slot(partition).last_record_matched(generation, at));
     }
 
     /// The record at this offset, below the position, is another one than the ledger remembers, or should not be there.
-    pub(crate) fn not_recognised(&self, partition: Partition, generation: Generation, offset: Offset) {
-        self.change(|schedule| schedule.slot(partition).not_recognised(generation, offset));
+    pub(crate) fn last_record_differs(&self, partition: Partition, generation: Generation, offset: Offset) {
+        self.change(|schedule| schedule.slot(partition).last_record_differs(generation, offset));
     }
 
     /// Something is strange about the topic: its log is looked at now.
@@ -275,7 +275,7 @@ impl<E> Assignment<E> {
     }
 }
 
-impl<E: Send> SchedulerView for Assignment<E> {
+impl<E: Send> SchedulerView for SharedScheduler<E> {
     fn membership(&self) -> Membership {
         *self.member()
     }
