@@ -1,6 +1,7 @@
 //! Everything that is said to `PostgreSQL`: all SQL of the engine is in here.
 
 pub(crate) mod session;
+pub(crate) mod time;
 pub(crate) mod error;
 pub(crate) mod retry;
 pub(crate) mod savepoint;

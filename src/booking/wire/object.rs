@@ -1,5 +1,5 @@
-//! The two objects of a message, taken apart without judging anything: each known key is missing, there once or there
-//! again, and its value is kept as text. Unknown keys are skipped.
+//! The two objects of a message, split into fields without checking them: each known key is missing, present once or
+//! duplicate, and its value stays text. Unknown keys are skipped.
 
 use std::fmt;
 use std::marker::PhantomData;
@@ -28,14 +28,14 @@ impl<'de, T: Deserialize<'de>> Slot<T> {
     }
 }
 
-/// The outer object; `D` is how much of `data` is looked at.
+/// The outer object. `D` decides how much of `data` is read.
 #[derive(Debug)]
 pub(super) struct Envelope<'a, D> {
     pub(super) event_type: Slot<&'a RawValue>,
     pub(super) data: Slot<D>,
 }
 
-/// What stands under `data`.
+/// The value of `data`.
 #[derive(Debug)]
 pub(super) enum Data<'a> {
     Object(Fields<'a>),
@@ -174,7 +174,7 @@ impl<'de> Visitor<'de> for Inner {
     }
 }
 
-/// Without recursion, and without asking more of the value than JSON's grammar.
+/// Without recursion. The value needs only to be JSON.
 fn skip<'de, A: MapAccess<'de>>(map: &mut A) -> Result<(), A::Error> {
     map.next_value::<IgnoredAny>().map(|_| ())
 }

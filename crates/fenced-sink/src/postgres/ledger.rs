@@ -5,6 +5,8 @@
 
 pub(crate) mod rows;
 mod gaps;
+pub(crate) mod host;
+pub(crate) mod operator;
 
 use crate::model::batch::ClaimedStep;
 use crate::model::outcome::Totals;
@@ -19,7 +21,7 @@ use sqlx::PgConnection;
 
 /// Whose rows: all statements are bound to one group and topic.
 #[derive(Clone, Debug)]
-pub(crate) struct Ledger {
+pub struct Ledger {
     group_id: String,
     topic: String,
     owner: String,
@@ -47,7 +49,7 @@ pub(crate) struct Advance {
 impl Ledger {
     /// The rows of one group and topic; `owner` says who claims them, for people.
     #[must_use]
-    pub(crate) fn new(group_id: String, topic: String, owner: String) -> Self {
+    pub fn new(group_id: String, topic: String, owner: String) -> Self {
         Self { group_id, topic, owner }
     }
 
