@@ -24,7 +24,7 @@ use crate::{
     telemetry,
 };
 
-/// The arguments, and the settings of the environment that no argument replaces.
+/// The arguments. A setting that is not among them comes from the environment.
 #[derive(Parser)]
 #[command(
     name = "booking-history",
@@ -42,7 +42,7 @@ pub struct CommandLine {
 
 #[derive(Subcommand)]
 enum Command {
-    /// Store bookings until a signal stops it
+    /// Store bookings until a signal stops the service
     #[command(after_help = run::EXAMPLES)]
     Run(run::RunArgs),
     /// Create or update the tables, revert migrations, or show which are applied
@@ -60,7 +60,7 @@ enum Command {
 }
 
 impl CommandLine {
-    /// Reads the arguments and the environment. Exits with 0 after `--help`, and with 2 after a mistake in the arguments.
+    /// Reads the arguments and the environment. Exits itself with 0 after `--help`, and with 2 after a mistake.
     #[must_use]
     pub fn parse_or_exit() -> Self {
         let matches = Self::described().get_matches();

@@ -9,7 +9,7 @@ use serde_json::value::RawValue;
 
 use super::fault::ValueFault;
 
-/// The most digits before the point, and the most after it. More than any amount of money has, and an `i64` holds them.
+/// The most digits before the point, and the most after it. No amount of money has more, and an `i64` can hold them.
 const DIGITS: i64 = 18;
 
 const NOT_A_NUMBER: ValueFault = ValueFault { reason: Reason::WrongType, detail: "must be a number" };
@@ -17,7 +17,7 @@ const TOO_MANY_DIGITS: ValueFault = ValueFault::invalid("more digits than any am
 
 /// Reads a number by value: `-0` is 0, `9e1` is 90. The result has no trailing zeros after the point.
 ///
-/// `serde_json` has proven the grammar of a [`RawValue`], so a value that begins like a number is one.
+/// `serde_json` has checked the grammar of a [`RawValue`], so JSON that begins like a number is a number.
 pub(super) fn parse(json: &RawValue) -> Result<Decimal, ValueFault> {
     let (negative, text) = json.get().strip_prefix('-').map_or((false, json.get()), |rest| (true, rest));
     if !text.starts_with(|first: char| first.is_ascii_digit()) {
@@ -32,7 +32,7 @@ pub(super) fn parse(json: &RawValue) -> Result<Decimal, ValueFault> {
     Ok(if negative && !value.is_zero() { -value } else { value })
 }
 
-/// An exponent that an `i64` cannot hold becomes one that is far too large or too small for any number of digits.
+/// An exponent that an `i64` cannot hold becomes the largest or the smallest one, which [`scale`] refuses.
 fn parse_exponent(text: &str) -> i64 {
     text.parse().unwrap_or(if text.starts_with('-') { i64::MIN } else { i64::MAX })
 }

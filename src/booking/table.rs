@@ -1,6 +1,6 @@
 //! The SQL of the table `booking_history`. Each statement handles many bookings.
 //!
-//! The text is constant and each parameter is an array with one column, so `PostgreSQL` plans each statement once. `::bigint`
+//! The text is constant and each parameter is one column as an array, so `PostgreSQL` plans each statement once. `::bigint`
 //! is for a table of the old Python service, whose ids are integers.
 
 use std::collections::HashMap;
@@ -40,7 +40,7 @@ pub(super) async fn insert_all(connection: &mut PgConnection, bookings: &[&Booki
     )
     .fetch_one(connection)
     .await
-    .map_err(blame_the_sequence)
+    .map_err(as_fault_of_the_sequence)
 }
 
 /// Inserts the bookings whose key is new. Returns the outcome of each booking, in the order of `bookings`.
@@ -52,11 +52,12 @@ pub(super) async fn insert_each(
     bookings: &[&Booking],
 ) -> sqlx::Result<Vec<InsertOutcome>> {
     let mut new = insert_missing(connection, bookings).await?;
-    // Of several bookings with one key the first is inserted. It takes the id here, and the others are compared with its row.
+    // Of several bookings with one key, the insert took the first. The first gets the id here, and the others are compared
+    // with its row.
     let inserted: Vec<Option<InsertOutcome>> =
         bookings.iter().map(|booking| new.remove(booking.booking_id.as_str()).map(InsertOutcome::Stored)).collect();
-    // Rows with other keys remain if a trigger changed the keys. One row belongs to the one booking that was sent. Several rows
-    // cannot be matched with their bookings.
+    // A row is left over if a trigger changed its key. If one booking was sent, the row is its row. Of several bookings, it is
+    // not known which one became the row.
     match (new.into_values().next(), bookings.len()) {
         (None, _) => {}
         (Some(id), 1) => return Ok(vec![InsertOutcome::Stored(id)]),
@@ -73,9 +74,9 @@ pub(super) async fn insert_each(
     Ok(inserted.into_iter().filter_map(|outcome| outcome.or_else(|| compared.next())).collect())
 }
 
-/// A duplicate id is never the fault of a record, because the table generates the ids. It happens after rows were copied into
-/// the table with their ids, while its sequence stayed lower. So this becomes an error that an operator must correct.
-fn blame_the_sequence(error: sqlx::Error) -> sqlx::Error {
+/// A duplicate id is never the fault of a record, because the table generates the ids. It happens if rows were copied into the
+/// table with their ids, and its sequence is lower than those. An operator must correct that, so no record becomes a dead letter.
+fn as_fault_of_the_sequence(error: sqlx::Error) -> sqlx::Error {
     let constraint = error.as_database_error().and_then(|error| error.constraint());
     if constraint != Some("booking_history_pkey") {
         return error;
@@ -111,7 +112,7 @@ async fn insert_missing(connection: &mut PgConnection, bookings: &[&Booking]) ->
     )
     .fetch_all(connection)
     .await
-    .map_err(blame_the_sequence)?;
+    .map_err(as_fault_of_the_sequence)?;
     Ok(rows.into_iter().map(|row| (row.booking_id, row.id)).collect())
 }
 

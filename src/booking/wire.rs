@@ -18,7 +18,7 @@ use super::created_at::CreatedAt;
 use super::decimal;
 use super::fault::ValueFault;
 use super::valid::{self, Booking, BookingId, DiscountPercent, HotelId, Price, PromoCode, UserId};
-use object::{Data, Envelope, Fields, Slot};
+use object::{BookingFields, DataValue, Envelope, JsonField};
 
 const EVENT_TYPE: &str = "BookingCreated";
 
@@ -30,7 +30,7 @@ pub(super) fn read(bytes: &[u8]) -> Result<Parsed<Booking>, Refusal> {
             Err(error) => not_json(&error),
         });
     }
-    match serde_json::from_slice::<Envelope<'_, Data<'_>>>(bytes) {
+    match serde_json::from_slice::<Envelope<'_, DataValue<'_>>>(bytes) {
         Ok(Envelope { event_type, data }) => match other_type(event_type)? {
             Some(event_type) => Ok(Parsed::Ignored { event_type }),
             None => booking(data).map(Parsed::Event),
@@ -76,8 +76,8 @@ fn first_byte(bytes: &[u8]) -> Option<u8> {
     bytes.iter().copied().find(|byte| !matches!(byte, b' ' | b'\t' | b'\n' | b'\r'))
 }
 
-/// Reads bytes on which the one pass failed. They can be the event of another team with unreadable `data`. `data` can also be
-/// a number that no float can hold, which is valid JSON.
+/// Reads bytes that the one pass could not read. They may be another team's event with data that we cannot read. Or `data` is a
+/// number that no float can hold, which is valid JSON.
 fn read_unreadable(bytes: &[u8], error: &serde_json::Error) -> Result<Parsed<Booking>, Refusal> {
     let skipped: Envelope<'_, IgnoredAny> = serde_json::from_slice(bytes).map_err(|error| not_json(&error))?;
     if let Some(event_type) = other_type(skipped.event_type)? {
@@ -85,7 +85,7 @@ fn read_unreadable(bytes: &[u8], error: &serde_json::Error) -> Result<Parsed<Boo
     }
     required("data", skipped.data, |_| Ok(()))?;
     match serde_json::from_slice::<Envelope<'_, &RawValue>>(bytes) {
-        Ok(Envelope { data: Slot::Once(data), .. }) if !data.get().starts_with('{') => {
+        Ok(Envelope { data: JsonField::Once(data), .. }) if !data.get().starts_with('{') => {
             Err(refusal("data", NOT_AN_OBJECT))
         }
         _ => Err(not_json(error)),
@@ -93,17 +93,17 @@ fn read_unreadable(bytes: &[u8], error: &serde_json::Error) -> Result<Parsed<Boo
 }
 
 /// The name of the event type, if it is not ours.
-fn other_type(event_type: Slot<&RawValue>) -> Result<Option<String>, Refusal> {
+fn other_type(event_type: JsonField<&RawValue>) -> Result<Option<String>, Refusal> {
     let event_type = required("event_type", event_type, string)?;
     Ok((event_type != EVENT_TYPE).then(|| event_type.into_owned()))
 }
 
-fn booking(data: Slot<Data<'_>>) -> Result<Booking, Refusal> {
+fn booking(data: JsonField<DataValue<'_>>) -> Result<Booking, Refusal> {
     let fields = required("data", data, |data| match data {
-        Data::Object(fields) => Ok(fields),
-        Data::NotAnObject => Err(NOT_AN_OBJECT),
+        DataValue::Object(fields) => Ok(fields),
+        DataValue::NotAnObject => Err(NOT_AN_OBJECT),
     })?;
-    let Fields { id, user_id, hotel_id, price, promo_code, discount_percent, created_at } = fields;
+    let BookingFields { id, user_id, hotel_id, price, promo_code, discount_percent, created_at } = fields;
     Ok(Booking {
         booking_id: required("data.id", id, |raw| BookingId::new(text(raw)?))?,
         user_id: required("data.user_id", user_id, |raw| UserId::new(text(raw)?))?,
@@ -119,29 +119,29 @@ fn booking(data: Slot<Data<'_>>) -> Result<Booking, Refusal> {
 
 fn required<T, V>(
     path: &'static str,
-    slot: Slot<T>,
+    field: JsonField<T>,
     value: impl FnOnce(T) -> Result<V, ValueFault>,
 ) -> Result<V, Refusal> {
-    match slot {
-        Slot::Once(found) => value(found).map_err(|fault| refusal(path, fault)),
-        Slot::Missing => Err(refusal(path, MISSING)),
-        Slot::Again => Err(refusal(path, AGAIN)),
+    match field {
+        JsonField::Once(found) => value(found).map_err(|fault| refusal(path, fault)),
+        JsonField::Missing => Err(refusal(path, MISSING)),
+        JsonField::Again => Err(refusal(path, AGAIN)),
     }
 }
 
 fn optional<'a, V>(
     path: &'static str,
-    slot: Slot<&'a RawValue>,
+    field: JsonField<&'a RawValue>,
     value: impl FnOnce(&'a RawValue) -> Result<V, ValueFault>,
 ) -> Result<Option<V>, Refusal> {
-    match slot {
-        Slot::Missing => Ok(None),
-        Slot::Once(raw) if raw.get() == "null" => Ok(None),
-        slot => required(path, slot, value).map(Some),
+    match field {
+        JsonField::Missing => Ok(None),
+        JsonField::Once(raw) if raw.get() == "null" => Ok(None),
+        field => required(path, field, value).map(Some),
     }
 }
 
-/// A string that Postgres can hold.
+/// A string that `PostgreSQL` can store.
 fn text(raw: &RawValue) -> Result<Cow<'_, str>, ValueFault> {
     let text = string(raw)?;
     valid::check_nul(&text)?;

@@ -14,7 +14,7 @@ use fenced_sink::admin::Time;
 use sqlx::PgConnection;
 use uuid::Uuid;
 
-use super::output::{Output, json_lines, print, remark, table};
+use super::output::{OutputFormat, json_lines, print, remark, table};
 use super::timestamp::timestamp;
 use super::{CommandError, database};
 use crate::config::Settings;
@@ -59,7 +59,7 @@ enum DeadLettersCommand {
         id: Uuid,
         /// The format of the output
         #[arg(long, value_enum, default_value = "table")]
-        output: Output,
+        output: OutputFormat,
     },
 }
 
@@ -82,7 +82,7 @@ struct ListArgs {
     limit: i64,
     /// The format of the output
     #[arg(long, value_enum, default_value = "table")]
-    output: Output,
+    output: OutputFormat,
 }
 
 pub(super) async fn run(args: &DeadLettersArgs, settings: &Settings) -> Result<(), CommandError> {
@@ -110,9 +110,9 @@ async fn list(args: &ListArgs, settings: &Settings) -> Result<(), CommandError> 
         letters.pop();
     }
     match args.output {
-        Output::Json => print(&json_lines(&letters)?)?,
-        Output::Table if letters.is_empty() => {}
-        Output::Table => print(&in_columns(&letters))?,
+        OutputFormat::Json => print(&json_lines(&letters)?)?,
+        OutputFormat::Table if letters.is_empty() => {}
+        OutputFormat::Table => print(&in_columns(&letters))?,
     }
     if letters.is_empty() {
         remark(&format!("no such dead letters of {}", group_and_topic(settings)));
@@ -141,7 +141,7 @@ fn in_columns(letters: &[LetterSummary]) -> String {
     table(names, rows)
 }
 
-async fn show(id: Uuid, output: Output, settings: &Settings) -> Result<(), CommandError> {
+async fn show(id: Uuid, output: OutputFormat, settings: &Settings) -> Result<(), CommandError> {
     let explained = |error| CommandError::database(&error, &settings.database);
     let mut session = database::open(settings).await?;
     // One snapshot, so that the letter and its attempts agree.
@@ -152,8 +152,8 @@ async fn show(id: Uuid, output: Output, settings: &Settings) -> Result<(), Comma
         return Err(CommandError::Finding(format!("there is no dead letter {id} of {}", group_and_topic(settings))));
     };
     match output {
-        Output::Json => print(&json_lines(&[letter])?),
-        Output::Table => print(&letter.to_string()),
+        OutputFormat::Json => print(&json_lines(&[letter])?),
+        OutputFormat::Table => print(&letter.to_string()),
     }
 }
 

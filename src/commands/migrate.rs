@@ -18,7 +18,7 @@ pub use state::{SchemaState, schema_state};
 
 use super::CommandError;
 use crate::config::{Database, Settings};
-use state::{Applied, applied, compare, is_known, ups};
+use state::{AppliedMigration, applied, compare, is_known, ups};
 
 /// The migrations of this program.
 pub static MIGRATOR: Migrator = sqlx::migrate!("./migrations");
@@ -54,7 +54,7 @@ enum MigrateCommand {
 
 pub(super) async fn run(args: &MigrateArgs, settings: &Settings) -> Result<(), CommandError> {
     let database = &settings.database;
-    // sqlx would log the text of a slow statement. A migration may be slow, and its text is long.
+    // Otherwise sqlx logs the long text of each slow statement, and a migration may be slow.
     let options = database.options().clone().disable_statement_logging();
     let connected = tokio::time::timeout(settings.database_timeout, PgConnection::connect_with(&options)).await;
     let connected = connected
@@ -62,7 +62,7 @@ pub(super) async fn run(args: &MigrateArgs, settings: &Settings) -> Result<(), C
     let mut connection = connected.map_err(|error| CommandError::database(&error, database))?;
     limit_lock_waits(&mut connection, settings).await.map_err(|error| CommandError::database(&error, database))?;
 
-    let mut job = Job { migrator: &MIGRATOR, connection: &mut connection, out: io::stdout() };
+    let mut job = MigrationJob { migrator: &MIGRATOR, connection: &mut connection, out: io::stdout() };
     let done = match &args.command {
         MigrateCommand::Up => job.up().await,
         MigrateCommand::Down { count } => job.down(count.get()).await,
@@ -72,7 +72,7 @@ pub(super) async fn run(args: &MigrateArgs, settings: &Settings) -> Result<(), C
     connection.close().await.map_err(|error| CommandError::database(&error, database))
 }
 
-/// A statement has no time limit, because it may rewrite a table. The wait for a lock has one.
+/// Limits the wait for a lock. A statement has no limit, because it may rewrite a large table.
 async fn limit_lock_waits(connection: &mut PgConnection, settings: &Settings) -> sqlx::Result<()> {
     let timeout = format!("{}ms", settings.database_timeout.as_millis());
     sqlx::query("select set_config('lock_timeout', $1, false), set_config('statement_timeout', '0', false)")
@@ -83,20 +83,22 @@ async fn limit_lock_waits(connection: &mut PgConnection, settings: &Settings) ->
 }
 
 /// A connection, the migrations to apply through it, and where to report them.
-struct Job<'a, Out> {
+struct MigrationJob<'a, Out> {
     migrator: &'a Migrator,
     connection: &'a mut PgConnection,
     out: Out,
 }
 
-impl<Out: Write> Job<'_, Out> {
-    async fn up(&mut self) -> Result<(), Problem> {
+impl<Out: Write> MigrationJob<'_, Out> {
+    async fn up(&mut self) -> Result<(), MigrationProblem> {
         let applied = self.lock().await?;
         let pending: Vec<&Migration> = match compare(self.migrator, &applied) {
             SchemaState::Current => Vec::new(),
             SchemaState::Missing => ups(self.migrator).collect(),
             SchemaState::Older { pending } => ups(self.migrator).filter(|up| pending.contains(&up.version)).collect(),
-            state @ (SchemaState::Newer { .. } | SchemaState::Altered { .. }) => return Err(Problem::Schema(state)),
+            state @ (SchemaState::Newer { .. } | SchemaState::Altered { .. }) => {
+                return Err(MigrationProblem::Schema(state));
+            }
         };
         if pending.is_empty() {
             return self.say("the schema is up to date");
@@ -108,11 +110,11 @@ impl<Out: Write> Job<'_, Out> {
         self.say("the schema is up to date now")
     }
 
-    async fn down(&mut self, count: usize) -> Result<(), Problem> {
+    async fn down(&mut self, count: usize) -> Result<(), MigrationProblem> {
         let applied = self.lock().await?;
         let state = compare(self.migrator, &applied);
         if matches!(state, SchemaState::Newer { .. }) {
-            return Err(Problem::Schema(state));
+            return Err(MigrationProblem::Schema(state));
         }
         for version in applied.iter().rev().take(count).map(|applied| applied.version) {
             let down = self
@@ -129,7 +131,7 @@ impl<Out: Write> Job<'_, Out> {
         }
     }
 
-    async fn status(&mut self) -> Result<(), Problem> {
+    async fn status(&mut self) -> Result<(), MigrationProblem> {
         let applied = applied(self.connection).await.map_err(MigrateError::from)?;
         for line in status_lines(self.migrator, &applied) {
             self.say(line)?;
@@ -137,24 +139,23 @@ impl<Out: Write> Job<'_, Out> {
         Ok(())
     }
 
-    /// Takes the advisory lock, which keeps other `migrate` commands out until the connection ends, and reads what is
-    /// applied.
-    async fn lock(&mut self) -> Result<Vec<Applied>, Problem> {
-        self.connection.lock().await.map_err(|error| match Problem::from(error) {
-            Problem::TableLocked => Problem::AnotherMigrate,
+    /// Takes the advisory lock, so that other `migrate` commands wait until this connection ends. Reads what is applied.
+    async fn lock(&mut self) -> Result<Vec<AppliedMigration>, MigrationProblem> {
+        self.connection.lock().await.map_err(|error| match MigrationProblem::from(error) {
+            MigrationProblem::TableLocked => MigrationProblem::AnotherMigrate,
             other => other,
         })?;
         self.connection.ensure_migrations_table(&self.migrator.table_name).await?;
         Ok(applied(self.connection).await.map_err(MigrateError::from)?)
     }
 
-    fn say(&mut self, line: impl Display) -> Result<(), Problem> {
-        writeln!(self.out, "{line}").map_err(Problem::Output)
+    fn say(&mut self, line: impl Display) -> Result<(), MigrationProblem> {
+        writeln!(self.out, "{line}").map_err(MigrationProblem::Output)
     }
 }
 
 /// One line for each migration of this program or of the database, in order.
-fn status_lines(migrator: &Migrator, applied: &[Applied]) -> Vec<String> {
+fn status_lines(migrator: &Migrator, applied: &[AppliedMigration]) -> Vec<String> {
     let mut lines: Vec<(i64, String)> = Vec::new();
     for up in ups(migrator) {
         let state = match applied.iter().find(|applied| applied.version == up.version) {
@@ -180,7 +181,7 @@ fn title(migration: &Migration) -> String {
 
 /// Why a migration was not applied or reverted.
 #[derive(Debug)]
-enum Problem {
+enum MigrationProblem {
     /// Another connection holds a lock on one of the tables.
     TableLocked,
     /// Another `migrate` is running.
@@ -195,7 +196,7 @@ enum Problem {
     Output(io::Error),
 }
 
-impl From<MigrateError> for Problem {
+impl From<MigrateError> for MigrationProblem {
     fn from(error: MigrateError) -> Self {
         let (version, error) = match error {
             MigrateError::Execute(error) => (None, error),
@@ -209,7 +210,7 @@ impl From<MigrateError> for Problem {
     }
 }
 
-impl Problem {
+impl MigrationProblem {
     fn explain(self, database: &Database) -> CommandError {
         match self {
             Self::TableLocked => CommandError::Unavailable(

@@ -14,7 +14,7 @@ use fenced_sink::Partition;
 use fenced_sink::admin::{Ledger, PartitionRow};
 
 use super::CommandError;
-use super::output::Output;
+use super::output::OutputFormat;
 use crate::config::Settings;
 
 pub(super) const EXAMPLES: &str = "\
@@ -44,7 +44,7 @@ enum OffsetsCommand {
     List {
         /// The format of the output
         #[arg(long, value_enum, default_value = "table")]
-        output: Output,
+        output: OutputFormat,
     },
     /// Move positions; a running service follows within two seconds
     Set(set::SetArgs),

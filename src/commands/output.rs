@@ -9,7 +9,7 @@ use super::CommandError;
 
 /// The format of the output.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub(super) enum Output {
+pub(super) enum OutputFormat {
     /// Aligned columns
     Table,
     /// One JSON object per line

@@ -9,7 +9,7 @@ use fenced_sink::verify::{Scope, VerifyError, verify};
 use fenced_sink::{EngineError, Partition, Position};
 
 use super::engine::{explain, options};
-use super::output::Output;
+use super::output::OutputFormat;
 use super::timestamp::timestamp;
 use super::{CommandError, database};
 use crate::booking::Booking;
@@ -54,7 +54,7 @@ pub(super) struct VerifyArgs {
     since: Option<DateTime<Utc>>,
     /// The format of the findings
     #[arg(long, value_enum, default_value = "table")]
-    output: Output,
+    output: OutputFormat,
 }
 
 pub(super) async fn run(args: &VerifyArgs, settings: &Settings) -> Result<(), CommandError> {

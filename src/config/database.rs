@@ -97,7 +97,7 @@ pub(super) fn choose(
             }
         },
     };
-    // In a URL that cannot be parsed, the password cannot be found. So no part of it is shown.
+    // No part of a URL that cannot be parsed is shown, because any part may be the password.
     parsed.map_err(|accepted| faults.add(ConfigFault { setting, given: None, accepted })).ok()
 }
 

@@ -26,9 +26,9 @@ const REFUSED: [(&str, &str); 7] = [
 
 /// Defaults that the user may change.
 ///
-/// librdkafka has its own queue of records beside our buffer, and drops it at every pause. Its defaults are 64 MiB, and 50 MiB
-/// for one fetch of each broker, which is several times more in memory if the records are compressed. The smaller values are
-/// enough, because `fetch.queue.backoff.ms` makes it check a full queue after 50 ms and not after one second.
+/// librdkafka has its own queue of records beside our buffer, and drops it at every pause. By default the queue holds 64 MiB,
+/// and one fetch from each broker adds up to 50 MiB, or several times that if the records are compressed. Our smaller sizes are
+/// enough, because `fetch.queue.backoff.ms` makes librdkafka check a full queue again after 50 ms, not after one second.
 const TUNED: [(&str, &str); 7] = [
     ("client.id", "booking-history"),
     ("fetch.wait.max.ms", "100"),
@@ -78,7 +78,7 @@ impl fmt::Debug for Properties {
 pub fn consumer_properties(settings: &Settings) -> Properties {
     let mut all: BTreeMap<String, String> = TUNED.map(|(name, value)| (name.to_owned(), value.to_owned())).into();
     if settings.kafka_properties.get("message.max.bytes").is_some() {
-        // librdkafka refuses a smaller fetch size than this, and raises only its own default.
+        // librdkafka refuses a `fetch.max.bytes` below it. Without ours, librdkafka raises its own default.
         all.remove("fetch.max.bytes");
     }
     let mut put = |name: &str, value: &str| all.insert(name.to_owned(), value.to_owned());

@@ -6,7 +6,7 @@ use super::*;
 
 /// The settings without a command.
 #[derive(Parser)]
-struct Line {
+struct SettingsOnly {
     #[command(flatten)]
     raw: RawSettings,
 }
@@ -20,9 +20,9 @@ pub(super) fn settings_with_files(
     change: impl FnOnce(&mut RawSettings),
     read_file: impl Fn(&Path) -> io::Result<String>,
 ) -> Result<Settings, ConfigFaults> {
-    let command = <Line as clap::CommandFactory>::command().mut_args(|arg| arg.env(None::<&str>));
+    let command = <SettingsOnly as clap::CommandFactory>::command().mut_args(|arg| arg.env(None::<&str>));
     let matches = command.try_get_matches_from(["booking-history"]).unwrap();
-    let mut raw = <Line as clap::FromArgMatches>::from_arg_matches(&matches).unwrap().raw;
+    let mut raw = <SettingsOnly as clap::FromArgMatches>::from_arg_matches(&matches).unwrap().raw;
     change(&mut raw);
     Settings::from_raw(&raw, read_file)
 }

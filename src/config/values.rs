@@ -55,8 +55,8 @@ pub(super) fn log_format(given: &str) -> Result<LogFormat, String> {
     }
 }
 
-/// A bare level is for this program. Libraries then log at warning level only, because their debug lines contain statements.
-/// Directives pass through, but a word that is not a level is refused: tracing would read it as the name of a module.
+/// A level alone is the level of this program. Libraries then log warnings only, because their debug lines contain
+/// statements. Directives are passed on, but a word that is not a level is refused: tracing would read it as a module name.
 pub(super) fn log_filter(given: &str) -> Result<LogFilter, String> {
     let accepted = || {
         "TRACE, DEBUG, INFO, WARNING, ERROR, CRITICAL or OFF, or tracing directives such as info,sqlx=debug".to_owned()
@@ -104,7 +104,7 @@ fn is_server(server: &str) -> bool {
         && port.is_none_or(|port| port.parse::<u16>().is_ok_and(|port| port > 0))
 }
 
-/// Empty: none. No host names, because a name server would decide which address is opened.
+/// Empty: none. Host names are refused, because a name server would decide which address is opened.
 pub(super) fn address(given: &str) -> Result<Option<SocketAddr>, String> {
     match given {
         "" => Ok(None),

@@ -45,7 +45,7 @@ where
     N: for<'a> FormatFields<'a> + 'static,
 {
     fn format_event(&self, _: &FmtContext<'_, S, N>, mut writer: Writer<'_>, event: &Event<'_>) -> fmt::Result {
-        let mut fields = Fields::default();
+        let mut fields = EventFields::default();
         event.record(&mut fields);
         let time = (self.clock)().to_rfc3339_opts(SecondsFormat::Micros, true);
         match self.format {
@@ -57,12 +57,12 @@ where
 
 /// The name of an event and its fields, in their order.
 #[derive(Default)]
-struct Fields {
+struct EventFields {
     event: String,
     others: Vec<(&'static str, Value)>,
 }
 
-impl Fields {
+impl EventFields {
     fn add(&mut self, field: &Field, value: Value) {
         match (field.name(), value) {
             ("message", Value::String(event)) => self.event = event,
@@ -71,7 +71,7 @@ impl Fields {
     }
 }
 
-impl Visit for Fields {
+impl Visit for EventFields {
     fn record_debug(&mut self, field: &Field, value: &dyn fmt::Debug) {
         self.add(field, format!("{value:?}").into());
     }
@@ -113,7 +113,7 @@ impl Visit for Fields {
     }
 }
 
-fn write_text(writer: &mut Writer<'_>, time: &str, metadata: &Metadata<'_>, fields: &Fields) -> fmt::Result {
+fn write_text(writer: &mut Writer<'_>, time: &str, metadata: &Metadata<'_>, fields: &EventFields) -> fmt::Result {
     write!(writer, "{time} [{:<9}] ", level_name(*metadata.level()))?;
     fields.event.chars().try_for_each(|c| write_visible(writer, c))?;
     for (name, value) in &fields.others {
@@ -135,11 +135,11 @@ fn write_text(writer: &mut Writer<'_>, time: &str, metadata: &Metadata<'_>, fiel
     writeln!(writer, " [{}:{}]", module(metadata), metadata.line().unwrap_or(0))
 }
 
-fn write_json(writer: &mut Writer<'_>, time: &str, metadata: &Metadata<'_>, fields: &Fields) -> fmt::Result {
+fn write_json(writer: &mut Writer<'_>, time: &str, metadata: &Metadata<'_>, fields: &EventFields) -> fmt::Result {
     let level = level_name(*metadata.level());
     write!(writer, r#"{{"timestamp":"{time}","level":"{level}","event":{}"#, Value::from(fields.event.as_str()))?;
     for (name, value) in &fields.others {
-        // A library may use one of our names for a field. Of two equal names in an object a reader sees only one.
+        // A library may use one of our names for a field. A JSON reader would keep only one of two equal names.
         let taken = matches!(*name, "timestamp" | "level" | "event" | "module" | "line");
         write!(writer, ",{}:{value}", Value::from(format!("{name}{}", if taken { "_" } else { "" })))?;
     }

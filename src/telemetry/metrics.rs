@@ -1,7 +1,7 @@
 //! `/metrics`: the counts and the state of a run, in the text format of Prometheus. The names are an interface.
 //!
-//! Each request gets a new text, written from a snapshot of plain numbers. There is no global registry, so a partition that
-//! was revoked is missing in the next answer, and two runs in one process share nothing. Kafka and the database are not asked.
+//! Each request gets a new text, written from a snapshot of plain numbers. There is no global registry, so a revoked
+//! partition is missing in the next answer, and two runs in one process share nothing. Neither Kafka nor the database is asked.
 
 use std::collections::BTreeMap;
 use std::fmt;

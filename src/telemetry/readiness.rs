@@ -3,7 +3,7 @@
 use fenced_sink::{HealthSnapshot, Membership, PartitionHealth, PartitionStatus};
 use serde::Serialize;
 
-/// What `/readyz` answers. Ready means: no reason against it.
+/// What `/readyz` answers. The service is ready if there is no reason against it.
 #[derive(Debug, PartialEq, Eq, Serialize)]
 pub(super) struct Readiness {
     pub(super) ready: bool,

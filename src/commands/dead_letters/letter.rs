@@ -9,7 +9,7 @@ use uuid::Uuid;
 
 use crate::config::Settings;
 
-/// Which letters to read. `None` excludes none.
+/// Which letters to read. A field that is `None` does not restrict them.
 pub(super) struct LetterFilter<'a> {
     pub(super) group_id: &'a str,
     pub(super) topic: &'a str,
@@ -30,7 +30,7 @@ pub(super) struct LetterSummary {
     pub(super) topic: String,
     pub(super) partition: i32,
     pub(super) offset: i64,
-    /// The timestamp of the record, if it has one. A producer can set any number.
+    /// The timestamp of the record, if it has one. It can be any number, because the producer sets it.
     pub(super) record_timestamp_ms: Option<i64>,
     pub(super) timestamp_type: Option<String>,
     pub(super) reason: String,

@@ -71,21 +71,21 @@ pub async fn schema_state(connection: &mut PgConnection) -> sqlx::Result<SchemaS
 
 /// A migration that is applied to the database.
 #[derive(Clone, Debug, sqlx::FromRow)]
-pub(super) struct Applied {
+pub(super) struct AppliedMigration {
     pub(super) version: i64,
     pub(super) description: String,
     pub(super) installed_on: DateTime<Utc>,
     pub(super) checksum: Vec<u8>,
 }
 
-impl Applied {
+impl AppliedMigration {
     pub(super) fn at_text(&self) -> String {
         self.installed_on.to_rfc3339_opts(SecondsFormat::Secs, true)
     }
 }
 
 /// The applied migrations, oldest first. None if sqlx's table does not exist.
-pub(super) async fn applied(connection: &mut PgConnection) -> sqlx::Result<Vec<Applied>> {
+pub(super) async fn applied(connection: &mut PgConnection) -> sqlx::Result<Vec<AppliedMigration>> {
     // Not checked at compile time: sqlx creates this table, and our migrations do not.
     let exists: bool =
         sqlx::query_scalar("select to_regclass('_sqlx_migrations') is not null").fetch_one(&mut *connection).await?;
@@ -98,7 +98,7 @@ pub(super) async fn applied(connection: &mut PgConnection) -> sqlx::Result<Vec<A
 }
 
 /// Compares applied migrations with those of this program. A difference that `migrate up` can't remove is reported first.
-pub(super) fn compare(migrator: &Migrator, applied: &[Applied]) -> SchemaState {
+pub(super) fn compare(migrator: &Migrator, applied: &[AppliedMigration]) -> SchemaState {
     let unknown: Vec<i64> =
         applied.iter().map(|applied| applied.version).filter(|version| !is_known(migrator, *version)).collect();
     if !unknown.is_empty() {

@@ -16,9 +16,9 @@ fn migrator(versions: &[i64]) -> Migrator {
     Migrator::with_migrations(versions.iter().flat_map(pair).collect())
 }
 
-fn applied_versions(versions: &[i64]) -> Vec<Applied> {
+fn applied_versions(versions: &[i64]) -> Vec<AppliedMigration> {
     let all = migrator(versions);
-    let applied = ups(&all).map(|up| Applied {
+    let applied = ups(&all).map(|up| AppliedMigration {
         version: up.version,
         description: up.description.to_string(),
         installed_on: chrono::Utc.with_ymd_and_hms(2026, 2, 15, 14, 37, 35).unwrap(),

@@ -8,13 +8,13 @@ use serde::Serialize;
 
 use super::ledger;
 use super::topic_log::ask;
-use crate::commands::output::{Output, json_lines, print, remark, table};
+use crate::commands::output::{OutputFormat, json_lines, print, remark, table};
 use crate::commands::{CommandError, database};
 use crate::config::Settings;
 
-pub(super) async fn list(output: Output, settings: &Settings) -> Result<(), CommandError> {
+pub(super) async fn list(output: OutputFormat, settings: &Settings) -> Result<(), CommandError> {
     let explained = |error| CommandError::database(&error, &settings.database);
-    // Before Kafka is asked: an error of the database ends the command at once.
+    // First, so that an error of the database is reported without waiting for Kafka.
     let mut session = database::connect(settings).await.map_err(explained)?;
     let log = ask(settings, TopicLogClient::bounds).await.unwrap_or_else(|why| {
         remark(&format!("the topic log is not shown: {why}"));
@@ -27,8 +27,8 @@ pub(super) async fn list(output: Output, settings: &Settings) -> Result<(), Comm
         remark("no service has claimed a partition of this group and topic yet");
     }
     match output {
-        Output::Json => print(&json_lines(&lines)?),
-        Output::Table => print(&table(COLUMNS, lines.iter().map(cells))),
+        OutputFormat::Json => print(&json_lines(&lines)?),
+        OutputFormat::Table => print(&table(COLUMNS, lines.iter().map(cells))),
     }
 }
 

@@ -25,7 +25,7 @@ pub(super) fn parse_target(text: &str) -> Result<TargetPosition, String> {
         ("earliest", ..) => Ok(TargetPosition::Earliest),
         ("latest", ..) => Ok(TargetPosition::Latest),
         (_, Ok(offset @ 0..), _) => Ok(TargetPosition::Offset(offset)),
-        // Kafka's timestamps are whole milliseconds, so a fraction is rounded up: no earlier record must match.
+        // Kafka's timestamps are whole milliseconds. A fraction is rounded up, so that no earlier record matches.
         (_, _, Ok(time)) => {
             let within = i64::from(time.timestamp_subsec_nanos() % 1_000_000 > 0);
             Ok(TargetPosition::Time(time.timestamp_millis().saturating_add(within)))

@@ -8,11 +8,11 @@ use indicatif::{ProgressBar, ProgressDrawTarget, ProgressState, ProgressStyle};
 use serde::Serialize;
 
 use crate::commands::CommandError;
-use crate::commands::output::{Output, json_lines, print, printable};
+use crate::commands::output::{OutputFormat, json_lines, print, printable};
 
 /// Prints one verification.
 pub(super) struct Printer<'a> {
-    output: Output,
+    output: OutputFormat,
     topic: &'a str,
     findings: u64,
     bar: ProgressBar,
@@ -52,7 +52,7 @@ struct NotCheckedLine<'a> {
 
 impl<'a> Printer<'a> {
     /// A printer that has printed nothing.
-    pub(super) fn new(output: Output, topic: &'a str) -> Self {
+    pub(super) fn new(output: OutputFormat, topic: &'a str) -> Self {
         Self { output, topic, findings: 0, bar: ProgressBar::hidden(), failed: None }
     }
 
@@ -85,12 +85,12 @@ impl<'a> Printer<'a> {
             return Err(failed);
         }
         print(&match self.output {
-            Output::Json => json_lines(&[LastLine {
+            OutputFormat::Json => json_lines(&[LastLine {
                 records: report.records,
                 findings: report.findings,
                 not_checked: report.not_checked.iter().map(line).collect(),
             }])?,
-            Output::Table => {
+            OutputFormat::Table => {
                 let left_out = report.not_checked.iter().map(|one| format!("not checked: {}\n", in_words(one)));
                 let found = findings_in_words(report.findings);
                 let sums = format!("{} records compared, {found}\n", report.records);
@@ -109,7 +109,7 @@ impl<'a> Printer<'a> {
             booking_id: finding.key.as_deref(),
             detail: &finding.detail,
         };
-        if self.output == Output::Json {
+        if self.output == OutputFormat::Json {
             return json_lines(&[line]);
         }
         let mut text = String::new();
