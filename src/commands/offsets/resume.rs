@@ -1,7 +1,6 @@
 //! `offsets resume`: resumes halted partitions, all that the user names or none.
 
 use clap::Args;
-use fenced_sink::Partition;
 use fenced_sink::admin::{AcknowledgedGap, PartitionRow, Resumption};
 
 use super::position::{TargetPosition, find, parse_target_without_time};
@@ -96,9 +95,9 @@ fn resumption(
     at: Option<TargetPosition>,
     log: &Result<LogFacts, String>,
 ) -> Result<Resumption, CommandError> {
-    let partition: Partition = row.partition;
+    let partition = row.partition;
     let is_gap = reason == "retention_gap";
-    let position = match at {
+    let to = match at {
         Some(at) => find(at, partition, log)?,
         None if is_gap => find(TargetPosition::Earliest, partition, log)?.max(row.next),
         None => row.next,
@@ -106,8 +105,8 @@ fn resumption(
     let log_start = log.as_ref().ok().and_then(|facts| facts.bounds.get(&partition)).map(|bounds| bounds.start);
     Ok(Resumption {
         partition,
-        halted_at: row.next,
-        at: position,
+        from: row.next,
+        to,
         forgets_log: ["log_truncated", "log_replaced"].contains(&reason),
         log_start: log_start.filter(|_| is_gap),
     })
@@ -119,7 +118,7 @@ fn cells(row: &PartitionRow, planned: &[Resumption], gaps: &[AcknowledgedGap]) -
     let gaps = gaps.iter().filter(|gap| gap.partition == row.partition);
     let gaps: Vec<String> = gaps.map(|gap| format!("[{}, {}) {}", gap.from, gap.to, gap.reason)).collect();
     let reason = row.halt_reason.clone().unwrap_or_default();
-    Some([row.partition.to_string(), reason, one.halted_at.to_string(), one.at.to_string(), gaps.join(", ")])
+    Some([row.partition.to_string(), reason, one.from.to_string(), one.to.to_string(), gaps.join(", ")])
 }
 
 #[cfg(test)]

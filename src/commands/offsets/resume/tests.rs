@@ -1,5 +1,5 @@
 use fenced_sink::admin::Time;
-use fenced_sink::{Epoch, LogBounds, Position};
+use fenced_sink::{Epoch, LogBounds, Partition, Position};
 
 use super::*;
 
@@ -33,7 +33,7 @@ fn log(answers: bool) -> Result<LogFacts, String> {
 /// The position at which a partition that is halted at `next` continues, or the exit code.
 fn check(reason: &str, next: i64, at: Option<TargetPosition>, answers: bool, expected: Result<i64, u8>) {
     let planned = plan(&[row(0, next, Some(reason))], at, &log(answers));
-    let position = planned.map(|planned| planned.iter().map(|one| one.at.0).sum()).map_err(|error| error.exit_code());
+    let position = planned.map(|planned| planned.iter().map(|one| one.to.0).sum()).map_err(|error| error.exit_code());
     assert_eq!(position, expected, "{reason} at {next}, {at:?}");
 }
 
@@ -95,8 +95,8 @@ fn only_another_topic_log_is_forgotten() {
         ("no_start_position", false, None),
     ] {
         let planned = plan(&[row(0, 12, Some(reason))], Some(TargetPosition::Earliest), &log(true)).unwrap();
-        let (partition, halted_at, at) = (Partition(0), Position(12), Position(10));
-        let expected = Resumption { partition, halted_at, at, forgets_log, log_start: log_start.map(Position) };
+        let (partition, from, to) = (Partition(0), Position(12), Position(10));
+        let expected = Resumption { partition, from, to, forgets_log, log_start: log_start.map(Position) };
         assert_eq!(planned, [expected]);
     }
 }

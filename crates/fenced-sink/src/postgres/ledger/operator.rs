@@ -52,9 +52,9 @@ pub struct Resumption {
     /// The partition.
     pub partition: Partition,
     /// The position at which it is halted.
-    pub halted_at: Position,
+    pub from: Position,
     /// The position at which it continues.
-    pub at: Position,
+    pub to: Position,
     /// The row must forget what it remembers of the topic log, because the topic log is another one.
     ///
     /// False after `log_corrupt`: an operator may repair that by creating the topic again. Then the records of the new topic
@@ -148,7 +148,8 @@ impl Ledger {
     /// at 0. A halt stays.
     ///
     /// The epoch does not change: a higher one would tell the service that another process claimed the partition, and the
-    /// service would wait before it claims it again.
+    /// service would wait before it claims it again. A commit in flight that has read from the new position is still valid,
+    /// because it handles all records from there on.
     ///
     /// # Errors
     /// What the database answered.
@@ -200,7 +201,7 @@ impl Ledger {
     async fn extend_gaps(&self, transaction: &mut PgConnection, resumptions: &[Resumption]) -> sqlx::Result<()> {
         let gaps = || resumptions.iter().filter_map(|one| Some((one, one.log_start?)));
         let partitions: Vec<i32> = gaps().map(|(one, _)| one.partition.0).collect();
-        let (halted_at, starts): (Vec<i64>, Vec<i64>) = gaps().map(|(one, start)| (one.halted_at.0, start.0)).unzip();
+        let (positions, starts): (Vec<i64>, Vec<i64>) = gaps().map(|(one, start)| (one.from.0, start.0)).unzip();
         // Extends only the newest open gap of a partition, and only if it ends above the position: an older gap is about
         // records that the service has passed already.
         sqlx::query!(
@@ -214,7 +215,7 @@ impl Ledger {
             self.group_id,
             self.topic,
             &partitions,
-            &halted_at,
+            &positions,
             &starts
         )
         .execute(transaction)
@@ -229,7 +230,7 @@ impl Ledger {
         topic_id: Option<&TopicId>,
     ) -> sqlx::Result<()> {
         let partitions: Vec<i32> = resumptions.iter().map(|one| one.partition.0).collect();
-        let positions: Vec<i64> = resumptions.iter().map(|one| one.at.0).collect();
+        let positions: Vec<i64> = resumptions.iter().map(|one| one.to.0).collect();
         let forget: Vec<bool> = resumptions.iter().map(|one| one.forgets_log).collect();
         // Raises the epoch, so that a writer with the old position or the old topic log matches no row. Where the log is not
         // forgotten, topic id and last good check stay: a topic log that was replaced during the halt is still found.
