@@ -2,7 +2,7 @@
 
 pub(crate) mod options;
 pub(crate) mod error;
-pub(crate) mod work;
+pub(crate) mod reports;
 pub(crate) mod slot;
 pub(crate) mod scheduler;
 pub(crate) mod shared_scheduler;

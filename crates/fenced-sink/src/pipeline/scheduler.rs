@@ -99,9 +99,7 @@ impl<E> Scheduler<E> {
 
     /// The most urgent task, or the instant to ask again.
     pub(super) fn next_task(&mut self, now: Instant, stopping: bool) -> Result<WriterTask<E>, Instant> {
-        if !stopping
-            && let Some(task) = self.log_fault().or_else(|| self.row_reads(now)).or_else(|| self.claim(now))
-        {
+        if !stopping && let Some(task) = self.log_fault().or_else(|| self.row_reads(now)).or_else(|| self.claim(now)) {
             return Ok(task);
         }
         let batches = self.batches();
@@ -130,9 +128,8 @@ impl<E> Scheduler<E> {
     }
 
     fn claim(&mut self, now: Instant) -> Option<WriterTask<E>> {
-        let claim = |(partition, slot): (&Partition, &mut Slot<E>)| {
-            Some(WriterTask::Claim(*partition, slot.begin_claim(now)?))
-        };
+        let claim =
+            |(partition, slot): (&Partition, &mut Slot<E>)| Some(WriterTask::Claim(*partition, slot.begin_claim(now)?));
         self.slots.iter_mut().find_map(claim)
     }
 

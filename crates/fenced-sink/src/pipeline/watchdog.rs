@@ -53,9 +53,9 @@ impl Watchdog {
     pub(crate) async fn run<E>(
         mut self,
         health: Health,
-        assignment: Arc<SharedScheduler<E>>,
+        scheduler: Arc<SharedScheduler<E>>,
     ) -> Result<(), EngineError> {
-        while !assignment.is_stopping() {
+        while !scheduler.is_stopping() {
             if let Some(snapshot) = health.snapshot() {
                 let changes = self.look(Instant::now(), &snapshot);
                 health.stalled(self.stalled());
@@ -65,7 +65,7 @@ impl Watchdog {
             }
             tokio::select! {
                 () = tokio::time::sleep(INTERVAL) => {}
-                () = assignment.until_stopping() => {}
+                () = scheduler.until_stopping() => {}
             }
         }
         Ok(())
