@@ -9,5 +9,5 @@ pub use crate::postgres::error::{classify, sqlstate_of};
 pub use crate::postgres::ledger::Ledger;
 pub use crate::postgres::ledger::operator::{AcknowledgedGap, PartitionRow, Resumption};
 pub use crate::postgres::retry::Backoff;
-pub use crate::postgres::session::{Session, Transaction, connect, within};
+pub use crate::postgres::session::{Session, Transaction};
 pub use crate::postgres::time::Time;

@@ -103,7 +103,7 @@ pub(crate) struct WarningLimiter(BTreeMap<KafkaErrorKind, (Instant, u64)>);
 
 impl WarningLimiter {
     /// Logs a kind of trouble at most once in a while, with the number of times that it was met so far.
-    pub(crate) fn complain(&mut self, fault: KafkaErrorKind, error: &str) {
+    pub(crate) fn warn(&mut self, fault: KafkaErrorKind, error: &str) {
         let now = Instant::now();
         let (last, times) = self.0.entry(fault).or_insert((now, 0));
         *times += 1;
@@ -131,7 +131,7 @@ fn words(fault: KafkaErrorKind) -> (&'static str, &'static str) {
             "a log does not have the position of its partition: what was read is committed, then the log is looked at",
         ),
         KafkaErrorKind::Unclassified => {
-            ("kafka_distrusted", "nothing is lost: reading starts again where the ledger says")
+            ("unclassified_kafka_error", "nothing is lost: reading starts again where the ledger says")
         }
         KafkaErrorKind::Fatal => ("kafka_fatal", "the process ends"),
     }

@@ -99,7 +99,7 @@ pub(crate) struct ClaimedBatch<E> {
     /// The epoch that the partition was claimed under.
     pub(crate) epoch: Epoch,
     /// Its last batches could not be written the fast way.
-    pub(crate) careful: bool,
+    pub(crate) row_by_row: bool,
     /// The log that it was read from.
     pub(crate) known: Option<KnownLog>,
 }

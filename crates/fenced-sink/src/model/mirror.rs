@@ -22,6 +22,10 @@ impl CommittedPosition {
         Self { partition, position }
     }
 
+    pub(crate) fn partition(&self) -> Partition {
+        self.partition
+    }
+
     /// What is told to Kafka.
     #[must_use]
     pub(crate) fn into_parts(self) -> (Partition, Position) {

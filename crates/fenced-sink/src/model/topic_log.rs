@@ -114,7 +114,7 @@ pub(crate) struct LogQuestion {
     /// What comes next could not be read, again and again.
     pub(crate) unreadable: bool,
     /// It is being read, and nothing has come for long.
-    pub(crate) silent: bool,
+    pub(crate) idle: bool,
 }
 
 /// What came of reading one partition alone, with a client that knows nothing yet.
@@ -142,7 +142,7 @@ pub(crate) struct LogObservation {
     /// Where the next record is that can be read; of partitions that can't be read where they stand.
     pub(crate) readable_from: BTreeMap<Partition, Position>,
     /// What came of it where a partition that is being read looks strange from outside.
-    pub(crate) tried: BTreeMap<Partition, Probe>,
+    pub(crate) probes: BTreeMap<Partition, Probe>,
 }
 
 /// How a look at the log came out.
@@ -224,7 +224,7 @@ mod tests {
     }
 
     fn check(at: i64, out_of_range: bool, seen: &LogObservation, expected: LogCheck) {
-        let doubt = LogQuestion { at: Position(at), out_of_range, unreadable: false, silent: false };
+        let doubt = LogQuestion { at: Position(at), out_of_range, unreadable: false, idle: false };
         assert_eq!(check_log(P, doubt, seen), expected, "{at} {out_of_range} {seen:?}");
     }
 
