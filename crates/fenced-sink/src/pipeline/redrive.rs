@@ -3,25 +3,24 @@
 //! Any instance may try any letter of its group and topic; a letter is held by the transaction that tries it, so two never
 //! try the same. If the process dies in the middle, the letter is as it was.
 
-use sqlx::{Connection as _, PgConnection};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 use uuid::Uuid;
 
 use crate::event::Event;
-use crate::model::error_class::ErrorClass;
 use crate::model::event::{Parsed, Reason, Refusal};
 use crate::model::operation::DbOperation;
 use crate::model::outcome::{DeadLetterCause, RecordOutcome};
 use crate::pipeline::error::EngineError;
 use crate::pipeline::failure::ended_by;
 use crate::pipeline::writer::WriterContext;
+use crate::postgres::dead_letters;
 use crate::postgres::dead_letters::DueLetter;
 use crate::postgres::error::classify;
 use crate::postgres::retry::Backoff;
-use crate::postgres::session::{connect, within};
-use crate::postgres::transaction::rows;
-use crate::postgres::{dead_letters, savepoint};
+use crate::postgres::session::{Session, Transaction};
+use crate::postgres::transaction::mode::WriteMode;
+use crate::postgres::transaction::row_by_row;
 
 /// How often the table is asked for letters that are due.
 const POLL: Duration = Duration::from_secs(1);
@@ -37,7 +36,7 @@ const COUNT_LIMIT: Duration = Duration::from_secs(5);
 /// See the module.
 pub(crate) struct Redrive<E> {
     shared: Arc<WriterContext<E>>,
-    connection: Option<PgConnection>,
+    session: Option<Session>,
     backoff: Backoff,
     /// Letters that could not be tried, for no fault of theirs, since the table was last gone through: the others come
     /// first.
@@ -48,7 +47,7 @@ pub(crate) struct Redrive<E> {
 impl<E: Event> Redrive<E> {
     /// Not connected yet.
     pub(crate) fn new(shared: Arc<WriterContext<E>>, backoff: Backoff) -> Self {
-        Self { shared, connection: None, backoff, passed_over: Vec::new(), count_at: Instant::now() }
+        Self { shared, session: None, backoff, passed_over: Vec::new(), count_at: Instant::now() }
     }
 
     /// Until the process stops. A database that is away, or refuses what we ask, is the writers' business: here it only
@@ -66,11 +65,11 @@ impl<E: Event> Redrive<E> {
                 Ok(true) => Duration::ZERO,
                 Ok(false) => POLL,
                 Err(error) => {
-                    self.connection = None;
+                    self.session = None;
                     tracing::debug!(%error, "redrive_postponed");
                     if ended_by(DbOperation::Write, &error) == DbOperation::ReadRows {
                         let wait = POLL.max(self.backoff.wait());
-                        let heard_of_again = self.shared.rules.limit.saturating_mul(2).saturating_add(wait);
+                        let heard_of_again = self.shared.database_timeout.saturating_mul(2).saturating_add(wait);
                         self.shared.health.failed(DbOperation::ReadRows, classify(&error), heard_of_again);
                         wait
                     } else {
@@ -89,36 +88,36 @@ impl<E: Event> Redrive<E> {
     /// Tries the letter that has been due for longest. False if there is none.
     async fn try_one(&mut self) -> sqlx::Result<bool> {
         let shared = Arc::clone(&self.shared);
-        let limit = shared.rules.limit;
-        if self.connection.is_none() {
-            self.connection = Some(connect(&shared.database, limit).await?);
+        if self.session.is_none() {
+            self.session = Some(Session::connect(&shared.database, shared.database_timeout).await?);
         }
-        let Some(connection) = self.connection.as_mut() else { return Ok(false) };
-        let mut transaction = within(limit, connection.begin()).await?;
-        let due = dead_letters::take_due(&mut transaction, &shared.ledger, &self.passed_over);
-        let Some(due) = within(limit, due).await? else {
-            within(limit, transaction.rollback()).await?;
+        let Some(session) = self.session.as_mut() else { return Ok(false) };
+        let mut transaction = session.begin().await?;
+        let passed_over = &self.passed_over;
+        let due = transaction.run(|connection| dead_letters::take_due(connection, &shared.ledger, passed_over)).await?;
+        let Some(due) = due else {
+            transaction.rollback().await?;
             self.backoff.reset();
             self.passed_over.clear();
             return Ok(false);
         };
         self.passed_over.push(due.id);
-        let outcome = store::<E>(&mut transaction, &due, limit).await?;
+        let outcome = store::<E>(&mut transaction, &due).await?;
         match &outcome {
             RecordOutcome::Stored(_) => {
                 let by = shared.ledger.owner();
-                within(limit, dead_letters::resolve(&mut transaction, &due, "stored", by)).await?;
+                transaction.run(|connection| dead_letters::resolve(connection, &due, "stored", by)).await?;
             }
             RecordOutcome::Duplicate | RecordOutcome::Ignored => {
                 let by = shared.ledger.owner();
-                within(limit, dead_letters::resolve(&mut transaction, &due, "duplicate", by)).await?;
+                transaction.run(|connection| dead_letters::resolve(connection, &due, "duplicate", by)).await?;
             }
             RecordOutcome::DeadLettered(cause) => {
                 let wait = shared.rules.schedule.wait(cause, due.attempts.saturating_add(1));
-                within(limit, dead_letters::refuse(&mut transaction, &due, cause, wait)).await?;
+                transaction.run(|connection| dead_letters::refuse(connection, &due, cause, wait)).await?;
             }
         }
-        within(limit, transaction.commit()).await?;
+        transaction.commit().await?;
         self.passed_over.pop();
         self.backoff.reset();
         self.tell(&due, &outcome);
@@ -128,9 +127,9 @@ impl<E: Event> Redrive<E> {
     /// Counts the letters, if it is time.
     async fn count(&mut self) -> sqlx::Result<()> {
         let began = Instant::now();
-        let Some(connection) = self.connection.as_mut().filter(|_| self.count_at <= began) else { return Ok(()) };
-        let limit = COUNT_LIMIT.min(self.shared.rules.limit);
-        let counted = within(limit, dead_letters::count(connection, &self.shared.ledger)).await;
+        let Some(session) = self.session.as_mut().filter(|_| self.count_at <= began) else { return Ok(()) };
+        let ledger = &self.shared.ledger;
+        let counted = session.run_at_most(COUNT_LIMIT, |connection| dead_letters::count(connection, ledger)).await;
         // Whatever came of it: what takes too long would take too long again.
         self.count_at = Instant::now() + COUNT_INTERVAL.max(began.elapsed().saturating_mul(COUNT_SHARE));
         self.shared.health.letters(counted?);
@@ -149,11 +148,7 @@ impl<E: Event> Redrive<E> {
 }
 
 /// Writes the letter's row, if it can be.
-async fn store<E: Event>(
-    transaction: &mut PgConnection,
-    due: &DueLetter,
-    limit: Duration,
-) -> sqlx::Result<RecordOutcome> {
+async fn store<E: Event>(transaction: &mut Transaction<'_>, due: &DueLetter) -> sqlx::Result<RecordOutcome> {
     let event = match E::parse(&due.record) {
         Ok(Parsed::Event(event)) => event,
         Ok(Parsed::Ignored { .. }) => {
@@ -162,26 +157,8 @@ async fn store<E: Event>(
         }
         Err(refusal) => return Ok(dead(refusal)),
     };
-    within(limit, savepoint::check_constraints_at_once(transaction)).await?;
-    within(limit, savepoint::begin(transaction)).await?;
-    match within(limit, E::insert_each(transaction, &[&event])).await {
-        Ok(fates) => {
-            within(limit, savepoint::keep(transaction)).await?;
-            let fate = fates.into_iter().next();
-            fate.map(rows::outcome).ok_or_else(|| sqlx::Error::Protocol("insert_each told no fate".to_owned()))
-        }
-        Err(error) => match classify(&error) {
-            ErrorClass::Record | ErrorClass::Unknown => {
-                within(limit, savepoint::take_back(transaction)).await?;
-                Ok(RecordOutcome::DeadLettered(rows::rejection(&error)))
-            }
-            ErrorClass::Retry(_)
-            | ErrorClass::TooSlow
-            | ErrorClass::NewConnection
-            | ErrorClass::Operator
-            | ErrorClass::Corrupt => Err(error),
-        },
-    }
+    let outcomes = row_by_row::insert(transaction, &[&event], WriteMode::Bisect).await?;
+    outcomes.into_iter().next().ok_or_else(|| sqlx::Error::Protocol("one event has no outcome".to_owned()))
 }
 
 fn dead(refusal: Refusal) -> RecordOutcome {

@@ -3,7 +3,6 @@
 //! The ledger is asked, and not what this process has read: of several instances each ends when the whole topic is done.
 //! It only watches; the engine that it watches is the same as ever.
 
-use sqlx::PgConnection;
 use sqlx::postgres::PgConnectOptions;
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -17,7 +16,7 @@ use crate::model::topic_log::LogBounds;
 use crate::observe::health::Health;
 use crate::pipeline::options::Options;
 use crate::postgres::ledger::Ledger;
-use crate::postgres::session::{connect, within};
+use crate::postgres::session::Session;
 
 /// How often is looked.
 const LOOK_INTERVAL: Duration = Duration::from_secs(1);
@@ -38,7 +37,7 @@ pub async fn until_end(options: &Options) -> Result<(), HaltedPartitions> {
         database: options.database.clone(),
         limit: options.database_timeout,
         health: options.health.clone(),
-        connection: None,
+        session: None,
     };
     watch.run().await
 }
@@ -49,7 +48,7 @@ struct EndWatcher {
     database: PgConnectOptions,
     limit: Duration,
     health: Health,
-    connection: Option<PgConnection>,
+    session: Option<Session>,
 }
 
 impl EndWatcher {
@@ -113,12 +112,12 @@ impl EndWatcher {
     async fn rows(&mut self, ends: &BTreeMap<Partition, LogBounds>) -> Option<Rows> {
         let partitions: Vec<Partition> = ends.keys().copied().collect();
         let looked = async {
-            let mut connection = match self.connection.take() {
-                Some(connection) => connection,
-                None => connect(&self.database, self.limit).await?,
+            let mut session = match self.session.take() {
+                Some(session) => session,
+                None => Session::connect(&self.database, self.limit).await?,
             };
-            let rows = within(self.limit, self.ledger.read_rows(&mut connection, &partitions)).await?;
-            self.connection = Some(connection);
+            let rows = session.run(|connection| self.ledger.read_rows(connection, &partitions)).await?;
+            self.session = Some(session);
             Ok::<_, sqlx::Error>(rows)
         };
         looked.await.inspect_err(|error| tracing::debug!(%error, "rows_unknown")).ok()

@@ -7,7 +7,6 @@ mod lines;
 mod noting;
 
 use sqlx::postgres::PgConnectOptions;
-use sqlx::{Connection as _, PgConnection};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant, SystemTime};
 
@@ -34,9 +33,10 @@ use crate::pipeline::writer::lines::Lines;
 use crate::postgres::error::classify;
 use crate::postgres::ledger::Ledger;
 use crate::postgres::retry::Backoff;
-use crate::postgres::session::{connect, within};
+use crate::postgres::session::Session;
 use crate::postgres::transaction;
-use crate::postgres::transaction::{WriteFailure, WriteMode, WriteRules};
+use crate::postgres::transaction::mode::WriteMode;
+use crate::postgres::transaction::{WriteFailure, WriteRules};
 
 /// So often an error that nobody has classified is met before a record is looked for that causes it.
 const UNCLASSIFIED_TRIES: u32 = 3;
@@ -52,6 +52,7 @@ pub(crate) struct WriterContext<E> {
     pub(crate) start: StartPolicy,
     pub(crate) gaps: GapPolicy,
     pub(crate) database: PgConnectOptions,
+    pub(crate) database_timeout: Duration,
     pub(crate) rules: WriteRules,
     /// How long the database may refuse who we are or what we ask before that is final.
     pub(crate) startup_timeout: Duration,
@@ -64,14 +65,14 @@ pub(crate) struct WriterContext<E> {
 /// See the module.
 pub(crate) struct Writer<E> {
     shared: Arc<WriterContext<E>>,
-    connection: Option<PgConnection>,
+    session: Option<Session>,
     trouble: RetryDelay,
 }
 
 impl<E: Event> Writer<E> {
     /// Not connected yet.
     pub(crate) fn new(shared: Arc<WriterContext<E>>, backoff: Backoff) -> Self {
-        Self { shared, connection: None, trouble: RetryDelay::new(backoff) }
+        Self { shared, session: None, trouble: RetryDelay::new(backoff) }
     }
 
     /// Until there is no more work, or the database is of no more use.
@@ -93,8 +94,8 @@ impl<E: Event> Writer<E> {
                 Err(error) => self.failed(errand, error).await?,
             }
         }
-        if let Some(connection) = self.connection.take()
-            && let Err(error) = within(self.shared.rules.limit, connection.close()).await
+        if let Some(session) = self.session.take()
+            && let Err(error) = session.close().await
         {
             tracing::debug!(%error, "disconnect_failed");
         }
@@ -121,21 +122,21 @@ impl<E: Event> Writer<E> {
     async fn take_over(&mut self, partition: Partition, generation: Generation) -> sqlx::Result<Option<StoredRow>> {
         let shared = Arc::clone(&self.shared);
         let wanted = || shared.assignment.is_claiming(partition, generation);
-        let connection = self.connected().await?;
+        let session = self.connected().await?;
         if !wanted() {
             return Ok(None);
         }
-        let row = within(shared.rules.limit, shared.ledger.claim(connection, partition)).await?;
+        let row = session.run(|connection| shared.ledger.claim(connection, partition)).await?;
         if row.is_some() {
             return Ok(row);
         }
         let Some(firsts) = self.ask_first_positions().await else { return Ok(None) };
-        let connection = self.connected().await?;
-        within(shared.rules.limit, shared.ledger.create_rows(connection, &firsts)).await?;
+        let session = self.connected().await?;
+        session.run(|connection| shared.ledger.create_rows(connection, &firsts)).await?;
         if !wanted() {
             return Ok(None);
         }
-        within(shared.rules.limit, shared.ledger.claim(connection, partition)).await
+        session.run(|connection| shared.ledger.claim(connection, partition)).await
     }
 
     /// A question that Kafka did not answer is asked again, later; it never means "none".
@@ -171,8 +172,8 @@ impl<E: Event> Writer<E> {
     async fn look(&mut self, beliefs: Vec<(Partition, RowReadToken)>) -> sqlx::Result<()> {
         let shared = Arc::clone(&self.shared);
         let partitions: Vec<Partition> = beliefs.iter().map(|(partition, _)| *partition).collect();
-        let connection = self.connected().await?;
-        let mut rows = within(shared.rules.limit, shared.ledger.read_rows(connection, &partitions)).await?;
+        let session = self.connected().await?;
+        let mut rows = session.run(|connection| shared.ledger.read_rows(connection, &partitions)).await?;
         for (partition, belief) in beliefs {
             let found = rows.remove(&partition);
             let halt_reason = found.as_ref().and_then(|found| found.halt_reason.clone());
@@ -190,14 +191,14 @@ impl<E: Event> Writer<E> {
         let mut way = self.first_way(&work);
         let handled = loop {
             match self.transact(&work, way).await {
-                Err(WriteFailure::NeedsCare) if way == WriteMode::Bulk => way = WriteMode::RowByRow,
+                Err(WriteFailure::NeedsRowByRow) if way == WriteMode::Bulk => way = WriteMode::RowByRow,
                 // The breaker lets only so many pass; what is cut off is read again, if ever.
-                Err(WriteFailure::Cut(partition, entries)) => {
+                Err(WriteFailure::BreakerLimit { partition, entries }) => {
                     for one in work.iter_mut().filter(|one| one.batch.partition() == partition) {
                         one.batch.cut(entries);
                     }
                 }
-                Err(WriteFailure::NeedsCare) => {
+                Err(WriteFailure::NeedsRowByRow) => {
                     break Err(sqlx::Error::Protocol("a careful write asked for care".to_owned()));
                 }
                 Err(WriteFailure::Database(error)) => break Err(error),
@@ -227,8 +228,8 @@ impl<E: Event> Writer<E> {
 
     async fn transact(&mut self, work: &[ClaimedBatch<E>], way: WriteMode) -> Result<Vec<BatchOutcome>, WriteFailure> {
         let shared = Arc::clone(&self.shared);
-        let connection = self.connected().await?;
-        transaction::write(connection, &shared.ledger, work, way, &shared.rules).await
+        let session = self.connected().await?;
+        transaction::write(session, &shared.ledger, work, way, &shared.rules).await
     }
 
     fn first_way(&self, work: &[ClaimedBatch<E>]) -> WriteMode {
@@ -270,16 +271,16 @@ impl<E: Event> Writer<E> {
         Lines { topic: self.shared.ledger.topic(), budget: &self.shared.lines }
     }
 
-    async fn connected(&mut self) -> sqlx::Result<&mut PgConnection> {
-        if self.connection.is_none() {
-            self.connection = Some(connect(&self.shared.database, self.shared.rules.limit).await?);
+    async fn connected(&mut self) -> sqlx::Result<&mut Session> {
+        if self.session.is_none() {
+            self.session = Some(Session::connect(&self.shared.database, self.shared.database_timeout).await?);
         }
-        self.connection.as_mut().ok_or_else(|| sqlx::Error::Protocol("not connected".to_owned()))
+        self.session.as_mut().ok_or_else(|| sqlx::Error::Protocol("not connected".to_owned()))
     }
 
     /// Waits before the next try, or ends what can't succeed.
     async fn failed(&mut self, errand: DbOperation, error: sqlx::Error) -> Result<(), EngineError> {
-        self.connection = None;
+        self.session = None;
         match classify(&error).without_a_record() {
             ErrorClass::Corrupt => return Err(EngineError::Corrupt(error)),
             ErrorClass::Operator if self.shared.refused.note(errand, Instant::now()) >= self.shared.startup_timeout => {
@@ -288,7 +289,8 @@ impl<E: Event> Writer<E> {
             _ => {}
         }
         let wait = self.trouble.wait(errand, &error);
-        let heard_of_again = self.shared.rules.limit.saturating_mul(2).saturating_add(wait).saturating_add(ANOTHER_TRY);
+        let heard_of_again =
+            self.shared.database_timeout.saturating_mul(2).saturating_add(wait).saturating_add(ANOTHER_TRY);
         self.shared.health.failed(ended_by(errand, &error), classify(&error), heard_of_again);
         tracing::warn!(%error, retry_in_ms = u64::try_from(wait.as_millis()).unwrap_or(u64::MAX), "database_unavailable");
         tokio::select! {

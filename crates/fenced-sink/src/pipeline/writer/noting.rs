@@ -6,7 +6,6 @@ use crate::event::Event;
 use crate::model::topic_log::{GapPolicy, GapReason};
 use crate::pipeline::work::LogFaultReport;
 use crate::pipeline::writer::Writer;
-use crate::postgres::session::within;
 
 /// What became of a fault that was to be noted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -38,11 +37,13 @@ impl<E: Event> Writer<E> {
 
     async fn try_to_note(&mut self, noting: &LogFaultReport) -> sqlx::Result<LogFaultOutcome> {
         let shared = Arc::clone(&self.shared);
-        let connection = self.connected().await?;
+        let session = self.connected().await?;
         let LogFaultReport { partition, epoch, at, gap, .. } = *noting;
         let policy = if gap.reason == GapReason::RetentionGap { shared.gaps } else { GapPolicy::Halt };
-        let noted = shared.ledger.record_log_fault(connection, partition, epoch, at, &gap, policy);
-        Ok(match (within(shared.rules.limit, noted).await?, policy) {
+        let noted = session
+            .run(|connection| shared.ledger.record_log_fault(connection, partition, epoch, at, &gap, policy))
+            .await?;
+        Ok(match (noted, policy) {
             (false, _) => LogFaultOutcome::Fenced,
             (true, GapPolicy::Halt) => LogFaultOutcome::Halted,
             (true, GapPolicy::Skip) => LogFaultOutcome::Skipped,
