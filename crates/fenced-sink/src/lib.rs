@@ -54,11 +54,11 @@ pub use self::event::Event;
 pub use self::kafka::client::ConsumerError;
 pub use self::model::event::{InsertOutcome, LogPoint, Lookup, Parsed, Reason, RecordRef, Refusal};
 pub use self::model::outcome::Totals;
-#[cfg(feature = "simulation")]
-pub use self::model::protocol::simulation;
 pub use self::model::record::{
     Digest, Epoch, Header, Offset, Partition, Position, Record, Step, Timestamp, TimestampType, TopicId,
 };
+#[cfg(feature = "simulation")]
+pub use self::model::simulation;
 pub use self::model::standing::{Membership, PartitionStatus};
 pub use self::model::start::StartPolicy;
 pub use self::model::topic_log::{GapPolicy, LogBounds};

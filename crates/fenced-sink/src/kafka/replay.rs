@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 use tokio::sync::mpsc;
 
 use crate::event::Event;
-use crate::kafka::client::{ConsumerError, configuration, refused};
+use crate::kafka::client::{ConsumerError, configuration, refused, without_membership};
 use crate::kafka::error::{KafkaErrorKind, error_kind, is_damage};
 use crate::kafka::ffi;
 use crate::kafka::topic_log_client::TopicLogClient;
@@ -58,11 +58,8 @@ pub(crate) fn start<E: Event>(
     topic: &str,
     ranges: &BTreeMap<Partition, Step>,
 ) -> Result<mpsc::Receiver<ReplayMessage<E>>, ReplayError> {
-    let mut properties = properties.clone();
-    properties.remove("group.instance.id"); // it is no member
-    properties.remove("statistics.interval.ms");
-    let consumer: BaseConsumer =
-        configuration(&properties).create().map_err(|error| ReplayError::Client(refused(&error)))?;
+    let configuration = configuration(&without_membership(properties));
+    let consumer: BaseConsumer = configuration.create().map_err(|error| ReplayError::Client(refused(&error)))?;
     let mut list = TopicPartitionList::new();
     for (partition, range) in ranges {
         let placed = list.add_partition_offset(topic, partition.0, KafkaOffset::Offset(range.from().0));

@@ -19,9 +19,6 @@
 //! carries an older one (a record, a claim's answer, a request to start) is too late and dropped.
 
 mod state;
-#[cfg(any(test, feature = "simulation"))]
-#[cfg_attr(not(feature = "simulation"), expect(unreachable_pub, reason = "the fuzz target reaches it"))]
-pub mod simulation;
 
 pub(crate) use crate::model::protocol::state::{AfterDrain, Generation, LedgerRow, RowEffect, State};
 

@@ -1,59 +1,7 @@
-//! Rule by rule. What holds whatever happens is in `simulation`.
+//! One rule of the protocol a test. [`crate::model::simulation`] tests what holds in any order of events.
 
-use proptest::prelude::*;
-use proptest::sample::Index;
-
-use super::simulation::{Happening, World};
 use crate::model::protocol::{Generation, LedgerRow, Protocol, RowEffect, State};
 use crate::model::record::{Epoch, Position, Step};
-
-fn happening() -> impl Strategy<Value = Happening> {
-    use Happening::*;
-    prop_oneof![
-        30 => Just(GoOn),
-        2 => Just(Assign),
-        1 => Just(Revoke),
-        4 => Just(BeginClaim),
-        4 => any::<bool>().prop_map(|answered| Claim { answered }),
-        5 => Just(Follow),
-        5 => (1_usize..6).prop_map(Deliver),
-        5 => (1_usize..5).prop_map(BeginCommit),
-        5 => (any::<bool>(), any::<bool>()).prop_map(|(arrives, answered)| Commit { arrives, answered }),
-        3 => Just(BeginLook),
-        3 => Just(EndLook),
-        1 => Just(Corrupt),
-        1 => Just(Fault),
-        1 => (any::<bool>(), any::<bool>()).prop_map(|(arrives, answered)| Note { arrives, answered }),
-        1 => Just(Stop),
-        1 => any::<bool>().prop_map(Halt),
-        1 => Just(ForgetRow),
-    ]
-}
-
-proptest! {
-    #![proptest_config(ProptestConfig { cases: 500, ..ProptestConfig::default() })]
-
-    #[test]
-    fn every_record_is_handled_exactly_once_whatever_happens(
-        happenings in prop::collection::vec((any::<Index>(), happening()), 0..300)
-    ) {
-        let mut world = World::new();
-        for (who, happening) in &happenings {
-            world.step(who.index(2), happening);
-        }
-        world.end_in_peace();
-    }
-}
-
-#[test]
-fn the_seeds_of_the_fuzzer_hold() {
-    let seeds = std::fs::read_dir(concat!(env!("CARGO_MANIFEST_DIR"), "/../../fuzz/seeds/partition")).expect("seeds");
-    let seeds: Vec<_> = seeds.map(|seed| std::fs::read(seed.expect("a seed").path()).expect("bytes")).collect();
-    assert!(seeds.len() >= 10);
-    for seed in &seeds {
-        super::simulation::replay(seed);
-    }
-}
 
 fn row(next: i64, epoch: i64) -> LedgerRow {
     LedgerRow { next: Position(next), epoch: Epoch(epoch), halted: false }
