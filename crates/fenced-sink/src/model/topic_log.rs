@@ -40,7 +40,7 @@ pub(crate) enum CommittedOffset {
 
 /// Why a range of offsets was passed, or has to be, without having been read for sure.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub(crate) enum GapReason {
+pub enum GapReason {
     /// The records are gone: retention, or somebody deleted them.
     RetentionGap,
     /// The log ends before the position.
@@ -52,9 +52,12 @@ pub(crate) enum GapReason {
 }
 
 impl GapReason {
-    /// The word for it, as `offset_gaps.reason` and `consumer_offsets.halt_reason` hold it.
+    /// All of them.
+    pub const ALL: [Self; 4] = [Self::RetentionGap, Self::LogTruncated, Self::LogReplaced, Self::LogCorrupt];
+
+    /// The text in `offset_gaps.reason`.
     #[must_use]
-    pub(crate) const fn as_str(self) -> &'static str {
+    pub const fn as_str(self) -> &'static str {
         match self {
             Self::RetentionGap => "retention_gap",
             Self::LogTruncated => "log_truncated",

@@ -8,8 +8,10 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use crate::model::batch::{ClaimedBatch, Entry};
 use crate::model::error_class::{ErrorClass, RetryCause};
+use crate::model::halt::HaltReason;
 use crate::model::outcome::{BatchOutcome, RecordOutcome, Totals, totals};
 use crate::model::record::{Timestamp, TimestampType};
+use crate::model::topic_log::GapReason;
 use crate::observe::histogram::Histogram;
 
 /// Counted since the process began.
@@ -28,9 +30,9 @@ pub struct Counts {
     /// Work that the database did not do and that is tried again, by reason.
     pub retries: BTreeMap<&'static str, u64>,
     /// Partitions that this process halted, by reason.
-    pub halts: BTreeMap<&'static str, u64>,
+    pub halts: BTreeMap<HaltReason, u64>,
     /// Offsets that were found to be gone, by reason.
-    pub gap_records: BTreeMap<&'static str, u64>,
+    pub gap_records: BTreeMap<GapReason, u64>,
     /// Letters of the group and topic in the table, by status, as last counted; nothing before that.
     pub dead_letters: BTreeMap<String, u64>,
 }
@@ -48,9 +50,6 @@ const RETRIES: [&str; 10] = [
     "refused",
     "unclassified",
 ];
-const GAPS: [&str; 4] = ["retention_gap", "log_truncated", "log_replaced", "log_corrupt"];
-/// Beside those of the gaps. A partition without a place to start was never under way.
-const BREAKER: [&str; 1] = ["too_many_dead_letters"];
 
 const BATCH_RECORDS: &[f64] = &[
     1.0, 2.0, 5.0, 10.0, 20.0, 50.0, 100.0, 200.0, 500.0, 1_000.0, 2_000.0, 5_000.0, 10_000.0, 20_000.0, 50_000.0,
@@ -68,16 +67,20 @@ const AHEAD_MILLIS: i64 = 60_000;
 
 impl Default for Counts {
     fn default() -> Self {
-        let zero = |reason: &&'static str| (*reason, 0);
         Self {
             records: Totals::default(),
             batch_records: Histogram::new(BATCH_RECORDS),
             commit_seconds: Histogram::new(COMMIT_SECONDS),
             end_to_end_seconds: Histogram::new(END_TO_END_SECONDS),
             commits_fenced: 0,
-            retries: RETRIES.iter().map(zero).collect(),
-            halts: GAPS.iter().chain(&BREAKER).map(zero).collect(),
-            gap_records: GAPS.iter().map(zero).collect(),
+            retries: RETRIES.map(|reason| (reason, 0)).into(),
+            // A partition without a start position is created halted: this process does not halt it.
+            halts: HaltReason::ALL
+                .into_iter()
+                .filter(|reason| *reason != HaltReason::NoStartPosition)
+                .map(|reason| (reason, 0))
+                .collect(),
+            gap_records: GapReason::ALL.map(|reason| (reason, 0)).into(),
             dead_letters: BTreeMap::new(),
         }
     }
@@ -130,17 +133,17 @@ impl Counts {
     }
 
     /// This process has halted a partition.
-    pub(super) fn halted(&mut self, reason: &'static str) {
+    pub(super) fn halted(&mut self, reason: HaltReason) {
         more(&mut self.halts, reason, 1);
     }
 
     /// So many offsets were found to be gone.
-    pub(super) fn gap(&mut self, reason: &'static str, records: u64) {
+    pub(super) fn gap(&mut self, reason: GapReason, records: u64) {
         more(&mut self.gap_records, reason, records);
     }
 }
 
-fn more(counts: &mut BTreeMap<&'static str, u64>, reason: &'static str, by: u64) {
+fn more<R: Ord>(counts: &mut BTreeMap<R, u64>, reason: R, by: u64) {
     let count = counts.entry(reason).or_default();
     *count = count.saturating_add(by);
 }

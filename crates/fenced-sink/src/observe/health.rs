@@ -9,11 +9,13 @@ use std::time::{Duration, Instant, SystemTime};
 
 use crate::model::batch::ClaimedBatch;
 use crate::model::error_class::ErrorClass;
+use crate::model::halt::HaltReason;
 use crate::model::operation::DbOperation;
 use crate::model::outcome::BatchOutcome;
 use crate::model::protocol::{LedgerRow, State};
 use crate::model::record::{Partition, Position};
 use crate::model::standing::{HeldPartition, Membership, PartitionStatus, SchedulerView};
+use crate::model::topic_log::GapReason;
 use crate::observe::counts::Counts;
 
 /// One for each run; its clones tell the same.
@@ -27,7 +29,7 @@ pub struct Health {
 struct HealthState {
     topic: String,
     assignment: Option<Arc<dyn SchedulerView>>,
-    halt_reasons: BTreeMap<Partition, String>,
+    halt_reasons: BTreeMap<Partition, HaltReason>,
     /// By the rows, when they were last read; a partition that is read knows better.
     positions: BTreeMap<Partition, Position>,
     /// Where the log ends, and until when that counts if nothing newer is heard.
@@ -62,7 +64,7 @@ pub struct PartitionHealth {
     /// What it does.
     pub status: PartitionStatus,
     /// The row's reason, once it has been read; halted partitions only.
-    pub halt_reason: Option<String>,
+    pub halt_reason: Option<HaltReason>,
     /// Below it, everything is handled; not known before the row has been claimed, nor while it is somebody else's.
     pub position: Option<Position>,
     /// How many offsets the position is behind the end of the log, as of the last look at the log.
@@ -117,7 +119,7 @@ impl Health {
     }
 
     /// What a row says, and about a halt.
-    pub(crate) fn seen(&self, partition: Partition, row: Option<LedgerRow>, halt_reason: Option<String>) {
+    pub(crate) fn seen(&self, partition: Partition, row: Option<LedgerRow>, halt_reason: Option<HaltReason>) {
         self.claimed(partition, row);
         let mut known = self.lock();
         match halt_reason {
@@ -127,11 +129,11 @@ impl Health {
     }
 
     /// This process has halted a partition, which is at this position.
-    pub(crate) fn halted(&self, partition: Partition, at: Position, reason: &'static str) {
-        self.counting().halted(reason);
+    pub(crate) fn halted(&self, partition: Partition, at: Position, reason: HaltReason) {
+        self.counting().halted(reason.clone());
         let mut known = self.lock();
         known.positions.insert(partition, at);
-        known.halt_reasons.insert(partition, reason.to_owned());
+        known.halt_reasons.insert(partition, reason);
     }
 
     /// Where the log of a partition ends: past the last record that can be read. That counts for so long if nothing newer
@@ -142,7 +144,7 @@ impl Health {
     }
 
     /// So many offsets were found to be gone.
-    pub(crate) fn gap(&self, reason: &'static str, records: u64) {
+    pub(crate) fn gap(&self, reason: GapReason, records: u64) {
         self.counting().gap(reason, records);
     }
 

@@ -143,7 +143,7 @@ fn progress(ends: &BTreeMap<Partition, LogBounds>, rows: &Rows) -> ReadProgress 
     for (partition, bounds) in ends {
         match rows.get(partition) {
             Some(found) if found.row.halted => {
-                stuck.insert(*partition, found.halt_reason.clone().unwrap_or_default());
+                stuck.insert(*partition, found.halt_reason.as_ref().map(ToString::to_string).unwrap_or_default());
             }
             Some(found) if found.row.next >= bounds.end => {}
             _ => return ReadProgress::Reading,
@@ -155,6 +155,7 @@ fn progress(ends: &BTreeMap<Partition, LogBounds>, rows: &Rows) -> ReadProgress 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::model::halt::HaltReason;
     use crate::model::protocol::LedgerRow;
     use crate::model::record::{Epoch, Position};
     use crate::model::topic_log::KnownLog;
@@ -169,7 +170,7 @@ mod tests {
             let (next, halted) = (Position(standing.unwrap_or(12)), standing.is_err());
             let row = LedgerRow { next, epoch: Epoch(1), halted };
             let known = KnownLog { topic_id: None, last: None, checked: next };
-            Some((partition, StoredRow { row, known, halt_reason: standing.err().map(str::to_owned) }))
+            Some((partition, StoredRow { row, known, halt_reason: standing.err().map(HaltReason::parse) }))
         });
         assert_eq!(&progress(&ends, &rows.collect()), expected, "{standings:?}");
     }

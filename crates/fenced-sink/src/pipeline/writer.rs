@@ -16,6 +16,7 @@ use crate::kafka::topic_log_client::TopicLogClient;
 use crate::model::batch::{ClaimedBatch, Entry};
 use crate::model::error_class::ErrorClass;
 use crate::model::event::Parsed;
+use crate::model::halt::HaltReason;
 use crate::model::mirror::CommittedPosition;
 use crate::model::operation::DbOperation;
 use crate::model::outcome::{BatchOutcome, RecordOutcome};
@@ -257,7 +258,7 @@ impl<E: Event> Writer<E> {
         let token = CommittedPosition::confirmed(partition, step.to());
         let careful = way != WriteMode::Bulk && one.batch.entries().iter().zip(outcomes).any(needed_care);
         if halted {
-            self.shared.health.halted(partition, step.to(), "too_many_dead_letters");
+            self.shared.health.halted(partition, step.to(), HaltReason::TooManyDeadLetters);
         }
         self.shared.assignment.written(partition, CommitResult::Committed { token, careful, halted });
         self.lines().committed(&one.batch, outcomes, lines, began.elapsed());

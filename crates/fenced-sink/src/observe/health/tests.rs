@@ -1,10 +1,12 @@
 use super::*;
 
 use crate::model::error_class::{ErrorClass, RetryCause};
+use crate::model::halt::HaltReason;
 use crate::model::operation::DbOperation;
 use crate::model::protocol::{LedgerRow, State};
 use crate::model::record::{Epoch, Partition, Position, Step};
 use crate::model::standing::{HeldPartition, Membership, SchedulerView};
+use crate::model::topic_log::GapReason;
 use crate::observe::counts::Counts;
 use crate::observe::health::{Health, PartitionHealth};
 
@@ -75,14 +77,14 @@ fn only_a_halted_partition_has_a_reason() {
     let health = running(&[State::Halted, State::Assigned]);
     let reasons = || each(&health, |standing| standing.halt_reason);
     assert_eq!(reasons(), [None, None]);
-    health.seen(Partition(0), Some(row(5)), Some("log_corrupt".to_owned()));
-    health.seen(Partition(1), Some(row(5)), Some("log_corrupt".to_owned()));
-    assert_eq!(reasons(), [Some("log_corrupt".to_owned()), None]);
+    health.seen(Partition(0), Some(row(5)), Some(HaltReason::LogCorrupt));
+    health.seen(Partition(1), Some(row(5)), Some(HaltReason::LogCorrupt));
+    assert_eq!(reasons(), [Some(HaltReason::LogCorrupt), None]);
     health.seen(Partition(0), Some(row(5)), None);
     assert_eq!(reasons(), [None, None]);
-    health.halted(Partition(0), Position(9), "log_truncated");
-    assert_eq!(reasons(), [Some("log_truncated".to_owned()), None]);
-    assert_eq!(health.counts().halts["log_truncated"], 1);
+    health.halted(Partition(0), Position(9), HaltReason::LogTruncated);
+    assert_eq!(reasons(), [Some(HaltReason::LogTruncated), None]);
+    assert_eq!(health.counts().halts[&HaltReason::LogTruncated], 1);
 }
 
 #[test]
@@ -95,7 +97,7 @@ fn a_position_is_that_of_the_reading_or_else_of_the_row_as_long_as_it_is_ours() 
     assert_eq!(positions(), [Some(5), Some(6), None, None, None, None, None]);
     (0..7).for_each(|partition| health.seen(Partition(partition), Some(row(4)), None));
     assert_eq!(positions(), [Some(5), Some(6), Some(4), Some(4), None, None, None]);
-    health.halted(Partition(3), Position(9), "log_truncated");
+    health.halted(Partition(3), Position(9), HaltReason::LogTruncated);
     health.seen(Partition(2), None, None);
     health.claimed(Partition(5), Some(row(3)));
     assert_eq!(positions(), [Some(5), Some(6), None, Some(9), None, None, None]);
@@ -121,10 +123,10 @@ fn lag_is_what_is_known_of_the_log_less_the_position_and_never_below_nothing() {
 #[test]
 fn two_runs_in_a_process_count_apart_and_clones_of_one_together() {
     let (one, other) = (Health::default(), Health::default());
-    one.clone().gap("retention_gap", 30);
-    one.gap("retention_gap", 1);
+    one.clone().gap(GapReason::RetentionGap, 30);
+    one.gap(GapReason::RetentionGap, 1);
     one.letters([("parked".to_owned(), 3)].into());
     one.began("toys", Arc::new(FixedStates(Vec::new())));
-    assert_eq!((one.counts().gap_records["retention_gap"], one.counts().dead_letters["parked"]), (31, 3));
+    assert_eq!((one.counts().gap_records[&GapReason::RetentionGap], one.counts().dead_letters["parked"]), (31, 3));
     assert_eq!(other.counts(), Counts::default());
 }

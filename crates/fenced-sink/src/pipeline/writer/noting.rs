@@ -24,9 +24,9 @@ impl<E: Event> Writer<E> {
     pub(super) async fn note(&mut self, noting: LogFaultReport) -> sqlx::Result<()> {
         let noted = self.try_to_note(&noting).await;
         let halted = matches!(noted, Ok(LogFaultOutcome::Halted));
-        let (reason, health) = (noting.gap.reason.as_str(), &self.shared.health);
+        let (reason, health) = (noting.gap.reason, &self.shared.health);
         if halted {
-            health.halted(noting.partition, noting.at, reason);
+            health.halted(noting.partition, noting.at, reason.into());
         }
         if let Ok(LogFaultOutcome::Halted | LogFaultOutcome::Skipped) = noted {
             health.gap(reason, noting.gap.offsets());
