@@ -41,7 +41,7 @@ mod tests {
 
     use super::*;
 
-    /// Position 10 is damaged, and so are these; the log ends at 1,000,000.
+    /// Position 10 is damaged, and so are these; the partition log ends at 1,000,000.
     fn check(damaged: &[RangeInclusive<i64>], expected: i64, tries_at_most: usize) {
         let mut tries = 0;
         let is_readable = |at: Position| {

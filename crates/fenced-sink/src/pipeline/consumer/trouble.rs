@@ -41,7 +41,7 @@ impl<E: Event> ConsumerThread<E> {
 
     pub(super) fn handle_error(&mut self, error: &KafkaError) -> Result<(), ConsumerError> {
         let (text, kind) = (error.to_string(), error_kind(error));
-        self.complaints.complain(kind, &text);
+        self.complaints.warn(kind, &text);
         match kind {
             KafkaErrorKind::Transient | KafkaErrorKind::OtherAssignor => {}
             // What was read before is compared with what is there when it is back.
