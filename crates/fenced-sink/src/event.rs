@@ -12,12 +12,13 @@ use crate::model::record::Record;
 /// A kind of event that the engine stores exactly once.
 ///
 /// # Writing
-/// [`Self::insert_all`] and [`Self::insert_each`] run inside a transaction of the engine. They must not begin, commit or
-/// roll back. They must write through the given connection only: what another connection writes is not part of the
+/// [`Self::insert_all`] and [`Self::insert_each`] run inside a transaction of the engine. They must not begin, commit
+/// or roll back. They must write through the given connection only: what another connection writes is not part of the
 /// transaction, so it is not exactly once.
 ///
-/// The engine classifies a database error by its SQLSTATE. Some SQLSTATEs blame the record. If such an error is a fault of
-/// the table, return [`sqlx::Error::Configuration`] instead: then the engine stops and no record becomes a dead letter.
+/// The engine classifies a database error by its SQLSTATE. Some SQLSTATEs blame the record. If such an error is a fault
+/// of the table, return [`sqlx::Error::Configuration`] instead: then the engine stops and no record becomes a dead
+/// letter.
 ///
 /// # Reading
 /// [`Self::find`] and [`Self::page`] serve [`verify`](crate::verify) only. They run in a read-only transaction.
@@ -28,14 +29,14 @@ pub trait Event: Debug + Sized + Send + Sync + 'static {
     /// The record can't become a row, whatever the database contains. It becomes a dead letter.
     fn parse(record: &Record) -> Result<Parsed<Self>, Refusal>;
 
-    /// The unique key of the row. Every transaction writes its rows in the order of their keys, so two transactions never
-    /// deadlock.
+    /// The unique key of the row. Every transaction writes its rows in the order of their keys, so two transactions
+    /// never deadlock.
     fn key(&self) -> &str;
 
     /// Inserts all events with one statement, and returns the ids of the new rows in the order of `events`.
     ///
-    /// The engine uses this in the mode `Bulk`. It rolls back and changes to [`Self::insert_each`] if the database refuses
-    /// a row, for example because its key exists, or if the number of ids differs from the number of events.
+    /// The engine uses this in the mode `Bulk`. It rolls back and changes to [`Self::insert_each`] if the database
+    /// refuses a row, for example because its key exists, or if the number of ids differs from the number of events.
     ///
     /// # Errors
     /// The error of the database.
@@ -49,8 +50,8 @@ pub trait Event: Debug + Sized + Send + Sync + 'static {
     /// The same key can occur more than once. The first event is stored, and each later one is compared with it.
     ///
     /// # Errors
-    /// The error of the database. If it blames a record, the engine rolls back to a savepoint and halves the events until
-    /// it has found that record.
+    /// The error of the database. If it blames a record, the engine rolls back to a savepoint and halves the events
+    /// until it has found that record.
     fn insert_each(
         connection: &mut PgConnection,
         events: &[&Self],

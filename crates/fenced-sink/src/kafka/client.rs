@@ -45,8 +45,8 @@ pub(crate) fn configuration(properties: &BTreeMap<String, String>) -> ClientConf
     all.into_iter().collect()
 }
 
-/// The properties of a client that joins no group. It must not hold the name of the static group member, and it needs no
-/// statistics.
+/// The properties of a client that joins no group. It must not hold the name of the static group member, and it needs
+/// no statistics.
 pub(crate) fn without_membership(properties: &BTreeMap<String, String>) -> BTreeMap<String, String> {
     let mut properties = properties.clone();
     properties.remove("group.instance.id");

@@ -10,8 +10,8 @@ use crate::kafka::client::configuration;
 /// The limit for the question.
 const TIMEOUT: Duration = Duration::from_secs(10);
 
-/// Whether Kafka can delete records from the middle of a partition log. `None`: Kafka did not answer, or does not permit
-/// the question.
+/// Whether Kafka can delete records from the middle of a partition log. `None`: Kafka did not answer, or does not
+/// permit the question.
 pub(crate) async fn is_compacted(properties: &BTreeMap<String, String>, topic: &str) -> Option<bool> {
     let client: AdminClient<DefaultClientContext> = configuration(properties).create().ok()?;
     let options = AdminOptions::new().request_timeout(Some(TIMEOUT)).operation_timeout(Some(TIMEOUT));

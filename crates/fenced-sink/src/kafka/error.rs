@@ -26,8 +26,8 @@ pub(crate) enum KafkaErrorKind {
     Fatal,
 }
 
-/// The kind of an error. An error that is not listed here is [`KafkaErrorKind::Unclassified`], never harmless: after a batch
-/// with a wrong CRC, for example, librdkafka reports `BadMessage` and delivers the records behind it.
+/// The kind of an error. An error that is not listed here is [`KafkaErrorKind::Unclassified`], never harmless: after a
+/// batch with a wrong CRC, for example, librdkafka reports `BadMessage` and delivers the records behind it.
 pub(crate) fn error_kind(error: &KafkaError) -> KafkaErrorKind {
     match error {
         KafkaError::MessageConsumptionFatal(_) => KafkaErrorKind::Fatal,
@@ -102,21 +102,22 @@ const WARNING_INTERVAL: Duration = Duration::from_secs(10);
 pub(crate) struct WarningLimiter(BTreeMap<KafkaErrorKind, (Instant, u64)>);
 
 impl WarningLimiter {
-    /// Logs an error, unless its kind was logged a short time ago. The line has the number of errors of this kind so far.
+    /// Logs an error, unless its kind was logged a short time ago. The line has the number of errors of this kind so
+    /// far.
     pub(crate) fn warn(&mut self, kind: KafkaErrorKind, error: &str) {
         let now = Instant::now();
         let (last, times) = self.0.entry(kind).or_insert((now, 0));
         *times += 1;
         if *times == 1 || now.duration_since(*last) >= WARNING_INTERVAL {
-            let (word, hint) = words(kind);
-            tracing::warn!(error, hint, times = *times, "{word}");
+            let (message, hint) = message_and_hint(kind);
+            tracing::warn!(error, hint, times = *times, "{message}");
             *last = now;
         }
     }
 }
 
 /// The message of the log line, and a hint: what it means for the records, or what an operator must do.
-fn words(kind: KafkaErrorKind) -> (&'static str, &'static str) {
+fn message_and_hint(kind: KafkaErrorKind) -> (&'static str, &'static str) {
     match kind {
         KafkaErrorKind::Transient | KafkaErrorKind::AllBrokersDown => {
             ("kafka_unavailable", "nothing to do: the client retries")
@@ -130,7 +131,7 @@ fn words(kind: KafkaErrorKind) -> (&'static str, &'static str) {
         }
         KafkaErrorKind::OutOfRange => (
             "position_out_of_range",
-            "a partition log does not have the next position: the records read so far are committed, then that log is checked",
+            "a partition log does not have the next position: what was read is committed, then that log is checked",
         ),
         KafkaErrorKind::Unclassified => {
             ("unclassified_kafka_error", "no record is lost: reading starts again at the positions in the database")

@@ -1,7 +1,7 @@
 //! Calls of librdkafka's C interface, where rust-rdkafka is not sufficient. The only file with unsafe code.
 //!
-//! - rust-rdkafka panics at a header name that is not UTF-8, and at such metadata of a committed offset. One record or one
-//!   foreign commit would end the process at every start.
+//! - rust-rdkafka panics at a header name that is not UTF-8, and at such metadata of a committed offset. One record or
+//!   one foreign commit would end the process at every start.
 //! - It has no function for the id of a topic, nor for the membership of the client.
 //! - It returns positions of assigned partitions only.
 //!
@@ -57,8 +57,8 @@ fn headers(message: &BorrowedMessage<'_>) -> Vec<Header> {
 
 fn header(list: *const sys::rd_kafka_headers_t, index: usize) -> Option<Header> {
     let (mut name, mut value, mut size) = (ptr::null(), ptr::null(), 0);
-    // SAFETY: the caller borrows the message that owns the list. The call returns an error if the index is too large. The
-    // three results are local variables that live longer than the call.
+    // SAFETY: the caller borrows the message that owns the list. The call returns an error if the index is too large.
+    // The three results are local variables that live longer than the call.
     let answer = unsafe { sys::rd_kafka_header_get_all(list, index, &raw mut name, &raw mut value, &raw mut size) };
     if answer != sys::rd_kafka_resp_err_t::RD_KAFKA_RESP_ERR_NO_ERROR || name.is_null() {
         return None;
@@ -70,22 +70,22 @@ fn header(list: *const sys::rd_kafka_headers_t, index: usize) -> Option<Header> 
     Some(Header { name, value })
 }
 
-/// Writes the position of each partition into the list: the one behind the last record, marker or aborted record that was
-/// delivered since the partition was assigned. Without such a record the position is invalid.
+/// Writes the position of each partition into the list: the one behind the last record, marker or aborted record that
+/// was delivered since the partition was assigned. Without such a record the position is invalid.
 pub(crate) fn positions<C: ConsumerContext>(consumer: &BaseConsumer<C>, list: &TopicPartitionList) {
-    // SAFETY: the borrows keep client and list alive. The call reads only local state of the client. It marks an unknown
-    // partition as invalid, so its result needs no check.
+    // SAFETY: the borrows keep client and list alive. The call reads only local state of the client. It marks an
+    // unknown partition as invalid, so its result needs no check.
     unsafe {
         sys::rd_kafka_position(consumer.client().native_ptr(), list.ptr());
     }
 }
 
-/// Whether the client is a member of its group as far as it knows. When its session ends, it clears its member id under the
-/// classic group protocol, and its epoch under the newer one.
+/// Whether the client is a member of its group as far as it knows. When its session ends, it clears its member id under
+/// the classic group protocol, and its epoch under the newer one.
 pub(crate) fn is_member<C: ConsumerContext>(consumer: &BaseConsumer<C>) -> bool {
     // SAFETY: the borrow keeps the client alive. The caller of the first function owns the metadata: it is null-checked
-    // before use, used only here, and destroyed once, after the last use. The metadata owns the member id, which ends with
-    // NUL.
+    // before use, used only here, and destroyed once, after the last use. The metadata owns the member id, which ends
+    // with NUL.
     unsafe {
         let metadata = sys::rd_kafka_consumer_group_metadata(consumer.client().native_ptr());
         if metadata.is_null() {
@@ -102,8 +102,8 @@ pub(crate) fn is_member<C: ConsumerContext>(consumer: &BaseConsumer<C>) -> bool 
 /// The metadata of each committed offset of a list, in the order of the list. It can be any bytes.
 pub(crate) fn metadata(list: &TopicPartitionList) -> Vec<Vec<u8>> {
     let bytes = |index: usize| {
-        // SAFETY: `index` is below the number of elements, and the borrow keeps the list alive. Metadata that is not null has
-        // `metadata_size` bytes, and the list owns them.
+        // SAFETY: `index` is below the number of elements, and the borrow keeps the list alive. Metadata that is not
+        // null has `metadata_size` bytes, and the list owns them.
         unsafe {
             let element = &*(*list.ptr()).elems.add(index);
             if element.metadata.is_null() {
@@ -115,8 +115,8 @@ pub(crate) fn metadata(list: &TopicPartitionList) -> Vec<Vec<u8>> {
     (0..list.count()).map(bytes).collect()
 }
 
-/// Asks one broker for the id of a topic (KIP-516), and waits up to `limit`. `None`: no answer, no such topic, or a broker
-/// that gives topics no ids.
+/// Asks one broker for the id of a topic (KIP-516), and waits up to `limit`. `None`: no answer, no such topic, or a
+/// broker that gives topics no ids.
 pub(crate) fn topic_id<C: ConsumerContext>(
     consumer: &BaseConsumer<C>,
     topic: &str,
@@ -126,10 +126,11 @@ pub(crate) fn topic_id<C: ConsumerContext>(
     let name = CString::new(topic).ok()?;
     let limit = i32::try_from(limit.as_millis()).unwrap_or(i32::MAX);
     let client = consumer.client().native_ptr();
-    // SAFETY: the borrow keeps the client alive, and `name` lives longer than the call that copies it. This block creates
-    // the queue, the collection, the options and the event, and destroys each once, after the last use. `described` copies
-    // what it reads of the event. Only the event can be null (the admin operation is a known one), and it is checked. librdkafka counts the references to the
-    // queue: an answer that arrives after the limit still has its queue.
+    // SAFETY: the borrow keeps the client alive, and `name` lives longer than the call that copies it. This block
+    // creates the queue, the collection, the options and the event, and destroys each once, after the last use.
+    // `described` copies what it reads of the event. Only the event can be null (the admin operation is a known one),
+    // and it is checked. librdkafka counts the references to the queue: an answer that arrives after the limit still
+    // has its queue.
     unsafe {
         let queue = sys::rd_kafka_queue_new(client);
         let topics = sys::rd_kafka_TopicCollection_of_topic_names([name.as_ptr()].as_mut_ptr(), 1);
@@ -155,8 +156,8 @@ pub(crate) fn topic_id<C: ConsumerContext>(
 /// # Safety
 /// The event is null, or it lives until this function returns.
 unsafe fn described(event: *mut sys::rd_kafka_event_t) -> Option<TopicId> {
-    // SAFETY: the caller guarantees that the event lives. The event owns everything that is read here, and every pointer
-    // that can be null is checked before use.
+    // SAFETY: the caller guarantees that the event lives. The event owns everything that is read here, and every
+    // pointer that can be null is checked before use.
     unsafe {
         if event.is_null() || sys::rd_kafka_event_error(event) != sys::rd_kafka_resp_err_t::RD_KAFKA_RESP_ERR_NO_ERROR {
             return None;

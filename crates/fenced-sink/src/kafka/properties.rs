@@ -14,8 +14,8 @@ pub const GUARANTEED: [(&str, &str, &str); 8] = [
     ("enable.partition.eof", "false", "the end of a partition would be an error"),
 ];
 
-/// Sets the guaranteed properties, and replaces other values. With the group protocol of KIP-848 it sets no assignor: the
-/// broker chooses it, and librdkafka refuses the property.
+/// Sets the guaranteed properties, and replaces other values. With the group protocol of KIP-848 it sets no assignor:
+/// the broker chooses it, and librdkafka refuses the property.
 pub fn enforce(properties: &mut BTreeMap<String, String>) {
     let kip_848 = properties.get("group.protocol").is_some_and(|protocol| protocol.eq_ignore_ascii_case("consumer"));
     for (name, value, _) in GUARANTEED {

@@ -1,7 +1,7 @@
 //! Reads ranges of a topic log again, for `verify`, in a thread and with a client of its own.
 //!
-//! The invariant: it delivers every record of the ranges that the topic log has, or it fails with a reason. It joins no group and
-//! commits nothing, so a running service is not affected.
+//! The invariant: it delivers every record of the ranges that the topic log has, or it fails with a reason. It joins no
+//! group and commits nothing, so a running service is not affected.
 
 use rdkafka::TopicPartitionList;
 use rdkafka::consumer::{BaseConsumer, Consumer as _, DefaultConsumerContext};

@@ -110,8 +110,8 @@ impl TopicLogClient {
         Ok(log.bounds_of_led_partitions()?.into_iter().map(|(partition, bounds)| (partition, bounds.end)).collect())
     }
 
-    /// The position of the first readable record, if the record at `at` is damaged. `None`: it is readable, or the probe
-    /// received nothing.
+    /// The position of the first readable record, if the record at `at` is damaged. `None`: it is readable, or the
+    /// probe received nothing.
     pub(crate) fn readable_from(
         &self,
         partition: Partition,

@@ -176,8 +176,8 @@ impl<E> Queue<E> {
         }
     }
 
-    /// Takes the next batch, which begins at `from`. Drops records below `from`: they are handled already. `None`: nothing
-    /// in the queue moves the partition.
+    /// Takes the next batch, which begins at `from`. Drops records below `from`: they are handled already. `None`:
+    /// nothing in the queue moves the partition.
     pub(crate) fn take(&mut self, from: Position, limits: BatchLimits) -> Option<Batch<E>> {
         let mut batch_bytes = 0_usize;
         let mut entries = Vec::new();

@@ -13,7 +13,8 @@ pub enum ErrorClass {
     TooSlow,
     /// The prepared statements of the connection are invalid. The writer retries with a new connection.
     NewConnection,
-    /// Only an operator can correct it. The engine retries for a limited time, then ends with an error that says what to do.
+    /// Only an operator can correct it. The engine retries for a limited time, then ends with an error that says what
+    /// to do.
     Operator,
     /// The files of the database are damaged. The engine ends.
     Corrupt,

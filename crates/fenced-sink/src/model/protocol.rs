@@ -55,9 +55,9 @@
 //! | `Halted` | the row is missing, or no longer halted | `Assigned` |
 //!
 //! # Late events
-//! Two numbers make late events harmless. The **epoch** is in the row: the fence refuses every commit of an older epoch.
-//! The **generation** is in this process: it changes whenever reading starts or ends. An event of an older generation,
-//! such as a record, the answer of a claim or a request to start, changes nothing.
+//! Two numbers make late events harmless. The **epoch** is in the row: the fence refuses every commit of an older
+//! epoch. The **generation** is in this process: it changes whenever reading starts or ends. An event of an older
+//! generation, such as a record, the answer of a claim or a request to start, changes nothing.
 
 mod state;
 
@@ -99,8 +99,8 @@ impl Protocol {
         self.generation
     }
 
-    /// How often the partition was fenced since its last commit. The delay before the next claim grows with it: otherwise
-    /// two processes that both hold the assignment would fence each other without end.
+    /// How often the partition was fenced since its last commit. The delay before the next claim grows with it:
+    /// otherwise two processes that both hold the assignment would fence each other without end.
     #[must_use]
     pub(crate) fn fenced_in_a_row(&self) -> u32 {
         self.fenced_in_a_row
@@ -113,8 +113,8 @@ impl Protocol {
         self.next_generation();
     }
 
-    /// Kafka revokes the partition, or the process stops (rule 1). True: a commit is in flight, and the caller should wait
-    /// for its end. No other commit follows it.
+    /// Kafka revokes the partition, or the process stops (rule 1). True: a commit is in flight, and the caller should
+    /// wait for its end. No other commit follows it.
     pub(crate) fn revoked(&mut self) -> bool {
         let in_flight = self.commit_in_flight();
         self.state = if in_flight { State::Draining(AfterDrain::Unassigned) } else { State::Unassigned };
@@ -234,8 +234,8 @@ impl Protocol {
 
     /// The check of the partition log found a fault (rule 3). Reading ends, and the records in memory are dropped.
     ///
-    /// The result is what a writer needs to record the fault: the generation for its answer, and the epoch and the position
-    /// of the row. `None`: the generation is too old, or a commit in flight can still move the position.
+    /// The result is what a writer needs to record the fault: the generation for its answer, and the epoch and the
+    /// position of the row. `None`: the generation is too old, or a commit in flight can still move the position.
     pub(crate) fn log_fault(&mut self, generation: Generation) -> Option<(Generation, Epoch, Position)> {
         if self.generation != generation {
             return None;

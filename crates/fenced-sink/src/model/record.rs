@@ -1,8 +1,8 @@
 //! A record of Kafka, and one type for each kind of number. Pure.
 //!
 //! An [`Offset`] identifies one record. A [`Position`] is the offset of the next record to read: behind the record at
-//! offset 7 it is 8. The "committed offset" of the Kafka protocol is a position. A [`Step`] is the range `[from, to)` by
-//! which one transaction moves a partition.
+//! offset 7 it is 8. The "committed offset" of the Kafka protocol is a position. A [`Step`] is the range `[from, to)`
+//! by which one transaction moves a partition.
 
 use sha2::{Digest as _, Sha256};
 use std::fmt;
@@ -31,8 +31,8 @@ impl Offset {
     }
 }
 
-/// Identifies a topic, in the form that Kafka's tools print (KIP-516). A topic that is deleted and created again with the
-/// same name has another id.
+/// Identifies a topic, in the form that Kafka's tools print (KIP-516). A topic that is deleted and created again with
+/// the same name has another id.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct TopicId(pub String);
 

@@ -62,8 +62,8 @@ pub(crate) enum Action {
     FindNoRow,
 }
 
-/// Runs the actions that `bytes` encode. Two bytes are one action: the first chooses the process and the kind of action,
-/// the second its parameters.
+/// Runs the actions that `bytes` encode. Two bytes are one action: the first chooses the process and the kind of
+/// action, the second its parameters.
 pub fn replay(bytes: &[u8]) {
     let mut simulation = Simulation::new();
     for pair in bytes.chunks_exact(2).take(500) {

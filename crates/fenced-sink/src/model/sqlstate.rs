@@ -20,8 +20,8 @@ impl SqlState {
         str::from_utf8(&self.0).unwrap_or_default()
     }
 
-    /// Whether the database can accept the same record later. The row that it refers to can arrive (23503), and a trigger
-    /// can decide differently (P0001).
+    /// Whether the database can accept the same record later. The row that it refers to can arrive (23503), and a
+    /// trigger can decide differently (P0001).
     #[must_use]
     pub fn may_heal(self) -> bool {
         matches!(self.as_str(), "23503" | "P0001")

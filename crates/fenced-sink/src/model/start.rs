@@ -25,15 +25,16 @@ pub(crate) struct FirstPosition {
     pub refused: bool,
 }
 
-/// The first positions of all partitions of a topic. The transaction that creates the rows chooses one of the two lists.
+/// The first positions of all partitions of a topic. The transaction that creates the rows chooses one of the two
+/// lists.
 #[derive(Clone, Debug)]
 pub(crate) struct FirstPositions {
     /// The id of the topic. `None`: Kafka did not tell it.
     pub topic_id: Option<TopicId>,
     /// For a topic of which no partition has a row.
     pub when_topic_is_new: Vec<FirstPosition>,
-    /// For a topic of which a partition has a row. A partition that was added later starts at the start of its partition log, because
-    /// it can have records from before the engine saw it.
+    /// For a topic of which a partition has a row. A partition that was added later starts at the start of its
+    /// partition log, because it can have records from before the engine saw it.
     pub when_topic_is_known: Vec<FirstPosition>,
 }
 

@@ -1,13 +1,14 @@
 //! The checks of a partition log: what the row remembers of it, what Kafka says now, and what a difference means. Pure.
 //!
-//! A topic can be deleted and created again, brokers can be restored from a backup, and retention can delete records that
-//! were not read. librdkafka reports none of these reliably. So the engine compares the topic log with the row itself.
+//! A topic can be deleted and created again, brokers can be restored from a backup, and retention can delete records
+//! that were not read. librdkafka reports none of these reliably. So the engine compares the topic log with the row
+//! itself.
 //!
 //! The invariant: a missing answer is never a difference. A broker that does not answer, or that gives topics no ids,
 //! never halts a partition.
 //!
-//! [`KnownLog`] finds a partition log that was replaced. [`check_log`] finds a position that can't be read. The tables of cases are in
-//! their descriptions.
+//! [`KnownLog`] finds a partition log that was replaced. [`check_log`] finds a position that can't be read. The tables
+//! of cases are in their descriptions.
 
 use std::collections::BTreeMap;
 
@@ -180,8 +181,8 @@ pub(crate) enum LogCheck {
 impl KnownLog {
     /// Compares the topic id. True: another topic has the name now.
     ///
-    /// `at` is the position of the partition before Kafka was asked. If the id is the same, every record below `at` came
-    /// from the known topic.
+    /// `at` is the position of the partition before Kafka was asked. If the id is the same, every record below `at`
+    /// came from the known topic.
     pub(crate) fn is_replaced(&mut self, seen: Option<&TopicId>, at: Position) -> bool {
         match (&self.topic_id, seen) {
             (Some(known), Some(seen)) if known != seen => return true,
@@ -203,7 +204,8 @@ impl KnownLog {
         Gap { reason: GapReason::LogReplaced, from: self.checked.min(at), to: at }
     }
 
-    /// The gap of a log with a different record at `offset`. It includes that record, whatever the checks proved before.
+    /// The gap of a log with a different record at `offset`. It includes that record, whatever the checks proved
+    /// before.
     pub(crate) fn gap_from(&self, offset: Offset, at: Position) -> Gap {
         let gap = self.gap_since_check(at);
         Gap { from: gap.from.min(Position(offset.0)), ..gap }

@@ -1,7 +1,7 @@
 //! The numbers behind the metrics. The engine gives them no metric names: the program that shows them does.
 //!
-//! The invariant: a record is counted only after the database has confirmed its commit. A commit whose answer was lost is
-//! in the tables and not in these numbers.
+//! The invariant: a record is counted only after the database has confirmed its commit. A commit whose answer was lost
+//! is in the tables and not in these numbers.
 //!
 //! The cost is per batch and not per record, except for the age of a record.
 
@@ -25,8 +25,8 @@ pub struct Counts {
     pub batch_records: Histogram,
     /// The seconds from the begin of each transaction to the answer to its commit.
     pub commit_seconds: Histogram,
-    /// The seconds from the timestamp of each record to the answer to its commit. A timestamp that can't be right is left
-    /// out.
+    /// The seconds from the timestamp of each record to the answer to its commit. A timestamp that can't be right is
+    /// left out.
     pub end_to_end_seconds: Histogram,
     /// The batches that the fence refused.
     pub commits_fenced: u64,
@@ -36,7 +36,8 @@ pub struct Counts {
     pub halts: BTreeMap<HaltReason, u64>,
     /// The offsets of all recorded gaps, by reason.
     pub gap_records: BTreeMap<GapReason, u64>,
-    /// The dead letters of the group and topic in the table, by status, at the last count. Empty before the first count.
+    /// The dead letters of the group and topic in the table, by status, at the last count. Empty before the first
+    /// count.
     pub dead_letters: BTreeMap<String, u64>,
 }
 

@@ -1,7 +1,7 @@
 //! The state of a run for observers: the status of each partition, whether the database works, and the counts.
 //!
-//! The pipeline writes it. Only observers read it: the HTTP server, the watchdog and [`until_end`](crate::until_end). No
-//! transaction depends on it.
+//! The pipeline writes it. Only observers read it: the HTTP server, the watchdog and [`until_end`](crate::until_end).
+//! No transaction depends on it.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -20,7 +20,8 @@ use crate::observe::counts::Counts;
 
 /// The state of one run. All clones share it.
 ///
-/// Two locks, never held at the same time: one for the state, one for the counts. A scheduler is asked while neither is held.
+/// It has two locks, one for the state and one for the counts. A thread never holds both, and it holds neither while it
+/// asks the scheduler.
 #[derive(Clone, Default)]
 pub struct Health {
     state: Arc<Mutex<HealthState>>,
@@ -37,7 +38,7 @@ struct HealthState {
     /// The ends of the partition logs, and the time when each answer is too old to use.
     ends: BTreeMap<Partition, (Position, Instant)>,
     stalled: BTreeSet<Partition>,
-    /// The database operation that failed last, and the time when that failure is too old to use.
+    /// The database operation that failed, and the time after which the success of any operation ends the failure.
     failure: Option<(DbOperation, Instant)>,
 }
 
@@ -70,7 +71,7 @@ pub struct PartitionHealth {
     /// The position: all records below it are handled. `None`: this process does not own the row.
     pub position: Option<Position>,
     /// The offsets from the position to the end of the partition log, as Kafka told it last. `None`: one of the two is
-    /// unstate.
+    /// unknown.
     pub lag: Option<u64>,
     /// Whether records of the partition are queued or in a transaction.
     pub records_wait: bool,
@@ -91,7 +92,7 @@ impl Health {
             buffered_bytes: scheduler.buffered_bytes(),
             partitions: Vec::new(),
         };
-        // The scheduler has a lock of its own. Ask it before taking ours, so that no thread ever holds both.
+        // The scheduler has a lock of its own: release it before taking this one.
         let held = scheduler.held();
         let state = self.lock();
         let now = Instant::now();
@@ -175,8 +176,10 @@ impl Health {
         self.lock().stalled = partitions;
     }
 
-    /// A database operation has failed and will be retried. The database counts as failed until such an operation succeeds,
-    /// for at most `lasts`: after a revoke, no writer retries the operation.
+    /// A database operation has failed and will be retried.
+    ///
+    /// The database counts as failed until this operation succeeds, or one that proves more. After the time `lasts`,
+    /// the success of any operation is sufficient: after a revoke, no writer retries this operation.
     pub(crate) fn failed(&self, operation: DbOperation, class: ErrorClass, lasts: Duration) {
         self.counting().retried(class);
         let mut state = self.lock();

@@ -23,7 +23,8 @@ pub(crate) enum State {
     Unknown(Epoch),
     /// Another process has claimed the row. This process claims it again after a delay, if Kafka still assigns it.
     Fenced,
-    /// The check of the partition log found a fault. A writer must record it in the row, which has this epoch and position.
+    /// The check of the partition log found a fault. A writer must record it in the row, which has this epoch and
+    /// position.
     LogFault(Epoch, Position),
     /// The row is halted. The partition is not read until an operator resumes it.
     Halted,
@@ -62,7 +63,8 @@ pub(crate) enum RowEffect {
     Fenced,
     /// The row is halted.
     Halted,
-    /// The process must claim the row: the claim failed, the row is missing, its epoch is lower, or it is no longer halted.
+    /// The process must claim the row: the claim failed, the row is missing, its epoch is lower, or it is no longer
+    /// halted.
     ClaimAgain,
 }
 
