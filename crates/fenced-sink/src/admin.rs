@@ -6,4 +6,4 @@ pub use crate::model::error_class::{ErrorClass, RetryCause};
 pub use crate::model::sqlstate::SqlState;
 pub use crate::postgres::error::{classify, sqlstate_of};
 pub use crate::postgres::retry::Backoff;
-pub use crate::postgres::session::{connect, within};
+pub use crate::postgres::session::{Session, Transaction, connect, within};

@@ -7,6 +7,7 @@ pub(crate) mod properties;
 pub(crate) mod client;
 pub(crate) mod ffi;
 pub(crate) mod error;
+pub(crate) mod group_consumer;
 pub(crate) mod probe;
 pub(crate) mod topic_log_client;
 pub(crate) mod compaction;

@@ -1,17 +1,22 @@
-//! From the consumer to the commit.
+//! From the consumer thread to the commit.
+//!
+//! The consumer thread reports to the scheduler what Kafka assigns, revokes and delivers. Free writers take tasks from the
+//! scheduler and report the results. The log check task asks Kafka about the topic log. All of them share one
+//! [`SharedScheduler`](shared_scheduler::SharedScheduler); the decisions are made by pure code behind its lock: the
+//! [scheduler], one [slot] for each partition, and the protocol in [`crate::model::protocol`].
 
 pub(crate) mod options;
 pub(crate) mod error;
-pub(crate) mod work;
-pub(crate) mod slot;
-pub(crate) mod scheduler;
+pub(crate) mod reports;
+mod slot;
+mod scheduler;
 pub(crate) mod shared_scheduler;
-pub(crate) mod consumer;
-pub(crate) mod line_budget;
-pub(crate) mod failure;
-pub(crate) mod writer;
-pub(crate) mod log_check;
-pub(crate) mod redrive;
-pub(crate) mod watchdog;
+mod consumer;
+mod line_budget;
+mod failure;
+mod writer;
+mod log_check;
+mod redrive;
+mod watchdog;
 pub(crate) mod run;
 pub(crate) mod until_end;

@@ -1,215 +1,102 @@
-//! Compares the tables with the log: reads again what was handled, and looks for each record in the tables.
+//! Compares the tables with the topic log: reads the handled records again, and looks for each of them in the tables.
 //!
-//! All that is compared with comes from one snapshot of the database, taken before the first record is read. So it is safe
-//! beside a service that goes on working: what comes later is above the positions of the snapshot, and not in it. Nothing
-//! is written, and no group is joined. Memory is bounded: some chunks of records, and one bit for each row.
+//! The tables are read in one snapshot, which is taken before the first record is read. A service may go on working
+//! beside it: what it commits later lies above the positions of the snapshot, and is not in the snapshot. A verification
+//! writes nothing and joins no consumer group. Its memory is bounded: a few chunks of records, and one bit for each row.
 //!
 //! While it runs, the snapshot holds back the vacuum of the database.
 
-mod ids;
-mod judge;
-mod tally;
+mod report;
+mod error;
 mod plan;
-mod compare;
 mod topic;
+mod row_ids;
 mod extra;
+mod record_check;
+mod tally;
+mod compare;
 
-use sqlx::Connection as _;
 use std::collections::BTreeMap;
 
+pub use self::error::VerifyError;
+pub use self::report::{Finding, FindingKind, NotChecked, NotCheckedPart, Progress, Report, Scope};
 use crate::event::Event;
-use crate::kafka::client::ConsumerError;
-use crate::model::record::{Offset, Partition, Position, Step};
+use crate::model::record::{Partition, Step};
 use crate::pipeline::options::Options;
 use crate::postgres::ledger::{Ledger, snapshot};
-use crate::postgres::session::{connect, within};
+use crate::postgres::session::Session;
 use crate::verify::compare::Comparer;
-use crate::verify::extra::Pages;
+use crate::verify::extra::RowPages;
 use crate::verify::plan::{Plan, PlanInputs, ahead, plan};
 use crate::verify::topic::{TopicFacts, VerifiedTopic};
 
-/// What of the group's and topic's records is compared. What is `None` narrows nothing.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Scope {
-    /// Only this partition.
-    pub partition: Option<Partition>,
-    /// From this position on; without it, from where the totals are counted.
-    pub from: Option<Position>,
-    /// Up to this position; in any case not beyond the position that the ledger has.
-    pub to: Option<Position>,
-    /// From the first record of this time on, in milliseconds since 1970, by Kafka's index of timestamps. `from` wins.
-    pub since: Option<i64>,
-}
-
-/// What kind of fault it is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum FindingKind {
-    /// A record without a row, or without a dead letter, that should have one.
-    Missing,
-    /// A row that no record explains.
-    Extra,
-    /// A row or a dead letter with other content than the record that it was made of.
-    Altered,
-    /// Totals of the ledger that do not add up to the records.
-    Total,
-}
-
-impl FindingKind {
-    /// The word for it.
-    #[must_use]
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::Missing => "missing",
-            Self::Extra => "extra",
-            Self::Altered => "altered",
-            Self::Total => "total",
-        }
-    }
-}
-
-/// One place where the tables are not what the log says.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Finding {
-    /// What kind of fault it is.
-    pub kind: FindingKind,
-    /// Where the record stands; nobody knows it of a row that no record explains.
-    pub partition: Option<Partition>,
-    /// The record, if it is about one.
-    pub offset: Option<Offset>,
-    /// The event's key, if there is an event.
-    pub key: Option<String>,
-    /// What is wrong, without any of the record's content.
-    pub detail: String,
-}
-
-/// What was not compared.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum NotCheckedPart {
-    /// The records of these offsets.
-    Records(Step),
-    /// The totals of the partition.
-    Totals,
-    /// Whether there are rows that no record explains.
-    Extra,
-}
-
-/// Something that nothing can be said about.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct NotChecked {
-    /// Of this partition.
-    pub partition: Option<Partition>,
-    /// What.
-    pub what: NotCheckedPart,
-    /// Why.
-    pub why: String,
-}
-
-/// What a verification tells while it runs.
-#[derive(Clone, Copy, Debug)]
-pub enum Progress<'a> {
-    /// A part begins: offsets to be read, or rows to be gone through, and about how many.
-    Begins(&'static str, u64),
-    /// So many of them are done.
-    Done(u64),
-    /// This was found.
-    Found(&'a Finding),
-}
-
-/// The end of a verification.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Report {
-    /// Records that were read and compared.
-    pub records: u64,
-    /// How often [`Progress::Found`] was told.
-    pub findings: u64,
-    /// What the verification says nothing about.
-    pub not_checked: Vec<NotChecked>,
-}
-
-/// Why nothing, or not all, could be compared.
-#[derive(Debug, thiserror::Error)]
-pub enum VerifyError {
-    /// Kafka's client can't be made.
-    #[error(transparent)]
-    Kafka(#[from] ConsumerError),
-    /// The log is not there to be compared with, or does not fit the ledger.
-    #[error("{0}")]
-    Log(String),
-    /// The log is damaged.
-    #[error("{0}")]
-    Corrupt(String),
-    /// The database can't be used, or the snapshot is lost.
-    #[error("the database can't be used: {0}")]
-    Database(#[from] sqlx::Error),
-}
-
-/// Compares the tables with the log, and tells what it finds as it finds it.
+/// Compares the tables with the topic log, and reports each finding at once.
 ///
 /// # Errors
-/// A server is of no use, or the log is not what the ledger is about. What was told before holds all the same.
+/// Kafka or the database can't be used, or the topic log does not belong to the positions in `consumer_offsets`. What was
+/// reported before the error is valid.
 pub async fn verify<E: Event>(
     options: &Options,
     scope: &Scope,
-    tell: &mut (impl FnMut(Progress<'_>) + Send),
+    report: &mut (impl FnMut(Progress<'_>) + Send),
 ) -> Result<Report, VerifyError> {
-    let limit = options.database_timeout;
     let ledger = Ledger::new(options.group_id.clone(), options.topic.clone(), String::new());
-    let mut connection = connect(&options.database, limit).await?;
-    within(limit, snapshot::let_it_last(&mut connection)).await?;
-    let mut snapshot = within(limit, connection.begin_with(snapshot::BEGIN)).await?;
-    let mut counted = within(limit, ledger.counted_rows(&mut snapshot)).await?;
-    counted.retain(|partition, _| scope.partition.is_none_or(|one| one == *partition));
+    let mut session = Session::connect(&options.database, options.database_timeout).await?;
+    session.run(snapshot::lift_idle_limits).await?;
+    let mut snapshot = session.begin_with(snapshot::BEGIN).await?;
+    let mut counted = snapshot.run(|connection| ledger.counted_rows(connection)).await?;
+    counted.retain(|partition, _| scope.partition.is_none_or(|requested| requested == *partition));
     if counted.is_empty() {
-        return Err(VerifyError::Log(nothing_handled(options, scope)));
+        return Err(VerifyError::Log(nothing_to_verify(options, scope)));
     }
-    let gaps = within(limit, ledger.recorded_gaps(&mut snapshot)).await?;
-    let neighbour = within(limit, ledger.other_writers(&mut snapshot)).await?;
+    let gaps = snapshot.run(|connection| ledger.recorded_gaps(connection)).await?;
+    let other_writer = snapshot.run(|connection| ledger.other_writer(connection)).await?;
 
     let topic = VerifiedTopic::new(options)?;
-    let asked = topic.ask(scope.since).await?;
-    asked.is_the_log_of(&counted)?;
-    let TopicFacts { bounds, since, compacted, .. } = asked;
-    let known = PlanInputs { ledger: &counted, gaps: &gaps, neighbour, bounds: &bounds, since, compacted };
-    let Plan { ranges, totals, extra, not_checked } = plan(&known, scope).map_err(VerifyError::Log)?;
+    let facts = topic.facts(scope.since).await?;
+    facts.check_topic_id(&counted)?;
+    let TopicFacts { bounds, since, compacted, .. } = facts;
+    let inputs = PlanInputs { ledger: &counted, gaps: &gaps, other_writer, bounds: &bounds, since, compacted };
+    let Plan { ranges, totals, extra, not_checked } = plan(&inputs, scope).map_err(VerifyError::Log)?;
 
-    let mut teller = ProgressReporter { tell, findings: 0 };
-    let mut comparer = Comparer::new(&ledger, &counted, limit, extra);
-    teller.begins("offsets", offsets(&ranges));
-    let mut reading = topic.read::<E>(&ranges)?;
-    while let Some((entries, passed)) = reading.next().await? {
-        teller.found(comparer.compare(&mut snapshot, &entries).await?);
-        teller.done(passed);
+    let mut reporter = ProgressReporter { report, findings: 0 };
+    let mut comparer = Comparer::new(&ledger, &counted, extra);
+    reporter.begins("offsets", offsets(&ranges));
+    let mut reader = topic.read::<E>(&ranges)?;
+    while let Some((entries, passed)) = reader.next().await? {
+        reporter.found(comparer.compare(&mut snapshot, &entries).await?);
+        reporter.done(passed);
     }
-    teller.found(comparer.totals(&totals));
+    reporter.found(comparer.totals(&totals));
     let records = comparer.records();
     if extra {
-        if comparer.leaves_rows::<E>(&mut snapshot).await? {
-            // Where a position was moved back, the rows of what lies ahead of it are there already.
+        if comparer.has_unexplained_rows::<E>(&mut snapshot).await? {
+            // After a position was moved back, the table has rows of records beyond it.
             let ahead = ahead(&counted, &bounds);
-            teller.begins("offsets", offsets(&ahead));
-            let mut reading = topic.read::<E>(&ahead)?;
-            while let Some((entries, passed)) = reading.next().await? {
+            reporter.begins("offsets", offsets(&ahead));
+            let mut reader = topic.read::<E>(&ahead)?;
+            while let Some((entries, passed)) = reader.next().await? {
                 comparer.compare(&mut snapshot, &entries).await?;
-                teller.done(passed);
+                reporter.done(passed);
             }
         }
         let explained = comparer.explained();
-        teller.begins("rows", explained.len());
-        let mut pages = Pages::<E>::new(limit);
+        reporter.begins("rows", explained.len());
+        let mut pages = RowPages::<E>::new();
         while let Some(findings) = pages.next(&mut snapshot, explained).await? {
-            teller.found(findings);
-            teller.done(pages.rows);
+            reporter.found(findings);
+            reporter.done(pages.rows);
         }
     }
-    within(limit, snapshot.rollback()).await?;
-    Ok(Report { records, findings: teller.findings, not_checked })
+    snapshot.rollback().await?;
+    Ok(Report { records, findings: reporter.findings, not_checked })
 }
 
 fn offsets(ranges: &BTreeMap<Partition, Step>) -> u64 {
     ranges.values().map(|range| range.to().0.abs_diff(range.from().0)).sum()
 }
 
-fn nothing_handled(options: &Options, scope: &Scope) -> String {
+fn nothing_to_verify(options: &Options, scope: &Scope) -> String {
     let partition = scope.partition.map(|partition| format!(" partition {partition} of")).unwrap_or_default();
     format!(
         "the database has no position in{partition} topic {} for group {}: there is nothing to verify; check group, \
@@ -218,25 +105,25 @@ fn nothing_handled(options: &Options, scope: &Scope) -> String {
     )
 }
 
-/// Tells, and counts what was found.
-struct ProgressReporter<'a, T> {
-    tell: &'a mut T,
+/// Reports the progress, and counts the findings.
+struct ProgressReporter<'a, R> {
+    report: &'a mut R,
     findings: u64,
 }
 
-impl<T: FnMut(Progress<'_>)> ProgressReporter<'_, T> {
-    fn begins(&mut self, what: &'static str, of: u64) {
-        (self.tell)(Progress::Begins(what, of));
+impl<R: FnMut(Progress<'_>)> ProgressReporter<'_, R> {
+    fn begins(&mut self, items: &'static str, number: u64) {
+        (self.report)(Progress::Begins(items, number));
     }
 
-    fn done(&mut self, so_many: u64) {
-        (self.tell)(Progress::Done(so_many));
+    fn done(&mut self, number: u64) {
+        (self.report)(Progress::Done(number));
     }
 
     fn found(&mut self, findings: Vec<Finding>) {
         for finding in findings {
             self.findings += 1;
-            (self.tell)(Progress::Found(&finding));
+            (self.report)(Progress::Found(&finding));
         }
     }
 }

@@ -4,7 +4,6 @@ use rdkafka::ClientConfig;
 use rdkafka::consumer::BaseConsumer;
 use rdkafka::error::KafkaError;
 use std::collections::BTreeMap;
-use std::time::Duration;
 
 use crate::kafka::properties;
 
@@ -17,19 +16,6 @@ pub enum ConsumerError {
     /// The broker fenced this group member, or refuses it permanently.
     #[error("kafka refuses this consumer permanently: {0}")]
     Fatal(String),
-}
-
-/// What the consumer thread needs to know.
-#[derive(Clone)]
-pub(crate) struct ConsumerOptions {
-    /// The full set of librdkafka properties.
-    pub(crate) properties: BTreeMap<String, String>,
-    /// The topic.
-    pub(crate) topic: String,
-    /// Records waiting may occupy so much; past it, reading pauses until half of it is free.
-    pub(crate) buffer_max_bytes: usize,
-    /// How long a server may refuse who we are before that is final.
-    pub(crate) startup_timeout: Duration,
 }
 
 /// Whether librdkafka accepts the properties. It does not connect.

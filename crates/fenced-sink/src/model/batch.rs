@@ -98,7 +98,7 @@ pub(crate) struct ClaimedBatch<E> {
     /// The epoch of the claim.
     pub(crate) epoch: Epoch,
     /// The last batches of the partition could not be written in the mode `Bulk`.
-    pub(crate) careful: bool,
+    pub(crate) row_by_row: bool,
     /// What the process knows of the partition log. The commit writes it to the row.
     pub(crate) known: Option<KnownLog>,
 }

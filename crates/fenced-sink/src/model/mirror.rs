@@ -22,6 +22,11 @@ impl CommittedPosition {
         Self { partition, position }
     }
 
+    /// The partition.
+    pub(crate) fn partition(&self) -> Partition {
+        self.partition
+    }
+
     /// The partition and the position to commit to Kafka.
     #[must_use]
     pub(crate) fn into_parts(self) -> (Partition, Position) {

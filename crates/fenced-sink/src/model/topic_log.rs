@@ -136,7 +136,7 @@ pub(crate) struct LogQuestion {
     /// The next record was unreadable several times.
     pub(crate) unreadable: bool,
     /// The consumer reads the partition and has received no record for a long time.
-    pub(crate) silent: bool,
+    pub(crate) idle: bool,
 }
 
 /// The result of a read of one partition with a new client.
@@ -163,8 +163,8 @@ pub(crate) struct LogObservation {
     pub(crate) last_ends: BTreeMap<Partition, Position>,
     /// The position of the next readable record. Asked only for partitions whose next record is unreadable.
     pub(crate) readable_from: BTreeMap<Partition, Position>,
-    /// The results of probes. A probe runs only for a partition that is silent, or whose log ends below the position.
-    pub(crate) tried: BTreeMap<Partition, Probe>,
+    /// The results of probes. A probe runs only for a partition that is idle, or whose log ends below the position.
+    pub(crate) probes: BTreeMap<Partition, Probe>,
 }
 
 /// The result of [`check_log`].
@@ -265,7 +265,7 @@ mod tests {
     #[test]
     fn a_position_is_checked_as_the_table_says() {
         let check = |at, out_of_range, seen: &LogObservation, expected: LogCheck| {
-            let question = LogQuestion { at: Position(at), out_of_range, unreadable: false, silent: false };
+            let question = LogQuestion { at: Position(at), out_of_range, unreadable: false, idle: false };
             assert_eq!(check_log(P, question, seen), expected, "{at} {out_of_range} {seen:?}");
         };
         let last_end = |end| LogObservation { last_ends: BTreeMap::from([(P, Position(end))]), ..seen(0, 18) };

@@ -1,20 +1,20 @@
-//! Why a run ends without having been asked to.
+//! Why a run ends with an error.
 
 use crate::kafka::client::ConsumerError;
 
-/// Why a run ended without having been asked to.
+/// Why a run ended although nothing asked it to.
 #[derive(Debug, thiserror::Error)]
 pub enum EngineError {
-    /// Kafka can't be used.
+    /// Kafka cannot be used.
     #[error(transparent)]
     Kafka(#[from] ConsumerError),
-    /// The database refuses who we are or what we ask, and has for long.
-    #[error("the database can't be used: {0}; check its user, privileges and schema")]
+    /// The database has refused the user or a statement for longer than the start-up timeout.
+    #[error("the database cannot be used: {0}; check its user, privileges and schema")]
     Database(#[source] sqlx::Error),
-    /// The database says that its data is damaged.
-    #[error("the database reports corrupted data: {0}; stop, look at its log, and restore")]
+    /// The database reports that its data is damaged.
+    #[error("the database reports corrupt data: {0}; stop, look at the log of the database, and restore")]
     Corrupt(#[source] sqlx::Error),
-    /// A part of the process ended unasked.
-    #[error("{0} ended unasked")]
+    /// A part of the process ended although it never should.
+    #[error("{0} ended unexpectedly")]
     Ended(&'static str),
 }

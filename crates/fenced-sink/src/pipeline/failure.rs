@@ -1,7 +1,8 @@
-//! How long the database has been of no use, and how long to wait before the next try.
+//! For how long the database refuses the service, how often a partition met an unclassified error, and how long a writer
+//! waits before its next task.
 //!
-//! Only the success of an errand that asks as much of the database as the one that failed ends the trouble: between two
-//! writes that are refused there is always a look that works.
+//! An operation that succeeds proves only as much as it asked of the database: between two refused writes there is
+//! always a row read that succeeds.
 
 use std::collections::BTreeMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -13,23 +14,23 @@ use crate::model::record::Partition;
 use crate::postgres::error::{classify, sqlstate_of};
 use crate::postgres::retry::Backoff;
 
-/// Since when the database refuses who we are or what we ask, and on which errand. All writers of a process share it:
-/// what one of them was refused, another may be granted.
+/// Since when the database refuses the user or a statement, and the most demanding operation that it refused. The writers
+/// of a process share it: what it refuses to one, it may grant to another.
 #[derive(Debug, Default)]
 pub(crate) struct RefusedSince(Mutex<Option<(DbOperation, Instant)>>);
 
 impl RefusedSince {
-    /// Notes a refusal, and tells for how long it has been like that.
-    pub(super) fn note(&self, errand: DbOperation, now: Instant) -> Duration {
+    /// An operation was refused. Gives the time since the first refusal.
+    pub(super) fn failed(&self, operation: DbOperation, now: Instant) -> Duration {
         let mut refused = self.lock();
-        let (greatest, since) = refused.map_or((errand, now), |(before, since)| (before.max(errand), since));
+        let (greatest, since) = refused.map_or((operation, now), |(before, since)| (before.max(operation), since));
         *refused = Some((greatest, since));
         now.saturating_duration_since(since)
     }
 
-    /// An errand was done.
-    pub(super) fn done(&self, errand: DbOperation) {
-        self.lock().take_if(|(refused, _)| errand >= *refused);
+    /// An operation succeeded. The refusals end if it asked as much as the most demanding one that was refused.
+    pub(super) fn succeeded(&self, operation: DbOperation) {
+        self.lock().take_if(|(refused, _)| operation >= *refused);
     }
 
     fn lock(&self) -> MutexGuard<'_, Option<(DbOperation, Instant)>> {
@@ -37,25 +38,24 @@ impl RefusedSince {
     }
 }
 
-/// How often the batches of each partition met an error that nobody has classified, since its last commit. All writers
-/// share it, and the traffic of other partitions does not touch it.
+/// How often the batches of each partition met an unclassified error since its last commit. The writers share it.
 #[derive(Debug, Default)]
 pub(crate) struct UnclassifiedErrors(Mutex<BTreeMap<Partition, u32>>);
 
 impl UnclassifiedErrors {
-    /// A batch met one.
+    /// A batch of the partition met an unclassified error.
     pub(super) fn met(&self, partition: Partition) {
         let mut times = self.lock();
         let times = times.entry(partition).or_default();
         *times = times.saturating_add(1);
     }
 
-    /// A batch was committed.
+    /// A batch of the partition was committed.
     pub(super) fn committed(&self, partition: Partition) {
         self.lock().remove(&partition);
     }
 
-    /// How often, for one partition.
+    /// The count of the partition.
     pub(super) fn times(&self, partition: Partition) -> u32 {
         self.lock().get(&partition).copied().unwrap_or_default()
     }
@@ -65,38 +65,39 @@ impl UnclassifiedErrors {
     }
 }
 
-/// The waits of one writer.
+/// The retry delay of one writer.
 #[derive(Debug)]
 pub(super) struct RetryDelay {
     backoff: Backoff,
-    with: Option<DbOperation>,
+    /// The operation whose success ends the failures.
+    until: Option<DbOperation>,
 }
 
 impl RetryDelay {
     pub(super) fn new(backoff: Backoff) -> Self {
-        Self { backoff, with: None }
+        Self { backoff, until: None }
     }
 
-    /// An errand failed: how long to wait.
-    pub(super) fn wait(&mut self, errand: DbOperation, error: &sqlx::Error) -> Duration {
-        self.with = self.with.max(Some(ended_by(errand, error)));
+    /// An operation failed, and the success of `proof` would end the failure. Gives the time to wait.
+    pub(super) fn failed(&mut self, proof: DbOperation) -> Duration {
+        self.until = self.until.max(Some(proof));
         self.backoff.wait()
     }
 
-    /// An errand was done.
-    pub(super) fn done(&mut self, errand: DbOperation) {
-        if self.with.take_if(|failed| errand >= *failed).is_some() {
+    /// An operation succeeded.
+    pub(super) fn succeeded(&mut self, operation: DbOperation) {
+        if self.until.take_if(|proof| operation >= *proof).is_some() {
             self.backoff.reset();
         }
     }
 }
 
-/// The least errand whose success proves that the trouble is over.
-pub(crate) fn ended_by(errand: DbOperation, error: &sqlx::Error) -> DbOperation {
-    if is_of_the_connection(error) { DbOperation::ReadRows } else { errand }
+/// The least demanding operation whose success proves that the cause of the error is gone.
+pub(crate) fn proof_of_recovery(operation: DbOperation, error: &sqlx::Error) -> DbOperation {
+    if is_of_the_connection(error) { DbOperation::ReadRows } else { operation }
 }
 
-/// The server was away, and is back as soon as it answers anything. A server that takes no writes was never away.
+/// Whether the server was unreachable: then any answer proves that it is back. A read-only server was never unreachable.
 fn is_of_the_connection(error: &sqlx::Error) -> bool {
     let read_only = sqlstate_of(error).is_some_and(|state| state.as_str() == "25006");
     let broken = ErrorClass::Retry(RetryCause::Connection);
@@ -111,11 +112,11 @@ mod tests {
     const MILLI: Duration = Duration::from_millis(1);
 
     #[test]
-    fn a_look_that_works_between_refused_writes_does_not_shorten_the_waits() {
-        let mut trouble = RetryDelay::new(Backoff::with_random(MILLI, 100 * MILLI, || 1.0));
-        let mut wait = |errand, done| {
-            trouble.done(done);
-            trouble.wait(errand, &sqlx::Error::RowNotFound)
+    fn a_row_read_between_refused_writes_does_not_shorten_the_delay() {
+        let mut delay = RetryDelay::new(Backoff::with_random(MILLI, 100 * MILLI, || 1.0));
+        let mut wait = |operation, done| {
+            delay.succeeded(done);
+            delay.failed(operation)
         };
         assert_eq!(wait(DbOperation::Write, DbOperation::ReadRows), MILLI);
         assert_eq!(wait(DbOperation::Write, DbOperation::ReadRows), 2 * MILLI);
@@ -126,31 +127,30 @@ mod tests {
     }
 
     #[test]
-    fn a_look_that_works_ends_the_trouble_of_a_broken_connection() {
-        let mut trouble = RetryDelay::new(Backoff::with_random(MILLI, 100 * MILLI, || 1.0));
+    fn a_row_read_proves_that_a_broken_connection_is_back() {
+        let broken = sqlx::Error::Io(std::io::ErrorKind::BrokenPipe.into());
+        let proof = proof_of_recovery(DbOperation::Write, &broken);
+        let mut delay = RetryDelay::new(Backoff::with_random(MILLI, 100 * MILLI, || 1.0));
         for _ in 0..3 {
-            assert_eq!(
-                trouble.wait(DbOperation::Write, &sqlx::Error::Io(std::io::ErrorKind::BrokenPipe.into())),
-                MILLI
-            );
-            trouble.done(DbOperation::ReadRows);
+            assert_eq!(delay.failed(proof), MILLI);
+            delay.succeeded(DbOperation::ReadRows);
         }
     }
 
     #[test]
-    fn a_refusal_lasts_until_as_much_is_granted_to_any_writer() {
+    fn a_refusal_lasts_until_an_operation_that_asks_as_much_succeeds() {
         let (refused, start) = (RefusedSince::default(), Instant::now());
-        let after = |millis: u32, errand| refused.note(errand, start + millis * MILLI);
+        let after = |millis: u32, operation| refused.failed(operation, start + millis * MILLI);
         assert_eq!(after(0, DbOperation::Write), Duration::ZERO);
-        refused.done(DbOperation::ReadRows);
-        refused.done(DbOperation::Claim);
+        refused.succeeded(DbOperation::ReadRows);
+        refused.succeeded(DbOperation::Claim);
         assert_eq!(after(10, DbOperation::Write), 10 * MILLI);
         assert_eq!(after(20, DbOperation::ReadRows), 20 * MILLI);
-        refused.done(DbOperation::Claim);
+        refused.succeeded(DbOperation::Claim);
         assert_eq!(after(30, DbOperation::ReadRows), 30 * MILLI);
-        refused.done(DbOperation::Write);
+        refused.succeeded(DbOperation::Write);
         assert_eq!(after(40, DbOperation::ReadRows), Duration::ZERO);
-        refused.done(DbOperation::ReadRows);
+        refused.succeeded(DbOperation::ReadRows);
         assert_eq!(after(50, DbOperation::ReadRows), Duration::ZERO);
     }
 }

@@ -1,10 +1,10 @@
-//! The cap on log lines about single records. Pure: time comes as an argument.
+//! The limit on log lines about single records. Pure: time is an argument.
 
 use std::time::{Duration, Instant};
 
-/// How many lines about single records may still be written in the current second.
+/// The number of lines about single records that may still be written in the current second.
 ///
-/// A batch has all its lines or none: half of them would look as if the other half had not been written.
+/// A batch has all its lines or none: with half of them, the other records would look as if they were not stored.
 #[derive(Debug)]
 pub(crate) struct LineBudget {
     per_second: u32,
@@ -14,13 +14,13 @@ pub(crate) struct LineBudget {
 }
 
 impl LineBudget {
-    /// At most `per_second` lines in a second; 0 = none at all.
+    /// At most `per_second` lines per second; 0 = none.
     #[must_use]
     pub(crate) fn new(per_second: u32) -> Self {
         Self { per_second, left: 0, second: None, left_out: 0 }
     }
 
-    /// Whether the lines of a batch may be written; if not, they are counted as left out.
+    /// Whether the lines of a batch may be written. If not, they count as left out.
     #[must_use]
     pub(crate) fn take(&mut self, lines: usize, now: Instant) -> bool {
         let over = |second: Instant| now.saturating_duration_since(second) >= Duration::from_secs(1);
@@ -37,7 +37,7 @@ impl LineBudget {
         }
     }
 
-    /// How many lines were left out since this was last asked; for the batch's own line.
+    /// The number of lines left out since the last call, for the line of the batch.
     #[must_use]
     pub(crate) fn take_left_out(&mut self) -> u64 {
         std::mem::take(&mut self.left_out)
@@ -67,7 +67,7 @@ mod tests {
     }
 
     #[test]
-    fn each_second_starts_anew() {
+    fn each_second_has_its_own_limit() {
         check(100, &[(0, 100, true), (999, 1, false), (1_000, 100, true), (5_000, 100, true)]);
     }
 

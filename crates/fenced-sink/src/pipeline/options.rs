@@ -1,61 +1,62 @@
 //! What a run needs to know.
 
-use sqlx::postgres::PgConnectOptions;
 use std::collections::BTreeMap;
 use std::num::NonZeroU32;
 use std::time::Duration;
+
+use sqlx::postgres::PgConnectOptions;
 
 use crate::model::start::StartPolicy;
 use crate::model::topic_log::GapPolicy;
 use crate::observe::health::Health;
 use crate::postgres::dead_letters::RetrySchedule;
 
-/// What a run needs to know. No `Debug`: the properties may hold secrets.
+/// What a run needs to know. It has no `Debug`: the properties can hold secrets.
 #[derive(Clone)]
 pub struct Options {
-    /// The database that keeps the tables.
+    /// The database that holds the tables.
     pub database: PgConnectOptions,
-    /// Properties of librdkafka: `bootstrap.servers` at least. Those that the guarantee rests on are set by the engine,
-    /// whatever is said here.
+    /// Properties of librdkafka, at least `bootstrap.servers`. The engine sets those that the guarantee needs, and ignores
+    /// other values for them.
     pub properties: BTreeMap<String, String>,
-    /// The topic that is read.
+    /// The topic to read.
     pub topic: String,
-    /// The consumer group whose positions are kept.
+    /// The consumer group whose positions the ledger holds.
     pub group_id: String,
-    /// Where a partition without any position starts.
+    /// Where a partition without a stored or committed position starts.
     pub start: StartPolicy,
-    /// What is done about records that retention has removed before they were read.
+    /// What to do when retention has removed records that were not read.
     pub gaps: GapPolicy,
-    /// How often it is looked whether the log is still the one we know.
+    /// The interval between two checks of the topic log.
     pub topic_check_interval: Duration,
-    /// Connections that commit.
+    /// The number of database connections that commit.
     pub writers: usize,
-    /// Records in one transaction, at most.
+    /// The maximum number of records in one transaction.
     pub batch_max_records: usize,
-    /// Bytes in one transaction, at most, unless a single record has more.
+    /// The maximum number of bytes in one transaction. A single larger record is a transaction of its own.
     pub batch_max_bytes: usize,
-    /// Bytes that wait for the database, at most.
+    /// The maximum number of bytes that wait for the database.
     pub buffer_max_bytes: usize,
-    /// For one statement, or one connect.
+    /// The time limit of one statement, and of one connect.
     pub database_timeout: Duration,
-    /// The first wait while the database is away.
+    /// The first retry delay while the database is unreachable.
     pub retry_initial: Duration,
-    /// The longest wait while the database is away.
+    /// The longest retry delay while the database is unreachable.
     pub retry_max: Duration,
-    /// How long a server may refuse who we are before that is final.
+    /// A server may refuse the user or a statement for this time, then the run ends.
     pub startup_timeout: Duration,
-    /// How long a stop waits for what is in flight, and for the group to be left.
+    /// How long a stop waits for the transactions in flight and for leaving the group.
     pub shutdown_timeout: Duration,
-    /// When a dead letter that may heal is tried again.
+    /// When a dead letter that may heal is redriven.
     pub dead_letters: RetrySchedule,
-    /// Dead letters in a row that halt a partition; `None` = never.
+    /// The number of dead letters in a row that halts a partition; `None` = never.
     pub breaker: Option<NonZeroU32>,
-    /// So long records may wait, and nothing be committed, before the watchdog says so. A statement may take as long as
-    /// `database_timeout`.
+    /// Records may wait this long without a commit before the watchdog reports a stall. One statement may take as long as
+    /// `database_timeout`, so this should be longer.
     pub stalled_after: Duration,
-    /// Per-record log lines in a second, at most.
+    /// The maximum number of log lines about single records per second.
     pub log_records_per_second: u32,
-    /// Where the run tells how it is; whoever keeps a clone can ask.
+    /// The run writes its state here. A clone can be read at any time.
     pub health: Health,
 }
 

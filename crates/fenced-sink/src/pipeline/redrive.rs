@@ -1,144 +1,140 @@
-//! Tries dead letters again that wait: one transaction for each, beside the partitions and never in their way.
+//! Redrives waiting dead letters: one transaction for each, independent of the partitions.
 //!
-//! Any instance may try any letter of its group and topic; a letter is held by the transaction that tries it, so two never
-//! try the same. If the process dies in the middle, the letter is as it was.
+//! Any instance may redrive any letter of its group and topic. The transaction locks its letter, so two instances never
+//! redrive the same letter. If the process dies, the letter is unchanged.
 
-use sqlx::{Connection as _, PgConnection};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
+
 use uuid::Uuid;
 
 use crate::event::Event;
-use crate::model::error_class::ErrorClass;
 use crate::model::event::{Parsed, Reason, Refusal};
 use crate::model::operation::DbOperation;
 use crate::model::outcome::{DeadLetterCause, RecordOutcome};
 use crate::pipeline::error::EngineError;
-use crate::pipeline::failure::ended_by;
+use crate::pipeline::failure::proof_of_recovery;
 use crate::pipeline::writer::WriterContext;
-use crate::postgres::dead_letters::DueLetter;
+use crate::postgres::dead_letters::{self, DueLetter};
 use crate::postgres::error::classify;
 use crate::postgres::retry::Backoff;
-use crate::postgres::session::{connect, within};
-use crate::postgres::transaction::rows;
-use crate::postgres::{dead_letters, savepoint};
+use crate::postgres::session::{Session, Transaction};
+use crate::postgres::transaction::mode::WriteMode;
+use crate::postgres::transaction::row_by_row;
 
 /// How often the table is asked for letters that are due.
 const POLL: Duration = Duration::from_secs(1);
-
-/// How often its letters are counted.
+/// How often the letters are counted.
 const COUNT_INTERVAL: Duration = Duration::from_secs(15);
-/// And the share of the time that the database may be busy with it: each count reads the letters of the group and topic,
-/// those of years if nobody deletes them.
+/// Counting uses one part in this many of the time at most: it reads all letters of the group and topic.
 const COUNT_SHARE: u32 = 100;
-/// So long a count may keep letters from being tried.
+/// One count may delay the redrive this long.
 const COUNT_LIMIT: Duration = Duration::from_secs(5);
 
 /// See the module.
 pub(crate) struct Redrive<E> {
-    shared: Arc<WriterContext<E>>,
-    connection: Option<PgConnection>,
+    context: Arc<WriterContext<E>>,
+    session: Option<Session>,
     backoff: Backoff,
-    /// Letters that could not be tried, for no fault of theirs, since the table was last gone through: the others come
-    /// first.
+    /// Letters whose redrive failed for another reason than the letter, since the last complete pass: the other letters
+    /// come first.
     passed_over: Vec<Uuid>,
     count_at: Instant,
 }
 
 impl<E: Event> Redrive<E> {
     /// Not connected yet.
-    pub(crate) fn new(shared: Arc<WriterContext<E>>, backoff: Backoff) -> Self {
-        Self { shared, connection: None, backoff, passed_over: Vec::new(), count_at: Instant::now() }
+    pub(crate) fn new(context: Arc<WriterContext<E>>, backoff: Backoff) -> Self {
+        Self { context, session: None, backoff, passed_over: Vec::new(), count_at: Instant::now() }
     }
 
-    /// Until the process stops. A database that is away, or refuses what we ask, is the writers' business: here it only
-    /// means to wait. But where there are no partitions, nobody else would notice that it is away or back.
+    /// Runs until the scheduler stops. The writers report a database that is unreachable or refuses a statement; here it
+    /// means to wait. An instance without partitions has no writer at work, so this task reports for it whether the
+    /// database is reachable.
     pub(crate) async fn run(mut self) -> Result<(), EngineError> {
-        while !self.shared.assignment.is_stopping() {
-            let tried = match self.try_one().await {
-                Ok(tried) => self.count().await.map(|()| tried),
+        while !self.context.scheduler.is_stopping() {
+            let redriven = match self.redrive_one().await {
+                Ok(redriven) => self.count().await.map(|()| redriven),
                 Err(error) => Err(error),
             };
-            if tried.is_ok() {
-                self.shared.health.done(DbOperation::ReadRows);
-            }
-            let wait = match tried {
-                Ok(true) => Duration::ZERO,
-                Ok(false) => POLL,
-                Err(error) => {
-                    self.connection = None;
-                    tracing::debug!(%error, "redrive_postponed");
-                    if ended_by(DbOperation::Write, &error) == DbOperation::ReadRows {
-                        let wait = POLL.max(self.backoff.wait());
-                        let heard_of_again = self.shared.rules.limit.saturating_mul(2).saturating_add(wait);
-                        self.shared.health.failed(DbOperation::ReadRows, classify(&error), heard_of_again);
-                        wait
-                    } else {
-                        POLL
-                    }
+            let wait = match redriven {
+                Ok(redriven) => {
+                    self.context.health.done(DbOperation::ReadRows);
+                    if redriven { Duration::ZERO } else { POLL }
                 }
+                Err(error) => self.failed(&error),
             };
             tokio::select! {
                 () = tokio::time::sleep(wait) => {}
-                () = self.shared.assignment.until_stopping() => {}
+                () = self.context.scheduler.until_stopping() => {}
             }
         }
         Ok(())
     }
 
-    /// Tries the letter that has been due for longest. False if there is none.
-    async fn try_one(&mut self) -> sqlx::Result<bool> {
-        let shared = Arc::clone(&self.shared);
-        let limit = shared.rules.limit;
-        if self.connection.is_none() {
-            self.connection = Some(connect(&shared.database, limit).await?);
+    fn failed(&mut self, error: &sqlx::Error) -> Duration {
+        self.session = None;
+        tracing::debug!(%error, "redrive_postponed");
+        if proof_of_recovery(DbOperation::Write, error) != DbOperation::ReadRows {
+            return POLL;
         }
-        let Some(connection) = self.connection.as_mut() else { return Ok(false) };
-        let mut transaction = within(limit, connection.begin()).await?;
-        let due = dead_letters::take_due(&mut transaction, &shared.ledger, &self.passed_over);
-        let Some(due) = within(limit, due).await? else {
-            within(limit, transaction.rollback()).await?;
+        let wait = POLL.max(self.backoff.wait());
+        self.context.health.failed(DbOperation::ReadRows, classify(error), self.context.failure_lasts(wait));
+        wait
+    }
+
+    /// Redrives the letter that has been due for the longest time. False: no letter is due.
+    async fn redrive_one(&mut self) -> sqlx::Result<bool> {
+        let context = Arc::clone(&self.context);
+        let (ledger, owner) = (&context.ledger, context.ledger.owner());
+        if self.session.is_none() {
+            self.session = Some(context.connect().await?);
+        }
+        let Some(session) = self.session.as_mut() else { return Ok(false) };
+        let mut transaction = session.begin().await?;
+        let passed_over = &self.passed_over;
+        let due = transaction.run(|c| dead_letters::take_due(c, ledger, passed_over)).await?;
+        let Some(due) = due else {
+            transaction.rollback().await?;
             self.backoff.reset();
             self.passed_over.clear();
             return Ok(false);
         };
         self.passed_over.push(due.id);
-        let outcome = store::<E>(&mut transaction, &due, limit).await?;
+        let outcome = store::<E>(&mut transaction, &due).await?;
         match &outcome {
             RecordOutcome::Stored(_) => {
-                let by = shared.ledger.owner();
-                within(limit, dead_letters::resolve(&mut transaction, &due, "stored", by)).await?;
+                transaction.run(|c| dead_letters::resolve(c, &due, "stored", owner)).await?;
             }
             RecordOutcome::Duplicate | RecordOutcome::Ignored => {
-                let by = shared.ledger.owner();
-                within(limit, dead_letters::resolve(&mut transaction, &due, "duplicate", by)).await?;
+                transaction.run(|c| dead_letters::resolve(c, &due, "duplicate", owner)).await?;
             }
             RecordOutcome::DeadLettered(cause) => {
-                let wait = shared.rules.schedule.wait(cause, due.attempts.saturating_add(1));
-                within(limit, dead_letters::refuse(&mut transaction, &due, cause, wait)).await?;
+                let wait = context.rules.schedule.wait(cause, due.attempts.saturating_add(1));
+                transaction.run(|c| dead_letters::refuse(c, &due, cause, wait)).await?;
             }
         }
-        within(limit, transaction.commit()).await?;
+        transaction.commit().await?;
         self.passed_over.pop();
         self.backoff.reset();
-        self.tell(&due, &outcome);
+        self.log(&due, &outcome);
         Ok(true)
     }
 
-    /// Counts the letters, if it is time.
+    /// Counts the letters, if a count is due.
     async fn count(&mut self) -> sqlx::Result<()> {
         let began = Instant::now();
-        let Some(connection) = self.connection.as_mut().filter(|_| self.count_at <= began) else { return Ok(()) };
-        let limit = COUNT_LIMIT.min(self.shared.rules.limit);
-        let counted = within(limit, dead_letters::count(connection, &self.shared.ledger)).await;
-        // Whatever came of it: what takes too long would take too long again.
+        let Some(session) = self.session.as_mut().filter(|_| self.count_at <= began) else { return Ok(()) };
+        let ledger = &self.context.ledger;
+        let counted = session.run_at_most(COUNT_LIMIT, |c| dead_letters::count(c, ledger)).await;
+        // Also after an error: what took too long would take too long again.
         self.count_at = Instant::now() + COUNT_INTERVAL.max(began.elapsed().saturating_mul(COUNT_SHARE));
-        self.shared.health.letters(counted?);
+        self.context.health.letters(counted?);
         Ok(())
     }
 
-    fn tell(&self, due: &DueLetter, outcome: &RecordOutcome) {
-        let (topic, partition, offset) = (self.shared.ledger.topic(), due.record.partition.0, due.record.offset.0);
+    fn log(&self, due: &DueLetter, outcome: &RecordOutcome) {
+        let (topic, partition, offset) = (self.context.ledger.topic(), due.record.partition.0, due.record.offset.0);
         if let RecordOutcome::DeadLettered(cause) = outcome {
             let reason = cause.reason.as_str();
             tracing::info!(topic, partition, offset, dead_letter = %due.id, reason, "dead_letter_refused");
@@ -148,42 +144,20 @@ impl<E: Event> Redrive<E> {
     }
 }
 
-/// Writes the letter's row, if it can be.
-async fn store<E: Event>(
-    transaction: &mut PgConnection,
-    due: &DueLetter,
-    limit: Duration,
-) -> sqlx::Result<RecordOutcome> {
+/// Writes the row of the letter, if its record is a valid event.
+async fn store<E: Event>(transaction: &mut Transaction<'_>, due: &DueLetter) -> sqlx::Result<RecordOutcome> {
     let event = match E::parse(&due.record) {
         Ok(Parsed::Event(event)) => event,
         Ok(Parsed::Ignored { .. }) => {
             let detail = "it is an event of another type now: discard it, or correct it again".to_owned();
-            return Ok(dead(Refusal { reason: Reason::InvalidValue, field: Some("event_type"), detail }));
+            return Ok(dead_letter(Refusal { reason: Reason::InvalidValue, field: Some("event_type"), detail }));
         }
-        Err(refusal) => return Ok(dead(refusal)),
+        Err(refusal) => return Ok(dead_letter(refusal)),
     };
-    within(limit, savepoint::check_constraints_at_once(transaction)).await?;
-    within(limit, savepoint::begin(transaction)).await?;
-    match within(limit, E::insert_each(transaction, &[&event])).await {
-        Ok(fates) => {
-            within(limit, savepoint::keep(transaction)).await?;
-            let fate = fates.into_iter().next();
-            fate.map(rows::outcome).ok_or_else(|| sqlx::Error::Protocol("insert_each told no fate".to_owned()))
-        }
-        Err(error) => match classify(&error) {
-            ErrorClass::Record | ErrorClass::Unknown => {
-                within(limit, savepoint::take_back(transaction)).await?;
-                Ok(RecordOutcome::DeadLettered(rows::rejection(&error)))
-            }
-            ErrorClass::Retry(_)
-            | ErrorClass::TooSlow
-            | ErrorClass::NewConnection
-            | ErrorClass::Operator
-            | ErrorClass::Corrupt => Err(error),
-        },
-    }
+    let outcomes = row_by_row::insert(transaction, &[&event], WriteMode::Bisect).await?;
+    outcomes.into_iter().next().ok_or_else(|| sqlx::Error::Protocol("one event has no outcome".to_owned()))
 }
 
-fn dead(refusal: Refusal) -> RecordOutcome {
+fn dead_letter(refusal: Refusal) -> RecordOutcome {
     RecordOutcome::DeadLettered(DeadLetterCause::from(refusal))
 }

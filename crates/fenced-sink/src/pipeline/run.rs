@@ -1,16 +1,17 @@
-//! The loop: consumer thread, writers and mirror joined, and their end.
+//! A run: starts the consumer thread, the writers and the other tasks, and stops them in order.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, mpsc};
 use std::time::{Duration, Instant};
+
 use tokio::sync::oneshot;
 use tokio::task::JoinSet;
 
 use crate::event::Event;
-use crate::kafka::client::{ConsumerError, ConsumerOptions, check_client};
+use crate::kafka::client::{ConsumerError, check_client};
 use crate::kafka::topic_log_client::TopicLogClient;
 use crate::model::batch::BatchLimits;
-use crate::pipeline::consumer::ConsumerThread;
+use crate::pipeline::consumer::{ConsumerOptions, ConsumerThread};
 use crate::pipeline::error::EngineError;
 use crate::pipeline::failure::{RefusedSince, UnclassifiedErrors};
 use crate::pipeline::line_budget::LineBudget;
@@ -24,49 +25,48 @@ use crate::postgres::ledger::Ledger;
 use crate::postgres::retry::Backoff;
 use crate::postgres::transaction::WriteRules;
 
-/// Whether Kafka's client takes the properties at all. No server is asked.
+/// Checks that librdkafka accepts the properties. It asks no server.
 ///
 /// # Errors
-/// [`ConsumerError::Configuration`], which no waiting will mend.
+/// [`ConsumerError::Configuration`]: waiting cannot help.
 pub fn check(options: &Options) -> Result<(), EngineError> {
     Ok(check_client(&options.properties)?)
 }
 
-/// Keeps the events of a topic until `shutdown` says to stop.
+/// Reads the events of a topic and commits them, until `shutdown` completes.
 ///
-/// Stopping takes five steps: reading stops, what is in flight is finished, the consumer leaves the group, connections
-/// are closed, and the call returns. It is bounded by the shutdown timeout; what is not finished by then is safe, by the
-/// guarantee, and read again.
+/// It stops in this order: reading ends, the transactions in flight end, the consumer leaves the group, the connections
+/// close, the call returns. The shutdown timeout limits this. What has not ended by then is read again, by the guarantee.
 ///
 /// # Errors
-/// A server is of no use for good. What was committed stays; the group is left first.
+/// A server cannot be used. What was committed stays committed; the consumer leaves the group first.
 pub async fn run<E: Event>(mut options: Options, shutdown: impl Future<Output = ()>) -> Result<(), EngineError> {
     options.properties.insert("group.id".to_owned(), options.group_id.clone());
     let limits = BatchLimits { records: options.batch_max_records, bytes: options.batch_max_bytes };
-    let assignment = Arc::new(SharedScheduler::new(limits, session_timeout(&options.properties)));
-    options.health.began(&options.topic, Arc::<SharedScheduler<E>>::clone(&assignment));
-    let mut reader = ConsumerHandle::start::<E>(&options, &assignment)?;
-    let mut writers = writers::<E>(&options, &assignment);
+    let scheduler = Arc::new(SharedScheduler::new(limits, session_timeout(&options.properties)));
+    options.health.began(&options.topic, Arc::<SharedScheduler<E>>::clone(&scheduler));
+    let mut consumer = ConsumerHandle::start::<E>(&options, &scheduler)?;
+    let mut tasks = spawn_tasks::<E>(&options, &scheduler);
 
     let outcome = tokio::select! {
         () = shutdown => Ok(()),
-        ended = &mut reader.ended => Err(reading_ended(ended)),
-        Some(ended) = writers.join_next() => Err(writing_ended(ended)),
+        ended = &mut consumer.ended => Err(consumer_ended(ended)),
+        Some(ended) = tasks.join_next() => Err(task_ended(ended)),
     };
 
     tracing::info!("shutdown_started");
     let began = Instant::now();
-    assignment.stop();
-    let finish = async { while writers.join_next().await.is_some() {} };
+    scheduler.stop();
+    let finish = async { while tasks.join_next().await.is_some() {} };
     if tokio::time::timeout(options.shutdown_timeout, finish).await.is_err() {
         tracing::warn!(hint = "a transaction is in flight: its records are read again if it fails", "shutdown_timeout");
     }
-    reader.leave(options.shutdown_timeout.saturating_sub(began.elapsed())).await;
+    consumer.leave(options.shutdown_timeout.saturating_sub(began.elapsed())).await;
     tracing::info!("shutdown_complete");
     outcome
 }
 
-/// The consumer thread, from outside.
+/// The consumer thread, for the task that starts and stops it.
 struct ConsumerHandle {
     ended: oneshot::Receiver<Result<(), ConsumerError>>,
     leave: mpsc::Sender<()>,
@@ -74,22 +74,22 @@ struct ConsumerHandle {
 }
 
 impl ConsumerHandle {
-    fn start<E: Event>(options: &Options, assignment: &Arc<SharedScheduler<E>>) -> Result<Self, EngineError> {
-        let source_options = ConsumerOptions {
+    fn start<E: Event>(options: &Options, scheduler: &Arc<SharedScheduler<E>>) -> Result<Self, EngineError> {
+        let consumer_options = ConsumerOptions {
             properties: options.properties.clone(),
             topic: options.topic.clone(),
             buffer_max_bytes: options.buffer_max_bytes,
             startup_timeout: options.startup_timeout,
         };
-        let mut source = ConsumerThread::<E>::new(source_options, Arc::clone(assignment))?;
+        let mut consumer = ConsumerThread::<E>::new(consumer_options, Arc::clone(scheduler))?;
         let (tell_ended, ended) = oneshot::channel();
         let (leave, may_leave) = mpsc::channel();
         let (tell_left, left) = oneshot::channel();
         let thread = std::thread::Builder::new().name("consumer".to_owned()).spawn(move || {
-            let told = tell_ended.send(source.run());
-            // Whether asked to or because nobody is left to ask: the group is left, and then that is said.
+            let told = tell_ended.send(consumer.run());
+            // The handle asks, or it was dropped: in both cases the consumer leaves the group.
             let asked = may_leave.recv();
-            source.leave();
+            consumer.leave();
             let left = tell_left.send(());
             tracing::debug!(told = told.is_ok(), asked = asked.is_ok(), left = left.is_ok(), "consumer_thread_ended");
         });
@@ -103,22 +103,23 @@ impl ConsumerHandle {
         let asked = self.leave.send(()).is_ok();
         if !asked || tokio::time::timeout(limit.max(Duration::from_secs(1)), self.left).await.is_err() {
             tracing::warn!(
-                hint = "kafka does not answer: the group notices after the session timeout",
+                hint = "Kafka does not answer: the group notices after the session timeout",
                 "shutdown_timeout"
             );
         }
     }
 }
 
-fn writers<E: Event>(options: &Options, assignment: &Arc<SharedScheduler<E>>) -> JoinSet<Result<(), EngineError>> {
-    let shared = Arc::new(WriterContext {
-        assignment: Arc::clone(assignment),
+fn spawn_tasks<E: Event>(options: &Options, scheduler: &Arc<SharedScheduler<E>>) -> JoinSet<Result<(), EngineError>> {
+    let context = Arc::new(WriterContext {
+        scheduler: Arc::clone(scheduler),
         ledger: Ledger::new(options.group_id.clone(), options.topic.clone(), owner()),
-        log: TopicLogClient::new(&options.properties, &options.topic),
+        topic_log: TopicLogClient::new(&options.properties, &options.topic),
         start: options.start,
         gaps: options.gaps,
         database: options.database.clone(),
-        rules: WriteRules { limit: options.database_timeout, breaker: options.breaker, schedule: options.dead_letters },
+        database_timeout: options.database_timeout,
+        rules: WriteRules { breaker: options.breaker, schedule: options.dead_letters },
         startup_timeout: options.startup_timeout,
         refused: RefusedSince::default(),
         unclassified: UnclassifiedErrors::default(),
@@ -127,34 +128,34 @@ fn writers<E: Event>(options: &Options, assignment: &Arc<SharedScheduler<E>>) ->
     });
     let backoff = || Backoff::new(options.retry_initial, options.retry_max);
     let mut tasks: JoinSet<_> =
-        (0..options.writers).map(|_| Writer::new(Arc::clone(&shared), backoff()).run()).collect();
-    tasks.spawn(LogCheckTask::new(options, Arc::clone(assignment)).run());
-    tasks.spawn(Watchdog::new(options.stalled_after).run(options.health.clone(), Arc::clone(assignment)));
-    tasks.spawn(Redrive::new(shared, backoff()).run());
+        (0..options.writers).map(|_| Writer::new(Arc::clone(&context), backoff()).run()).collect();
+    tasks.spawn(LogCheckTask::new(options, Arc::clone(scheduler)).run());
+    tasks.spawn(Watchdog::new(options.stalled_after).run(options.health.clone(), Arc::clone(scheduler)));
+    tasks.spawn(Redrive::new(context, backoff()).run());
     tasks
 }
 
-fn reading_ended(ended: Result<Result<(), ConsumerError>, oneshot::error::RecvError>) -> EngineError {
+fn consumer_ended(ended: Result<Result<(), ConsumerError>, oneshot::error::RecvError>) -> EngineError {
     match ended {
         Ok(Err(error)) => EngineError::Kafka(error),
         Ok(Ok(())) | Err(_) => EngineError::Ended("the consumer thread"),
     }
 }
 
-fn writing_ended(ended: Result<Result<(), EngineError>, tokio::task::JoinError>) -> EngineError {
+fn task_ended(ended: Result<Result<(), EngineError>, tokio::task::JoinError>) -> EngineError {
     match ended {
         Ok(Err(error)) => error,
         Ok(Ok(())) | Err(_) => EngineError::Ended("a writer"),
     }
 }
 
-/// The longest wait of a fenced partition: after it Kafka has surely noticed whoever is gone.
+/// The longest wait before the next claim of a fenced partition: by then Kafka has noticed that a member is gone.
 fn session_timeout(properties: &BTreeMap<String, String>) -> Duration {
     let millis = properties.get("session.timeout.ms").and_then(|text| text.parse().ok());
     Duration::from_millis(millis.unwrap_or(45_000))
 }
 
-/// Says who claimed a row, for people: the host and the process.
+/// The owner that a claimed row names, for people: host and process.
 fn owner() -> String {
     let host = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
     format!("{}/{}", host.trim(), std::process::id())

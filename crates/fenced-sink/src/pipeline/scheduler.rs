@@ -1,185 +1,246 @@
-//! What is to be done next, and for which partition. Nothing waits here: the caller does, until the instant that it is
-//! told.
+//! Decides which partition a free writer serves next, and with what.
+//!
+//! Pure: time is an argument, and nothing waits here. The caller waits until the instant that [`Scheduler::next_task`]
+//! gives. At any moment one writer at most works on a partition: the protocol of the partition allows no second claim,
+//! commit or row read.
 
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
 use crate::model::batch::{BatchLimits, ClaimedBatch};
 use crate::model::mirror::CommittedPosition;
-use crate::model::protocol::{AfterDrain, Generation, RowEffect, RowReadToken, State};
+use crate::model::protocol::{AfterDrain, Generation, RowEffect, State};
 use crate::model::record::Partition;
-use crate::model::standing::HeldPartition;
-use crate::model::stored_row::StoredRow;
+use crate::model::standing::{HeldPartition, Membership};
 use crate::model::topic_log::LogObservation;
+use crate::pipeline::reports::{KafkaReport, PartitionQuestion, ReadTarget, WriterReport, WriterTask};
 use crate::pipeline::slot::Slot;
-use crate::pipeline::work::{CommitResult, PartitionQuestion, ReadTarget, Work};
 
-/// How often the rows of all partitions are looked at, so that what an operator changes by hand is followed.
-const LOOK_INTERVAL: Duration = Duration::from_secs(1);
-/// All partitions that this process was ever given.
+/// How often the rows of all partitions are read, so that an operator's change takes effect.
+const ROW_READ_INTERVAL: Duration = Duration::from_secs(1);
+
+/// All partitions that were ever assigned to this process.
 #[derive(Debug)]
 pub(super) struct Scheduler<E> {
     slots: BTreeMap<Partition, Slot<E>>,
     limits: BatchLimits,
-    longest_wait: Duration,
-    look_at: Instant,
+    longest_claim_wait: Duration,
+    rows_due: Instant,
     turn: u64,
+    membership: Membership,
     reading_ended: bool,
+    rejoin_needed: bool,
 }
 
 impl<E> Scheduler<E> {
-    pub(super) fn new(limits: BatchLimits, longest_wait: Duration) -> Self {
-        let (slots, look_at) = (BTreeMap::new(), Instant::now());
-        Self { slots, limits, longest_wait, look_at, turn: 0, reading_ended: false }
-    }
-
-    pub(super) fn slot(&mut self, partition: Partition) -> &mut Slot<E> {
-        self.slots.entry(partition).or_insert_with(|| Slot::new(partition, self.limits.records))
-    }
-
-    pub(super) fn wanted(&self) -> Vec<ReadTarget> {
-        self.slots.values().filter_map(Slot::wanted).collect()
-    }
-
-    /// What is to be asked about the logs.
-    pub(super) fn questions(&mut self) -> Vec<PartitionQuestion> {
-        let question = |(partition, slot): (&Partition, &mut Slot<E>)| {
-            let (generation, doubt) = slot.doubt()?;
-            Some(PartitionQuestion { partition: *partition, generation, doubt })
-        };
-        self.slots.iter_mut().filter_map(question).collect()
-    }
-
-    /// The answer. True: records are there, and the consumer hears of none.
-    pub(super) fn saw(&mut self, questions: &[PartitionQuestion], seen: &LogObservation) -> bool {
-        let (others_hear, mut deaf) = (self.buffered_bytes() > 0, false);
-        for question in questions {
-            let slot = self.slot(question.partition);
-            deaf |= slot.saw(question.generation, question.doubt, seen) && slot.hears_nothing(others_hear);
-        }
-        deaf
-    }
-
-    /// Whether a partition may not be read before its log was looked at.
-    pub(super) fn waits_for_a_look_at_the_log(&self) -> bool {
-        self.slots.values().any(|slot| slot.protocol.read_target().is_some() && slot.wanted().is_none())
-    }
-
-    pub(super) fn take_committed(&mut self) -> Vec<CommittedPosition> {
-        self.slots.values_mut().filter_map(|slot| slot.committed.take()).collect()
-    }
-
-    pub(super) fn buffered_bytes(&self) -> usize {
-        self.slots.values().map(|slot| slot.queue.bytes().saturating_add(slot.in_flight_bytes)).sum()
-    }
-
-    pub(super) fn is_empty(&self) -> bool {
-        self.slots.values().all(|slot| slot.protocol.state() == State::Unassigned)
-    }
-
-    /// Those that are ours.
-    pub(super) fn held(&self) -> Vec<HeldPartition> {
-        let held = self.slots.values().map(Slot::held);
-        held.filter(|held| !matches!(held.state, State::Unassigned | State::Draining(AfterDrain::Unassigned))).collect()
-    }
-
-    /// Records that wait are left for whoever reads them next; a position past markers is still written.
-    pub(super) fn reading_ended(&mut self) {
-        self.reading_ended = true;
-        self.slots.values_mut().filter(|slot| slot.queue.has_records()).for_each(Slot::revoked);
-    }
-
-    pub(super) fn claimed(
-        &mut self,
-        partition: Partition,
-        generation: Generation,
-        found: Option<StoredRow>,
-    ) -> RowEffect {
-        let longest_wait = self.longest_wait;
-        self.slot(partition).claimed(generation, found, longest_wait)
-    }
-
-    pub(super) fn seen(&mut self, partition: Partition, belief: RowReadToken, found: Option<StoredRow>) -> RowEffect {
-        let longest_wait = self.longest_wait;
-        self.slot(partition).seen(belief, found, longest_wait)
-    }
-
-    pub(super) fn written(&mut self, partition: Partition, how: CommitResult) {
-        let all = self.limits.records;
-        let slot = self.slot(partition);
-        slot.in_flight_bytes = 0;
-        match how {
-            CommitResult::Committed { token, careful, halted } => slot.wrote(token, careful, halted, all),
-            CommitResult::TooSlow => slot.was_too_slow(),
-            CommitResult::Unknown => slot.give_up(),
+    /// Without partitions. A fenced partition waits `longest_claim_wait` at most before the next claim.
+    pub(super) fn new(now: Instant, limits: BatchLimits, longest_claim_wait: Duration) -> Self {
+        Self {
+            slots: BTreeMap::new(),
+            limits,
+            longest_claim_wait,
+            rows_due: now,
+            turn: 0,
+            membership: Membership::default(),
+            reading_ended: false,
+            rejoin_needed: false,
         }
     }
 
-    /// What is most urgent, or when to ask again.
-    pub(super) fn next_work(&mut self, now: Instant, stopping: bool) -> Result<Work<E>, Instant> {
-        if !stopping && let Some(work) = self.note().or_else(|| self.look(now)).or_else(|| self.claim(now)) {
-            return Ok(work);
+    /// Applies a report of the consumer thread.
+    pub(super) fn kafka_reported(&mut self, now: Instant, report: KafkaReport<E>) {
+        match report {
+            KafkaReport::Joined => self.membership = Membership::Member,
+            KafkaReport::MembershipLost => self.membership = Membership::Lost,
+            KafkaReport::Assigned(partitions) => {
+                self.membership = Membership::Member;
+                self.each(now, partitions, |slot| slot.assigned(now));
+            }
+            KafkaReport::Revoked(partitions) => self.each(now, partitions, Slot::revoked),
+            KafkaReport::Arrived(arrivals) => {
+                for (partition, generation, arrival) in arrivals {
+                    self.slot(now, partition).arrived(generation, arrival);
+                }
+            }
+            KafkaReport::UnclassifiedError(partitions) => self.each(now, partitions, |slot| slot.restart(now)),
+            KafkaReport::AllBrokersDown(partitions) => self.each(now, partitions, |slot| slot.read_again(now)),
+            KafkaReport::OutOfRange(partition, generation) => self.slot(now, partition).out_of_range(now, generation),
+            KafkaReport::LastRecordMatched(partition, generation, at) => {
+                self.slot(now, partition).last_record_matched(generation, at);
+            }
+            KafkaReport::LastRecordDiffers(partition, generation, offset) => {
+                self.slot(now, partition).last_record_differs(generation, offset);
+            }
+            KafkaReport::ReadingEnded => {
+                self.reading_ended = true;
+                // The records that wait are read again later. A position past markers is still committed.
+                self.slots.values_mut().filter(|slot| slot.has_records()).for_each(Slot::revoked);
+            }
+        }
+    }
+
+    /// Applies a report of a writer, and gives what the row meant for the partition.
+    pub(super) fn writer_reported(&mut self, now: Instant, report: WriterReport) -> RowEffect {
+        let (longest, most_records) = (self.longest_claim_wait, self.limits.records);
+        let slot = self.slot(now, report.partition());
+        match report {
+            WriterReport::Claimed(_, generation, row) => return slot.claimed(now, generation, row, longest),
+            WriterReport::RowRead(_, token, row) => return slot.row_read(now, token, row, longest),
+            WriterReport::ClaimFailed(_, generation) => slot.claim_failed(generation),
+            WriterReport::LogFaultRecorded(_, generation, halted) => slot.log_fault_recorded(now, generation, halted),
+            WriterReport::Committed { position, needed_row_by_row, halted } => {
+                slot.committed(position, needed_row_by_row, halted, most_records);
+            }
+            WriterReport::TooSlow(_) => slot.too_slow(now),
+            WriterReport::CommitFailed(_) => slot.commit_failed(now),
+        }
+        RowEffect::Unchanged
+    }
+
+    /// The most urgent task, or the instant to ask again.
+    pub(super) fn next_task(&mut self, now: Instant, stopping: bool) -> Result<WriterTask<E>, Instant> {
+        if !stopping && let Some(task) = self.log_fault().or_else(|| self.row_reads(now)).or_else(|| self.claim(now)) {
+            return Ok(task);
         }
         let batches = self.batches();
         match (batches.is_empty(), stopping) {
-            (false, _) => Ok(Work::Write(batches)),
-            (true, true) if self.reading_ended => Ok(Work::Stop),
-            (true, true) => Err(now + LOOK_INTERVAL),
+            (false, _) => Ok(WriterTask::Commit(batches)),
+            (true, true) if self.reading_ended => Ok(WriterTask::Stop),
+            (true, true) => Err(now + ROW_READ_INTERVAL),
             (true, false) => Err(self.next_due(now)),
         }
     }
 
-    fn note(&mut self) -> Option<Work<E>> {
-        self.slots.values_mut().find_map(|slot| slot.to_note.take()).map(Work::Note)
+    fn log_fault(&mut self) -> Option<WriterTask<E>> {
+        self.slots.values_mut().find_map(Slot::take_log_fault).map(WriterTask::RecordLogFault)
     }
 
-    /// All rows once a second; at once those of which nothing is known.
-    fn look(&mut self, now: Instant) -> Option<Work<E>> {
-        let urgent = |slot: &Slot<E>| matches!(slot.protocol.state(), State::Unknown(_)) && slot.not_before <= now;
-        if now < self.look_at && !self.slots.values().any(urgent) {
+    /// All rows once per interval, and at once if the state of one is unknown.
+    fn row_reads(&mut self, now: Instant) -> Option<WriterTask<E>> {
+        if now < self.rows_due && !self.slots.values().any(|slot| slot.needs_row_read(now)) {
             return None;
         }
-        self.look_at = now + LOOK_INTERVAL;
-        let mut beliefs = Vec::new();
-        for (partition, slot) in &mut self.slots {
-            if let Some(belief) = slot.protocol.begin_row_read() {
-                slot.not_before = self.look_at; // no other writer looks while this one does
-                beliefs.push((*partition, belief));
-            }
-        }
-        (!beliefs.is_empty()).then_some(Work::Look(beliefs))
+        let until = now + ROW_READ_INTERVAL;
+        self.rows_due = until;
+        let read = |(partition, slot): (&Partition, &mut Slot<E>)| Some((*partition, slot.begin_row_read(until)?));
+        let rows: Vec<_> = self.slots.iter_mut().filter_map(read).collect();
+        (!rows.is_empty()).then_some(WriterTask::ReadRows(rows))
     }
 
-    fn claim(&mut self, now: Instant) -> Option<Work<E>> {
-        let mut due = self.slots.iter_mut().filter(|(_, slot)| slot.not_before <= now);
-        due.find_map(|(partition, slot)| Some(Work::Claim(*partition, slot.protocol.begin_claim()?)))
+    fn claim(&mut self, now: Instant) -> Option<WriterTask<E>> {
+        let claim =
+            |(partition, slot): (&Partition, &mut Slot<E>)| Some(WriterTask::Claim(*partition, slot.begin_claim(now)?));
+        self.slots.iter_mut().find_map(claim)
     }
 
-    /// The next steps of partitions that have one and are in nobody's hands, up to the limits of one transaction; those
-    /// that have waited longest come first.
+    /// The next batches, up to the limits of one transaction. The partition that has waited longest comes first.
     fn batches(&mut self) -> Vec<ClaimedBatch<E>> {
         let mut room = self.limits;
         let mut batches: Vec<ClaimedBatch<E>> = Vec::new();
-        let mut slots: Vec<&mut Slot<E>> = self.slots.values_mut().filter(|slot| slot.has_work()).collect();
-        slots.sort_by_key(|slot| slot.served);
+        let mut slots: Vec<&mut Slot<E>> = self.slots.values_mut().filter(|slot| slot.has_batch()).collect();
+        slots.sort_by_key(|slot| slot.last_turn());
         for slot in slots {
             if room.records == 0 || room.bytes == 0 {
                 break;
             }
-            let Some((batch, epoch)) = slot.begin_commit(room) else { continue };
-            room.records = room.records.saturating_sub(batch.entries().len());
-            room.bytes = room.bytes.saturating_sub(batch.bytes());
             self.turn = self.turn.saturating_add(1);
-            slot.served = self.turn;
-            batches.push(ClaimedBatch { batch, epoch, careful: slot.needs_care(), known: slot.known.clone() });
+            let Some(claimed) = slot.begin_commit(room, self.turn) else { continue };
+            room.records = room.records.saturating_sub(claimed.batch.entries().len());
+            room.bytes = room.bytes.saturating_sub(claimed.batch.bytes());
+            batches.push(claimed);
         }
         batches
     }
 
     fn next_due(&self, now: Instant) -> Instant {
-        let waits =
-            |slot: &&Slot<E>| matches!(slot.protocol.state(), State::Assigned | State::Fenced | State::Unknown(_));
-        let due = self.slots.values().filter(waits).map(|slot| slot.not_before.max(now));
-        due.fold(self.look_at.max(now), Instant::min)
+        let due = self.slots.values().filter_map(Slot::due).map(|due| due.max(now));
+        due.fold(self.rows_due.max(now), Instant::min)
+    }
+
+    // ---- questions of the consumer thread ----
+
+    /// Where the consumer thread has to read.
+    pub(super) fn read_targets(&self) -> Vec<ReadTarget> {
+        self.slots.values().filter_map(Slot::read_target).collect()
+    }
+
+    /// The consumer thread is about to start reading. False: it must not, the target has changed.
+    pub(super) fn started(&mut self, now: Instant, partition: Partition, generation: Generation) -> bool {
+        self.slot(now, partition).started(generation)
+    }
+
+    /// Whether a transaction of one of these partitions is in flight.
+    pub(super) fn commit_in_flight(&self, partitions: &[Partition]) -> bool {
+        partitions.iter().filter_map(|partition| self.slots.get(partition)).any(Slot::commit_in_flight)
+    }
+
+    pub(super) fn take_committed(&mut self) -> Vec<CommittedPosition> {
+        self.slots.values_mut().filter_map(Slot::take_committed).collect()
+    }
+
+    pub(super) fn buffered_bytes(&self) -> usize {
+        self.slots.values().map(Slot::buffered_bytes).sum()
+    }
+
+    /// Whether no partition is assigned to this process.
+    pub(super) fn is_empty(&self) -> bool {
+        self.slots.values().all(Slot::is_unassigned)
+    }
+
+    /// Whether the consumer has to leave the group and join again. True once.
+    pub(super) fn take_rejoin(&mut self) -> bool {
+        std::mem::take(&mut self.rejoin_needed)
+    }
+
+    // ---- questions of a writer ----
+
+    /// Whether the claim is still wanted.
+    pub(super) fn is_claiming(&self, partition: Partition, generation: Generation) -> bool {
+        self.slots.get(&partition).is_some_and(|slot| slot.is_claiming(generation))
+    }
+
+    // ---- checks of the log ----
+
+    /// Whether a partition cannot be read before its log was checked.
+    pub(super) fn waits_for_log_check(&self) -> bool {
+        self.slots.values().any(Slot::waits_for_log_check)
+    }
+
+    /// What to ask Kafka about the logs.
+    pub(super) fn questions(&mut self, now: Instant) -> Vec<PartitionQuestion> {
+        self.slots.values_mut().filter_map(|slot| slot.question(now)).collect()
+    }
+
+    /// What Kafka answered. True: the fetch has stalled, and the consumer has to join the group again.
+    pub(super) fn observed(&mut self, now: Instant, asked: &[PartitionQuestion], seen: &LogObservation) -> bool {
+        let (others_receive, mut rejoin) = (self.buffered_bytes() > 0, false);
+        for question in asked {
+            let slot = self.slot(now, question.partition);
+            rejoin |= slot.observed(now, question, seen) && slot.fetch_stalled(now, others_receive);
+        }
+        self.rejoin_needed |= rejoin;
+        rejoin
+    }
+
+    // ---- questions of observers ----
+
+    pub(super) fn membership(&self) -> Membership {
+        self.membership
+    }
+
+    /// The partitions of this process.
+    pub(super) fn held(&self) -> Vec<HeldPartition> {
+        let held = self.slots.values().map(Slot::held);
+        held.filter(|held| !matches!(held.state, State::Unassigned | State::Draining(AfterDrain::Unassigned))).collect()
+    }
+
+    fn slot(&mut self, now: Instant, partition: Partition) -> &mut Slot<E> {
+        self.slots.entry(partition).or_insert_with(|| Slot::new(now, partition, self.limits.records))
+    }
+
+    fn each(&mut self, now: Instant, partitions: Vec<Partition>, apply: impl Fn(&mut Slot<E>)) {
+        for partition in partitions {
+            apply(self.slot(now, partition));
+        }
     }
 }

@@ -1,52 +1,47 @@
-//! The partitions that Kafka has given to this process, shared by the consumer thread and the writers.
+//! The scheduler behind a lock, shared by the consumer thread, the writers and the log check task, and the signals that
+//! wake them.
 //!
-//! The consumer thread reports what it was given and what it has read; a writer that is free takes the next piece of
-//! [`Work`] and reports what came of it. At any moment a partition is in the hands of one writer at most. A lock is held
-//! for a step of bookkeeping, never across Kafka or the database.
+//! The lock is held for one step of bookkeeping, never across a call to Kafka or the database. It is never held while
+//! another lock of this crate is taken.
 
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
+
 use tokio::sync::{Notify, watch};
 
-use crate::model::batch::{Arrival, BatchLimits};
+use crate::model::batch::BatchLimits;
 use crate::model::mirror::CommittedPosition;
-use crate::model::protocol::{Generation, RowEffect, RowReadToken};
-use crate::model::record::{Offset, Partition, Position};
+use crate::model::protocol::{Generation, RowEffect};
+use crate::model::record::Partition;
 use crate::model::standing::{HeldPartition, Membership, SchedulerView};
-use crate::model::stored_row::StoredRow;
 use crate::model::topic_log::LogObservation;
+use crate::pipeline::reports::{KafkaReport, PartitionQuestion, ReadTarget, WriterReport, WriterTask};
 use crate::pipeline::scheduler::Scheduler;
-use crate::pipeline::work::{CommitResult, LogFaultReport, PartitionQuestion, ReadTarget, Work};
 
 /// See the module.
 #[derive(Debug)]
 pub(crate) struct SharedScheduler<E> {
-    schedule: Mutex<Scheduler<E>>,
-    commit_ended: Condvar,
-    work: Notify,
-    log: Notify,
+    scheduler: Mutex<Scheduler<E>>,
+    writer_reported: Condvar,
+    task: Notify,
+    log_check: Notify,
     stopping: watch::Sender<bool>,
-    membership: Mutex<Membership>,
-    consumer_is_deaf: AtomicBool,
 }
 
 impl<E> SharedScheduler<E> {
-    /// Without any partition; no claim of a fenced partition waits longer than `longest_wait`.
+    /// Without partitions. A fenced partition waits `longest_claim_wait` at most before the next claim.
     #[must_use]
-    pub(crate) fn new(limits: BatchLimits, longest_wait: Duration) -> Self {
+    pub(crate) fn new(limits: BatchLimits, longest_claim_wait: Duration) -> Self {
         Self {
-            schedule: Mutex::new(Scheduler::new(limits, longest_wait)),
-            commit_ended: Condvar::new(),
-            work: Notify::new(),
-            log: Notify::new(),
+            scheduler: Mutex::new(Scheduler::new(Instant::now(), limits, longest_claim_wait)),
+            writer_reported: Condvar::new(),
+            task: Notify::new(),
+            log_check: Notify::new(),
             stopping: watch::Sender::new(false),
-            membership: Mutex::default(),
-            consumer_is_deaf: AtomicBool::new(false),
         }
     }
 
-    /// From here only what is in flight is finished. Records that wait are left for whoever reads them next.
+    /// From here on only the transactions in flight end. Records that wait are read again later.
     pub(crate) fn stop(&self) {
         self.stopping.send_replace(true);
     }
@@ -59,94 +54,39 @@ impl<E> SharedScheduler<E> {
 
     /// Returns when [`Self::stop`] is called.
     pub(crate) async fn until_stopping(&self) {
-        // The sender is a field of ours, so the wait can't fail for want of it.
+        // It cannot fail: the sender is a field of `self`, so it outlives the wait.
         drop(self.stopping.subscribe().wait_for(|stopping| *stopping).await);
     }
 
     // ---- the consumer thread ----
 
-    /// Kafka has given partitions to this process, or none where there are more processes than partitions.
-    pub(crate) fn assigned(&self, partitions: &[Partition]) {
-        self.change(|schedule| partitions.iter().for_each(|partition| schedule.slot(*partition).assigned()));
-        self.is_member();
+    /// Applies a report of the consumer thread.
+    pub(crate) fn report(&self, report: KafkaReport<E>) {
+        let ended = matches!(report, KafkaReport::ReadingEnded);
+        self.lock().kafka_reported(Instant::now(), report);
+        self.task.notify_one();
+        if ended {
+            self.task.notify_waiters(); // each writer may stop now
+        }
     }
 
-    /// Kafka takes partitions away. Waits, up to `timeout`, for commits of theirs that are in flight.
-    pub(crate) fn revoked(&self, partitions: &[Partition], timeout: Duration) {
-        let mut schedule = self.lock();
-        for partition in partitions {
-            schedule.slot(*partition).revoked();
-        }
-        let in_flight = |schedule: &mut Scheduler<E>| partitions.iter().any(|p| schedule.slot(*p).commit_in_flight());
-        let waited = self.commit_ended.wait_timeout_while(schedule, timeout, in_flight);
+    /// Waits until no transaction of these partitions is in flight, for `limit` at most.
+    pub(crate) fn wait_for_commits(&self, partitions: &[Partition], limit: Duration) {
+        let in_flight = |scheduler: &mut Scheduler<E>| scheduler.commit_in_flight(partitions);
+        let waited = self.writer_reported.wait_timeout_while(self.lock(), limit, in_flight);
         drop(waited.unwrap_or_else(PoisonError::into_inner));
     }
 
-    /// The group has this process as a member, even if with nothing to read.
-    pub(crate) fn is_member(&self) {
-        *self.member() = Membership::Member;
-    }
-
-    /// The group does not have this process as a member. True if it had.
-    pub(crate) fn membership_lost(&self) -> bool {
-        let mut membership = self.member();
-        let had = *membership == Membership::Member;
-        if had {
-            *membership = Membership::Lost;
-        }
-        had
-    }
-
-    /// What the consumer thread should be reading.
+    /// Where the consumer thread has to read.
     #[must_use]
-    pub(crate) fn wanted(&self) -> Vec<ReadTarget> {
-        self.lock().wanted()
+    pub(crate) fn read_targets(&self) -> Vec<ReadTarget> {
+        self.lock().read_targets()
     }
 
-    /// The consumer thread is about to start reading. False: it must not, things have moved on.
+    /// The consumer thread is about to start reading. False: it must not, the target has changed.
     #[must_use]
     pub(crate) fn started(&self, partition: Partition, generation: Generation) -> bool {
-        self.lock().slot(partition).started(generation)
-    }
-
-    /// What the consumer thread has read, in its order. Whatever belongs to an older generation is dropped.
-    pub(crate) fn arrived(&self, arrivals: Vec<(Partition, Generation, Arrival<E>)>) {
-        self.change(|schedule| {
-            for (partition, generation, arrival) in arrivals {
-                schedule.slot(partition).arrived(generation, arrival);
-            }
-        });
-    }
-
-    /// What was delivered of these partitions can't be trusted: they start again where the ledger says, after a moment.
-    pub(crate) fn restart(&self, partitions: impl IntoIterator<Item = Partition>) {
-        self.change(|schedule| partitions.into_iter().for_each(|partition| schedule.slot(partition).restart()));
-    }
-
-    /// These partitions start again where the ledger says, after a look at the log and at the last record.
-    pub(crate) fn read_again(&self, partitions: impl IntoIterator<Item = Partition>) {
-        self.change(|schedule| partitions.into_iter().for_each(|partition| schedule.slot(partition).read_again()));
-    }
-
-    /// The broker refused the position behind all that was read of a partition. To be told again and again: it has no effect
-    /// before all of that is committed.
-    pub(crate) fn out_of_range(&self, partition: Partition, generation: Generation) {
-        self.change(|schedule| schedule.slot(partition).out_of_range(generation));
-    }
-
-    /// The record before the position is the one that the ledger remembers, or none is there any more.
-    pub(crate) fn last_record_matched(&self, partition: Partition, generation: Generation, at: Position) {
-        self.change(|schedule| schedule.slot(partition).last_record_matched(generation, at));
-    }
-
-    /// The record at this offset, below the position, is another one than the ledger remembers, or should not be there.
-    pub(crate) fn last_record_differs(&self, partition: Partition, generation: Generation, offset: Offset) {
-        self.change(|schedule| schedule.slot(partition).last_record_differs(generation, offset));
-    }
-
-    /// Something is strange about the topic: its log is looked at now.
-    pub(crate) fn look_at_the_log(&self) {
-        self.log.notify_one();
+        self.lock().started(Instant::now(), partition, generation)
     }
 
     /// The positions committed since the last call, for the mirror.
@@ -155,67 +95,60 @@ impl<E> SharedScheduler<E> {
         self.lock().take_committed()
     }
 
-    /// What records waiting or in flight occupy.
-    #[must_use]
-    pub(crate) fn buffered_bytes(&self) -> usize {
-        self.lock().buffered_bytes()
-    }
-
-    /// Whether Kafka has given this process nothing.
+    /// Whether no partition is assigned to this process.
     #[must_use]
     pub(crate) fn is_empty(&self) -> bool {
         self.lock().is_empty()
     }
 
-    /// Whether the consumer does not hear of records that are there. Told once.
+    /// Whether the consumer has to leave the group and join again. True once.
     #[must_use]
-    pub(crate) fn take_deaf(&self) -> bool {
-        self.consumer_is_deaf.swap(false, Ordering::Relaxed)
+    pub(crate) fn take_rejoin(&self) -> bool {
+        self.lock().take_rejoin()
     }
 
-    /// The consumer thread reads no more, and has reported everything.
-    pub(crate) fn reading_ended(&self) {
-        self.change(Scheduler::reading_ended);
-        self.work.notify_waiters();
+    /// Asks for a check of the topic log now.
+    pub(crate) fn request_log_check(&self) {
+        self.log_check.notify_one();
     }
 
-    // ---- whoever looks at the log ----
+    // ---- the log check task ----
 
-    /// Waits until a partition may not be read before its log was looked at, or something is strange.
-    pub(crate) async fn until_in_doubt(&self) {
-        if !self.lock().waits_for_a_look_at_the_log() {
-            self.log.notified().await;
+    /// Returns when a partition waits for a check of its log, or a check was requested.
+    pub(crate) async fn log_check_needed(&self) {
+        if !self.lock().waits_for_log_check() {
+            self.log_check.notified().await;
         }
     }
 
-    /// What is to be asked now.
+    /// What to ask Kafka now.
     #[must_use]
     pub(crate) fn questions(&self) -> Vec<PartitionQuestion> {
-        self.lock().questions()
+        self.lock().questions(Instant::now())
     }
 
-    /// What the log looked like after the questions were made. True: the consumer is deaf, and is told to begin anew.
-    pub(crate) fn saw(&self, questions: &[PartitionQuestion], seen: &LogObservation) -> bool {
-        let deaf = self.change(|schedule| schedule.saw(questions, seen));
-        self.consumer_is_deaf.fetch_or(deaf, Ordering::Relaxed);
-        deaf
+    /// What Kafka answered. True: the fetch has stalled, and the consumer thread joins the group again.
+    pub(crate) fn observed(&self, asked: &[PartitionQuestion], seen: &LogObservation) -> bool {
+        let rejoin = self.lock().observed(Instant::now(), asked, seen);
+        self.task.notify_one();
+        rejoin
     }
 
     // ---- the writers ----
 
-    /// Waits for something to do.
-    pub(crate) async fn next_work(&self) -> Work<E> {
+    /// Waits for a task.
+    pub(crate) async fn next_task(&self) -> WriterTask<E> {
         loop {
-            let next = self.lock().next_work(Instant::now(), self.is_stopping());
+            let next = self.lock().next_task(Instant::now(), self.is_stopping());
             match next {
-                Ok(work) => {
-                    self.work.notify_one(); // there may be more, for another writer
-                    return work;
+                Ok(task) => {
+                    self.task.notify_one(); // there may be another task, for another writer
+                    return task;
                 }
                 Err(due) => {
-                    // A wait that ends early only looks again.
+                    // A wait that ends early only asks again.
                     let wait = due.saturating_duration_since(Instant::now());
-                    drop(tokio::time::timeout(wait, self.work.notified()).await);
+                    drop(tokio::time::timeout(wait, self.task.notified()).await);
                 }
             }
         }
@@ -224,60 +157,28 @@ impl<E> SharedScheduler<E> {
     /// Whether the claim is still wanted.
     #[must_use]
     pub(crate) fn is_claiming(&self, partition: Partition, generation: Generation) -> bool {
-        self.lock().slot(partition).is_claiming(generation)
+        self.lock().is_claiming(partition, generation)
     }
 
-    /// The database could not be asked.
-    pub(crate) fn claim_failed(&self, partition: Partition, generation: Generation) {
-        self.change(|schedule| schedule.slot(partition).claim_failed(generation));
-    }
-
-    /// The claim's answer; `None` if there is no row, and none can be made yet.
-    pub(crate) fn claimed(&self, partition: Partition, generation: Generation, found: Option<StoredRow>) -> RowEffect {
-        self.placed(self.change(|schedule| schedule.claimed(partition, generation, found)))
-    }
-
-    /// What the look found in the row; `None` if there is none.
-    pub(crate) fn seen(&self, partition: Partition, belief: RowReadToken, found: Option<StoredRow>) -> RowEffect {
-        self.placed(self.change(|schedule| schedule.seen(partition, belief, found)))
-    }
-
-    /// A fault of the log was noted, or could not be: whether the row is halted now.
-    pub(crate) fn noted(&self, noting: &LogFaultReport, halted: bool) {
-        self.change(|schedule| schedule.slot(noting.partition).noted(noting.generation, halted));
-    }
-
-    /// How the writing of a partition's batch ended.
-    pub(crate) fn written(&self, partition: Partition, how: CommitResult) {
-        self.change(|schedule| schedule.written(partition, how));
-        self.commit_ended.notify_all();
-    }
-
-    fn placed(&self, finding: RowEffect) -> RowEffect {
-        if let RowEffect::Start(_) = finding {
-            self.look_at_the_log();
+    /// Applies a report of a writer, and gives what the row meant for the partition.
+    pub(crate) fn answer(&self, report: WriterReport) -> RowEffect {
+        let effect = self.lock().writer_reported(Instant::now(), report);
+        self.task.notify_one();
+        self.writer_reported.notify_all();
+        if let RowEffect::Start(_) = effect {
+            self.request_log_check();
         }
-        finding
-    }
-
-    fn change<T>(&self, change: impl FnOnce(&mut Scheduler<E>) -> T) -> T {
-        let changed = change(&mut self.lock());
-        self.work.notify_one();
-        changed
-    }
-
-    fn member(&self) -> MutexGuard<'_, Membership> {
-        self.membership.lock().unwrap_or_else(PoisonError::into_inner)
+        effect
     }
 
     fn lock(&self) -> MutexGuard<'_, Scheduler<E>> {
-        self.schedule.lock().unwrap_or_else(PoisonError::into_inner)
+        self.scheduler.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 impl<E: Send> SchedulerView for SharedScheduler<E> {
     fn membership(&self) -> Membership {
-        *self.member()
+        self.lock().membership()
     }
 
     fn stopping(&self) -> bool {

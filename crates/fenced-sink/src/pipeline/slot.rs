@@ -1,248 +1,364 @@
-//! One partition: where it stands, what waits, what is known of its log, and what its recent past advises.
+//! One partition of this process: its protocol state, its queue, its log, and what its recent failures ask for.
+//!
+//! Pure: time is an argument. The scheduler drives it and nothing else does.
 
-pub(super) mod topic_log;
+mod log_state;
 
 use std::time::{Duration, Instant};
 
-use crate::model::batch::{Arrival, Batch, BatchLimits, Queue};
+use self::log_state::{LogState, LogVerdict};
+use crate::model::batch::{Arrival, BatchLimits, ClaimedBatch, Queue};
 use crate::model::mirror::CommittedPosition;
 use crate::model::protocol::{Generation, Protocol, RowEffect, RowReadToken, State};
-use crate::model::record::{Epoch, Partition, Position};
+use crate::model::record::{Offset, Partition, Position};
 use crate::model::standing::HeldPartition;
 use crate::model::stored_row::StoredRow;
-use crate::model::topic_log::KnownLog;
-use crate::pipeline::work::{LogFaultReport, ReadTarget};
+use crate::model::topic_log::{Gap, LogObservation};
+use crate::pipeline::reports::{LogFaultReport, PartitionQuestion, ReadTarget};
 
-/// The wait before a partition that was fenced, or could not be claimed, is claimed again; doubled each time.
+/// The wait before the next claim of a partition that was fenced or could not be claimed. It doubles each time.
 const CLAIM_AGAIN: Duration = Duration::from_secs(1);
-/// The wait before a partition is read again whose delivery can't be trusted: the trouble may last.
+/// The wait before a partition is read again after an error: the cause may last.
 const RESTART_AFTER: Duration = Duration::from_secs(1);
-/// So many batches are written with care after one that needed it.
-const CAREFUL_BATCHES: u32 = 8;
+/// After a batch that needed row-by-row mode, this many batches of the partition start in that mode.
+const ROW_BY_ROW_BATCHES: u32 = 8;
+
 /// See the module.
 #[derive(Debug)]
 pub(super) struct Slot<E> {
-    pub(super) protocol: Protocol,
-    pub(super) queue: Queue<E>,
     partition: Partition,
-    pub(super) in_flight_bytes: usize,
-    /// No claim and no urgent look before this.
-    pub(super) not_before: Instant,
+    protocol: Protocol,
+    queue: Queue<E>,
+    log: LogState,
+    in_flight_bytes: usize,
+    /// No claim and no urgent row read before this instant.
+    not_before: Instant,
     failed_claims: u32,
-    /// So many more batches are written with care.
-    careful_batches: u32,
-    /// Halved whenever a batch was too slow.
+    row_by_row_batches: u32,
+    /// Halved when a batch was too slow, doubled after a commit.
     max_records: usize,
-    pub(super) served: u64,
-    pub(super) committed: Option<CommittedPosition>,
-    /// Of its log; `None` until the row was read.
-    pub(super) known: Option<KnownLog>,
-    /// The log was looked at since the row was read: only then may reading start.
-    checked: bool,
-    /// When the row was read.
-    placed_at: Instant,
-    /// The broker refused the position.
-    out_of_range: bool,
-    /// How often in a row reading ended at this position by something that can't be trusted.
-    unreadable: Option<(Position, u32)>,
-    /// Since when nothing has come at this position.
-    idle: (Position, Instant),
-    /// How often in a row it was found that records are there at this position, and none comes.
-    unheard: u32,
-    /// A fault of the log that a writer is to note.
-    pub(super) to_note: Option<LogFaultReport>,
+    last_turn: u64,
+    committed: Option<CommittedPosition>,
+    log_fault: Option<LogFaultReport>,
 }
 
 impl<E> Slot<E> {
-    pub(super) fn new(partition: Partition, max_records: usize) -> Self {
-        let now = Instant::now();
+    pub(super) fn new(now: Instant, partition: Partition, max_records: usize) -> Self {
         Self {
+            partition,
             protocol: Protocol::default(),
             queue: Queue::new(partition),
-            partition,
+            log: LogState::new(now),
             in_flight_bytes: 0,
             not_before: now,
             failed_claims: 0,
-            careful_batches: 0,
+            row_by_row_batches: 0,
             max_records,
-            served: 0,
+            last_turn: 0,
             committed: None,
-            known: None,
-            checked: false,
-            placed_at: now,
-            out_of_range: false,
-            unreadable: None,
-            idle: (Position(0), now),
-            unheard: 0,
-            to_note: None,
+            log_fault: None,
         }
     }
 
-    // ---- Kafka gives and takes ----
-
-    pub(super) fn assigned(&mut self) {
-        self.protocol.assigned();
-        self.follow();
-        self.not_before = Instant::now();
-        self.failed_claims = 0;
-        self.out_of_range = false;
-        self.unreadable = None;
-    }
-
-    pub(super) fn revoked(&mut self) {
-        self.protocol.revoked();
-        self.follow();
-    }
-
-    pub(super) fn commit_in_flight(&self) -> bool {
-        self.protocol.commit_in_flight()
-    }
-
-    // ---- reading ----
-
-    /// Where the consumer thread should be reading, and what it must find there first.
-    pub(super) fn wanted(&self) -> Option<ReadTarget> {
-        let (generation, at) = self.protocol.read_target()?;
-        let starting = matches!(self.protocol.state(), State::Claimed(..));
-        let last = self.known.as_ref().and_then(|known| known.last);
-        (!starting || self.checked).then_some(ReadTarget { partition: self.partition, generation, at, last })
-    }
-
-    pub(super) fn started(&mut self, generation: Generation) -> bool {
-        self.checked && self.protocol.started(generation)
-    }
-
-    pub(super) fn arrived(&mut self, generation: Generation, arrival: Arrival<E>) {
-        self.queue.push(generation, arrival);
-    }
-
-    pub(super) fn restart(&mut self) {
-        if let Some((_, at)) = self.protocol.read_target() {
-            let before = self.unreadable.filter(|(position, _)| *position == at).map_or(0, |(_, times)| times);
-            self.unreadable = Some((at, before.saturating_add(1)));
-        }
-        self.read_again();
-    }
-
-    /// The broker refused the position behind all that was read. That counts once all of it is committed.
-    pub(super) fn out_of_range(&mut self, generation: Generation) {
-        if self.protocol.generation() == generation && self.protocol.ready_at().is_some() && self.queue.is_empty() {
-            self.out_of_range = true;
-            self.read_again();
-        }
-    }
-
-    pub(super) fn read_again(&mut self) {
-        self.protocol.restart();
-        self.follow();
-        self.not_before = Instant::now() + RESTART_AFTER;
-    }
-
-    // ---- the row ----
-
-    pub(super) fn is_claiming(&self, generation: Generation) -> bool {
-        self.protocol.state() == State::Claiming && self.protocol.generation() == generation
-    }
-
-    /// `None`: there is no row.
-    pub(super) fn claimed(
-        &mut self,
-        generation: Generation,
-        found: Option<StoredRow>,
-        longest_wait: Duration,
-    ) -> RowEffect {
-        self.failed_claims = if found.is_some() { 0 } else { self.failed_claims.saturating_add(1) };
-        let finding = self.protocol.claimed(generation, found.as_ref().map(|found| found.row));
-        self.placed(finding, found);
-        self.delay(longest_wait);
-        finding
-    }
-
-    /// The database could not be asked: the writer that tried waits, and the partition needs no wait of its own.
-    pub(super) fn claim_failed(&mut self, generation: Generation) {
-        self.protocol.claimed(generation, None);
-        self.follow();
-    }
-
-    /// `None`: there is no row.
-    pub(super) fn seen(&mut self, belief: RowReadToken, found: Option<StoredRow>, longest_wait: Duration) -> RowEffect {
-        let finding = self.protocol.row_read(belief, found.as_ref().map(|found| found.row));
-        self.placed(finding, found);
-        if finding != RowEffect::Unchanged {
-            self.delay(longest_wait);
-        }
-        finding
-    }
-
-    /// Where reading starts is told to Kafka too: an operator may have moved it back. And the log is looked at anew.
-    fn placed(&mut self, finding: RowEffect, found: Option<StoredRow>) {
-        self.follow();
-        if let (RowEffect::Start(position), Some(found)) = (finding, found) {
-            self.committed = Some(CommittedPosition::confirmed(self.partition, position));
-            self.known = Some(found.known);
-            self.checked = false;
-            self.placed_at = Instant::now();
-        }
-    }
-
-    fn delay(&mut self, longest: Duration) {
-        let wait = match self.protocol.fenced_in_a_row().max(self.failed_claims) {
-            0 => Duration::ZERO,
-            times => CLAIM_AGAIN.saturating_mul(2_u32.saturating_pow(times - 1)).min(longest),
-        };
-        self.not_before = Instant::now() + wait;
-    }
-
-    // ---- batches ----
+    // ---- what the scheduler asks ----
 
     pub(super) fn held(&self) -> HeldPartition {
         let records_wait = self.queue.has_records() || self.in_flight_bytes > 0;
         HeldPartition { partition: self.partition, state: self.protocol.state(), records_wait }
     }
 
-    pub(super) fn has_work(&self) -> bool {
+    pub(super) fn buffered_bytes(&self) -> usize {
+        self.queue.bytes().saturating_add(self.in_flight_bytes)
+    }
+
+    pub(super) fn is_unassigned(&self) -> bool {
+        self.protocol.state() == State::Unassigned
+    }
+
+    pub(super) fn has_records(&self) -> bool {
+        self.queue.has_records()
+    }
+
+    pub(super) fn commit_in_flight(&self) -> bool {
+        self.protocol.commit_in_flight()
+    }
+
+    pub(super) fn is_claiming(&self, generation: Generation) -> bool {
+        self.protocol.state() == State::Claiming && self.protocol.generation() == generation
+    }
+
+    /// The turn in which it was served last: the lowest waits longest.
+    pub(super) fn last_turn(&self) -> u64 {
+        self.last_turn
+    }
+
+    /// When a claim or an urgent row read is due. `None`: the partition waits for neither.
+    pub(super) fn due(&self) -> Option<Instant> {
+        let waits = matches!(self.protocol.state(), State::Assigned | State::Fenced | State::Unknown(_));
+        waits.then_some(self.not_before)
+    }
+
+    /// Whether the state of the row is unknown, so that the row has to be read at once.
+    pub(super) fn needs_row_read(&self, now: Instant) -> bool {
+        matches!(self.protocol.state(), State::Unknown(_)) && self.not_before <= now
+    }
+
+    // ---- what Kafka reports ----
+
+    pub(super) fn assigned(&mut self, now: Instant) {
+        self.protocol.assigned();
+        self.drop_stale_records();
+        self.not_before = now;
+        self.failed_claims = 0;
+        self.log.assigned();
+    }
+
+    pub(super) fn revoked(&mut self) {
+        self.protocol.revoked();
+        self.drop_stale_records();
+    }
+
+    /// Where the consumer thread has to read. Reading starts only after the log check.
+    pub(super) fn read_target(&self) -> Option<ReadTarget> {
+        let (generation, at) = self.protocol.read_target()?;
+        let starting = matches!(self.protocol.state(), State::Claimed(..));
+        let target = ReadTarget { partition: self.partition, generation, at, last_record: self.log.last_record() };
+        (!starting || self.log.is_checked()).then_some(target)
+    }
+
+    /// Whether reading cannot start before the log was checked.
+    pub(super) fn waits_for_log_check(&self) -> bool {
+        self.protocol.read_target().is_some() && self.read_target().is_none()
+    }
+
+    /// The consumer thread is about to start reading. False: it must not, the target has changed.
+    pub(super) fn started(&mut self, generation: Generation) -> bool {
+        self.log.is_checked() && self.protocol.started(generation)
+    }
+
+    pub(super) fn arrived(&mut self, generation: Generation, arrival: Arrival<E>) {
+        self.queue.push(generation, arrival);
+    }
+
+    /// What was delivered cannot be trusted.
+    pub(super) fn restart(&mut self, now: Instant) {
+        if let Some((_, at)) = self.protocol.read_target() {
+            self.log.not_trusted(at);
+        }
+        self.read_again(now);
+    }
+
+    /// Drops what was read. Reading starts again where the row says, after a log check.
+    pub(super) fn read_again(&mut self, now: Instant) {
+        self.protocol.restart();
+        self.drop_stale_records();
+        self.not_before = now + RESTART_AFTER;
+    }
+
+    /// The broker refused the position behind everything that was read. This counts once all of it is committed.
+    pub(super) fn out_of_range(&mut self, now: Instant, generation: Generation) {
+        if self.protocol.generation() == generation && self.protocol.ready_at().is_some() && self.queue.is_empty() {
+            self.log.out_of_range();
+            self.read_again(now);
+        }
+    }
+
+    pub(super) fn last_record_matched(&mut self, generation: Generation, at: Position) {
+        if self.protocol.generation() == generation {
+            self.log.last_record_matched(at);
+        }
+    }
+
+    pub(super) fn last_record_differs(&mut self, generation: Generation, offset: Offset) {
+        if let Some((_, at)) = self.protocol.read_target()
+            && let Some(gap) = self.log.gap_from(offset, at)
+        {
+            self.found_log_fault(generation, gap);
+        }
+    }
+
+    // ---- checks of the log ----
+
+    /// What to ask about the log: before reading starts, and repeatedly while it is read.
+    pub(super) fn question(&mut self, now: Instant) -> Option<PartitionQuestion> {
+        let (generation, at) = self.protocol.read_target()?;
+        let nothing_to_commit = self.protocol.ready_at().is_some() && self.queue.is_empty();
+        let question = self.log.question(now, at, nothing_to_commit);
+        Some(PartitionQuestion { partition: self.partition, generation, question })
+    }
+
+    /// What Kafka answered. True: the topic log holds a record at the position, and the consumer does not receive it.
+    pub(super) fn observed(&mut self, now: Instant, asked: &PartitionQuestion, seen: &LogObservation) -> bool {
+        let (generation, question) = (asked.generation, asked.question);
+        if self.protocol.generation() != generation {
+            return false;
+        }
+        // What was committed after the question was asked is in doubt, too.
+        let at = self.protocol.read_target().map_or(question.at, |(_, at)| at);
+        match self.log.observed(now, self.partition, question, seen, at) {
+            LogVerdict::Fault(gap) => self.found_log_fault(generation, gap),
+            LogVerdict::OutOfRange if self.protocol.ready_at() == Some(question.at) => {
+                self.out_of_range(now, generation);
+            }
+            LogVerdict::FetchStalled => return self.protocol.ready_at() == Some(question.at),
+            LogVerdict::OutOfRange | LogVerdict::Nothing => {}
+        }
+        false
+    }
+
+    /// The fetch of this partition has stalled. If others still receive records, only this partition is read again. True:
+    /// none does, so the consumer has to leave the group and join again.
+    pub(super) fn fetch_stalled(&mut self, now: Instant, others_receive: bool) -> bool {
+        self.log.fetch_stalled();
+        if others_receive {
+            self.read_again(now);
+        }
+        !others_receive
+    }
+
+    /// The log fault that a writer has to record, once.
+    pub(super) fn take_log_fault(&mut self) -> Option<LogFaultReport> {
+        self.log_fault.take()
+    }
+
+    fn found_log_fault(&mut self, generation: Generation, gap: Gap) {
+        if let Some((generation, epoch, at)) = self.protocol.log_fault(generation) {
+            self.log_fault = Some(LogFaultReport { partition: self.partition, generation, epoch, at, gap });
+        }
+        self.drop_stale_records();
+    }
+
+    pub(super) fn log_fault_recorded(&mut self, now: Instant, generation: Generation, halted: bool) {
+        self.protocol.log_fault_recorded(generation, halted);
+        self.drop_stale_records();
+        self.not_before = now;
+    }
+
+    // ---- the row ----
+
+    /// Begins a claim if one is due.
+    pub(super) fn begin_claim(&mut self, now: Instant) -> Option<Generation> {
+        (self.not_before <= now).then(|| self.protocol.begin_claim()).flatten()
+    }
+
+    pub(super) fn claimed(
+        &mut self,
+        now: Instant,
+        generation: Generation,
+        row: Option<StoredRow>,
+        longest_wait: Duration,
+    ) -> RowEffect {
+        self.failed_claims = if row.is_some() { 0 } else { self.failed_claims.saturating_add(1) };
+        let effect = self.protocol.claimed(generation, row.as_ref().map(|row| row.row));
+        self.apply(now, effect, row);
+        self.delay(now, longest_wait);
+        effect
+    }
+
+    pub(super) fn claim_failed(&mut self, generation: Generation) {
+        self.protocol.claimed(generation, None);
+        self.drop_stale_records();
+    }
+
+    /// Begins a read of the row. No other writer reads it before `until`.
+    pub(super) fn begin_row_read(&mut self, until: Instant) -> Option<RowReadToken> {
+        let token = self.protocol.begin_row_read()?;
+        self.not_before = until;
+        Some(token)
+    }
+
+    pub(super) fn row_read(
+        &mut self,
+        now: Instant,
+        token: RowReadToken,
+        row: Option<StoredRow>,
+        longest_wait: Duration,
+    ) -> RowEffect {
+        let effect = self.protocol.row_read(token, row.as_ref().map(|row| row.row));
+        self.apply(now, effect, row);
+        if effect != RowEffect::Unchanged {
+            self.delay(now, longest_wait);
+        }
+        effect
+    }
+
+    /// The start position is mirrored to Kafka as well: an operator may have moved it back. The log is checked again.
+    fn apply(&mut self, now: Instant, effect: RowEffect, row: Option<StoredRow>) {
+        self.drop_stale_records();
+        if let (RowEffect::Start(position), Some(row)) = (effect, row) {
+            self.committed = Some(CommittedPosition::confirmed(self.partition, position));
+            self.log.row_read(now, row.known);
+        }
+    }
+
+    fn delay(&mut self, now: Instant, longest: Duration) {
+        let wait = match self.protocol.fenced_in_a_row().max(self.failed_claims) {
+            0 => Duration::ZERO,
+            times => CLAIM_AGAIN.saturating_mul(2_u32.saturating_pow(times - 1)).min(longest),
+        };
+        self.not_before = now + wait;
+    }
+
+    // ---- batches ----
+
+    pub(super) fn has_batch(&self) -> bool {
         self.protocol.ready_at().is_some() && !self.queue.is_empty()
     }
 
-    /// The next step, and the right to make it.
-    pub(super) fn begin_commit(&mut self, room: BatchLimits) -> Option<(Batch<E>, Epoch)> {
-        let limits = BatchLimits { records: room.records.min(self.max_records), bytes: room.bytes };
+    /// Cuts the next batch, with the right to commit it.
+    pub(super) fn begin_commit(&mut self, limits: BatchLimits, turn: u64) -> Option<ClaimedBatch<E>> {
+        let limits = BatchLimits { records: limits.records.min(self.max_records), bytes: limits.bytes };
         let batch = self.protocol.ready_at().and_then(|from| self.queue.take(from, limits))?;
         let epoch = self.protocol.begin_commit(batch.step())?;
         self.in_flight_bytes = batch.bytes();
-        Some((batch, epoch))
+        self.last_turn = turn;
+        Some(ClaimedBatch { batch, epoch, row_by_row: self.row_by_row_batches > 0, known: self.log.known().cloned() })
     }
 
-    pub(super) fn needs_care(&self) -> bool {
-        self.careful_batches > 0
-    }
-
-    pub(super) fn wrote(&mut self, token: CommittedPosition, careful: bool, halted: bool, all: usize) {
+    /// The batch in flight is committed; `most_records` is the limit that the size of batches may grow to.
+    pub(super) fn committed(
+        &mut self,
+        position: CommittedPosition,
+        needed_row_by_row: bool,
+        halted: bool,
+        most_records: usize,
+    ) {
         if halted {
             self.protocol.committed_and_halted();
         } else {
             self.protocol.committed();
         }
-        self.follow();
-        self.committed = Some(token);
-        self.max_records = self.max_records.saturating_mul(2).min(all);
-        self.careful_batches = if careful { CAREFUL_BATCHES } else { self.careful_batches.saturating_sub(1) };
+        self.in_flight_bytes = 0;
+        self.drop_stale_records();
+        self.committed = Some(position);
+        self.max_records = self.max_records.saturating_mul(2).min(most_records);
+        self.row_by_row_batches =
+            if needed_row_by_row { ROW_BY_ROW_BATCHES } else { self.row_by_row_batches.saturating_sub(1) };
     }
 
-    pub(super) fn was_too_slow(&mut self) {
+    pub(super) fn too_slow(&mut self, now: Instant) {
         self.max_records = self.max_records.div_euclid(2).max(1);
-        self.give_up();
+        self.commit_failed(now);
     }
 
-    /// Everything read is dropped; the row decides, as soon as it can be read.
-    pub(super) fn give_up(&mut self) {
+    /// Drops everything that was read. The row decides, as soon as it can be read.
+    pub(super) fn commit_failed(&mut self, now: Instant) {
         self.protocol.commit_failed();
-        self.follow();
-        self.not_before = Instant::now();
+        self.in_flight_bytes = 0;
+        self.drop_stale_records();
+        self.not_before = now;
     }
 
-    /// To be called whenever the protocol has moved: its generation decides what the queue may hold.
-    fn follow(&mut self) {
+    /// The position committed since the last call, for the mirror.
+    pub(super) fn take_committed(&mut self) -> Option<CommittedPosition> {
+        self.committed.take()
+    }
+
+    /// Follows every change of the protocol: the queue holds records of the current generation only.
+    fn drop_stale_records(&mut self) {
         self.queue.set_generation(self.protocol.generation());
     }
 }
+
+#[cfg(test)]
+mod tests;

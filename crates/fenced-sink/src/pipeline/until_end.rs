@@ -1,15 +1,15 @@
-//! Tells when a topic is read as far as its log went at the start: for a run that shall end by itself.
+//! Waits until a topic is read up to the ends that its partition logs had at the start, for a run that ends by itself.
 //!
-//! The ledger is asked, and not what this process has read: of several instances each ends when the whole topic is done.
-//! It only watches; the engine that it watches is the same as ever.
+//! It reads the ledger, not what this process has read: of several instances each ends when the whole topic is done. It
+//! only watches; the run is the same as without it.
 
-use sqlx::PgConnection;
 use sqlx::postgres::PgConnectOptions;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
 use crate::kafka::topic_log_client::TopicLogClient;
+use crate::model::halt::HaltReason;
 use crate::model::record::Partition;
 use crate::model::standing::{Membership, PartitionStatus};
 use crate::model::stored_row::StoredRow;
@@ -17,39 +17,39 @@ use crate::model::topic_log::LogBounds;
 use crate::observe::health::Health;
 use crate::pipeline::options::Options;
 use crate::postgres::ledger::Ledger;
-use crate::postgres::session::{connect, within};
+use crate::postgres::session::Session;
 
-/// How often is looked.
-const LOOK_INTERVAL: Duration = Duration::from_secs(1);
+/// How often the ledger is read.
+const INTERVAL: Duration = Duration::from_secs(1);
 
-/// What is left to read is of partitions that are halted: each one, and why.
+/// The partitions that are halted, each with its reason, while all others have reached their ends.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct HaltedPartitions(pub BTreeMap<Partition, String>);
+pub struct HaltedPartitions(pub BTreeMap<Partition, HaltReason>);
 
-/// Returns when every partition of the topic has got to where its log ended at the first answer of Kafka, which is waited
-/// for. `options` are those of the run, which has to go on meanwhile.
+/// Returns when every partition of the topic has reached the end that its log had at Kafka's first answer. It waits for
+/// that answer. `options` are those of the run, which has to continue.
 ///
 /// # Errors
-/// [`HaltedPartitions`]: some are halted, and all others have got there.
+/// [`HaltedPartitions`]: some partitions are halted, and all others have reached their ends.
 pub async fn until_end(options: &Options) -> Result<(), HaltedPartitions> {
-    let watch = EndWatcher {
-        log: Arc::new(TopicLogClient::new(&options.properties, &options.topic)),
+    let watcher = EndWatcher {
+        topic_log: Arc::new(TopicLogClient::new(&options.properties, &options.topic)),
         ledger: Ledger::new(options.group_id.clone(), options.topic.clone(), String::new()),
         database: options.database.clone(),
         limit: options.database_timeout,
         health: options.health.clone(),
-        connection: None,
+        session: None,
     };
-    watch.run().await
+    watcher.run().await
 }
 
 struct EndWatcher {
-    log: Arc<TopicLogClient>,
+    topic_log: Arc<TopicLogClient>,
     ledger: Ledger,
     database: PgConnectOptions,
     limit: Duration,
     health: Health,
-    connection: Option<PgConnection>,
+    session: Option<Session>,
 }
 
 impl EndWatcher {
@@ -57,7 +57,7 @@ impl EndWatcher {
         let ends = loop {
             match self.bounds().await {
                 Some(bounds) if !bounds.is_empty() => break bounds,
-                _ => tokio::time::sleep(LOOK_INTERVAL).await,
+                _ => tokio::time::sleep(INTERVAL).await,
             }
         };
         for (partition, LogBounds { end, .. }) in &ends {
@@ -66,7 +66,7 @@ impl EndWatcher {
         loop {
             if let Some(rows) = self.rows(&ends).await {
                 match progress(&ends, &rows) {
-                    ReadProgress::HaltedPartitions(why) => return Err(HaltedPartitions(why)),
+                    ReadProgress::Halted(reasons) => return Err(HaltedPartitions(reasons)),
                     ReadProgress::Done if self.is_settled() && self.is_in_the_log(&rows).await => {
                         tracing::info!(topic = self.ledger.topic(), "end_reached");
                         return Ok(());
@@ -74,21 +74,21 @@ impl EndWatcher {
                     ReadProgress::Done | ReadProgress::Reading => {}
                 }
             }
-            tokio::time::sleep(LOOK_INTERVAL).await;
+            tokio::time::sleep(INTERVAL).await;
         }
     }
 
-    /// Each partition of this process is past the checks that come before reading: a ledger that was at the end before
+    /// Whether each partition of this process has passed the log check before reading. A row that stood at the end before
     /// the run began says nothing about the log of today.
     fn is_settled(&self) -> bool {
         let settled = |status| matches!(status, PartitionStatus::Running | PartitionStatus::Halted);
         self.health.snapshot().is_some_and(|snapshot| {
             snapshot.membership == Membership::Member
-                && snapshot.partitions.iter().all(|standing| settled(standing.status))
+                && snapshot.partitions.iter().all(|partition| settled(partition.status))
         })
     }
 
-    /// A position that the log doesn't have (any more) is a fault that the engine is about to find.
+    /// Whether the log holds every position. If it does not, the log check is about to find a fault.
     async fn is_in_the_log(&self, rows: &Rows) -> bool {
         let Some(bounds) = self.bounds().await else { return false };
         rows.iter().all(|(partition, StoredRow { row, .. })| {
@@ -96,10 +96,10 @@ impl EndWatcher {
         })
     }
 
-    /// `None`: Kafka did not answer, or there is no such topic yet. The consumer says so, too.
+    /// `None`: Kafka did not answer, or the topic does not exist yet. The consumer thread reports both.
     async fn bounds(&self) -> Option<BTreeMap<Partition, LogBounds>> {
-        let log = Arc::clone(&self.log);
-        match tokio::task::spawn_blocking(move || log.bounds()).await {
+        let topic_log = Arc::clone(&self.topic_log);
+        match tokio::task::spawn_blocking(move || topic_log.bounds()).await {
             Ok(Ok(bounds)) => Some(bounds),
             Ok(Err(error)) => {
                 tracing::debug!(%error, "bounds_unknown");
@@ -109,19 +109,19 @@ impl EndWatcher {
         }
     }
 
-    /// `None`: the database did not answer. The writers say so, too.
+    /// `None`: the database did not answer. The writers report it.
     async fn rows(&mut self, ends: &BTreeMap<Partition, LogBounds>) -> Option<Rows> {
         let partitions: Vec<Partition> = ends.keys().copied().collect();
-        let looked = async {
-            let mut connection = match self.connection.take() {
-                Some(connection) => connection,
-                None => connect(&self.database, self.limit).await?,
+        let read = async {
+            let mut session = match self.session.take() {
+                Some(session) => session,
+                None => Session::connect(&self.database, self.limit).await?,
             };
-            let rows = within(self.limit, self.ledger.read_rows(&mut connection, &partitions)).await?;
-            self.connection = Some(connection);
+            let rows = session.run(|c| self.ledger.read_rows(c, &partitions)).await?;
+            self.session = Some(session);
             Ok::<_, sqlx::Error>(rows)
         };
-        looked.await.inspect_err(|error| tracing::debug!(%error, "rows_unknown")).ok()
+        read.await.inspect_err(|error| tracing::debug!(%error, "rows_unknown")).ok()
     }
 }
 
@@ -129,33 +129,32 @@ type Rows = BTreeMap<Partition, StoredRow>;
 
 #[derive(Debug, PartialEq, Eq)]
 enum ReadProgress {
-    /// There is something left to read, and somebody may read it.
+    /// A partition that is not halted has not reached its end.
     Reading,
-    /// Every partition has got to its end.
+    /// Every partition has reached its end.
     Done,
-    /// Every partition has, or is halted.
-    HaltedPartitions(BTreeMap<Partition, String>),
+    /// Every partition has reached its end or is halted, for this reason.
+    Halted(BTreeMap<Partition, HaltReason>),
 }
 
-/// A halted partition is stuck wherever it stands: a log that was truncated ends before its position.
+/// A halted partition counts as halted at any position: a log that was truncated ends before its position.
 fn progress(ends: &BTreeMap<Partition, LogBounds>, rows: &Rows) -> ReadProgress {
-    let mut stuck = BTreeMap::new();
+    let mut halted = BTreeMap::new();
     for (partition, bounds) in ends {
         match rows.get(partition) {
-            Some(found) if found.row.halted => {
-                stuck.insert(*partition, found.halt_reason.as_ref().map(ToString::to_string).unwrap_or_default());
+            Some(StoredRow { halt_reason: Some(reason), .. }) => {
+                halted.insert(*partition, reason.clone());
             }
             Some(found) if found.row.next >= bounds.end => {}
             _ => return ReadProgress::Reading,
         }
     }
-    if stuck.is_empty() { ReadProgress::Done } else { ReadProgress::HaltedPartitions(stuck) }
+    if halted.is_empty() { ReadProgress::Done } else { ReadProgress::Halted(halted) }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::model::halt::HaltReason;
     use crate::model::protocol::LedgerRow;
     use crate::model::record::{Epoch, Position};
     use crate::model::topic_log::KnownLog;
@@ -185,7 +184,7 @@ mod tests {
     #[test]
     fn it_is_stuck_when_what_is_left_is_halted() {
         let stuck =
-            |partition, why: &str| ReadProgress::HaltedPartitions([(Partition(partition), why.to_owned())].into());
+            |partition, why: &str| ReadProgress::Halted([(Partition(partition), HaltReason::parse(why))].into());
         check(&[Some(Ok(10)), Some(Err("log_truncated"))], &stuck(1, "log_truncated"));
         check(&[Some(Err("log_corrupt")), Some(Ok(9))], &ReadProgress::Reading);
         check(&[Some(Err("log_corrupt")), None], &ReadProgress::Reading);

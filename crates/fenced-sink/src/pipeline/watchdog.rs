@@ -1,7 +1,7 @@
-//! The watchdog: records wait, and nothing is committed. Whatever the reason is, it must not stay silent.
+//! The watchdog: reports a partition whose records wait while nothing is committed, whatever the cause.
 //!
-//! It looks once a second and decides nothing but what `/readyz`, the metrics and the log say. It is a task of its own that
-//! asks neither Kafka nor the database, so neither can hold it up.
+//! It compares snapshots of the health once a second. It only changes what `/readyz`, the metrics and the log say. It asks
+//! neither Kafka nor the database, so neither can delay it.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -13,10 +13,10 @@ use crate::observe::health::{Health, HealthSnapshot, PartitionHealth};
 use crate::pipeline::error::EngineError;
 use crate::pipeline::shared_scheduler::SharedScheduler;
 
-/// How often it looks.
+/// The interval between two snapshots.
 const INTERVAL: Duration = Duration::from_secs(1);
-/// A partition that is read and of which nothing waits for so long has nothing to wait for. Not at once: after a failed
-/// write its records are thrown away and come again within moments, and that is no progress.
+/// A stall ends when a partition runs and none of its records waits for this long. It does not end at once: after a failed
+/// commit the records are dropped and arrive again within moments, which is no progress.
 const QUIET: Duration = Duration::from_secs(10);
 
 /// See the module.
@@ -25,17 +25,17 @@ pub(crate) struct Watchdog {
     watched: BTreeMap<Partition, WaitingRecords>,
 }
 
-/// A partition of which records wait.
+/// A partition whose records wait.
 #[derive(Debug)]
 struct WaitingRecords {
-    /// Where it stood when the wait began: a commit moves it.
+    /// The position when the wait began. A commit changes it.
     at: Option<Position>,
     since: Instant,
     seen: Instant,
     stalled: bool,
 }
 
-/// What is worth a line in the log.
+/// A stall that begins or ends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct StallChange {
     partition: Partition,
@@ -44,52 +44,52 @@ struct StallChange {
 }
 
 impl Watchdog {
-    /// Gives the alarm after a wait of `limit`.
+    /// Reports a stall after a wait of `limit`.
     pub(crate) fn new(limit: Duration) -> Self {
         Self { limit, watched: BTreeMap::new() }
     }
 
-    /// Until the process stops.
+    /// Runs until the scheduler stops.
     pub(crate) async fn run<E>(
         mut self,
         health: Health,
-        assignment: Arc<SharedScheduler<E>>,
+        scheduler: Arc<SharedScheduler<E>>,
     ) -> Result<(), EngineError> {
-        while !assignment.is_stopping() {
+        while !scheduler.is_stopping() {
             if let Some(snapshot) = health.snapshot() {
-                let changes = self.look(Instant::now(), &snapshot);
+                let changes = self.compare(Instant::now(), &snapshot);
                 health.stalled(self.stalled());
                 for change in changes {
-                    tell(&snapshot.topic, change);
+                    log(&snapshot.topic, change);
                 }
             }
             tokio::select! {
                 () = tokio::time::sleep(INTERVAL) => {}
-                () = assignment.until_stopping() => {}
+                () = scheduler.until_stopping() => {}
             }
         }
         Ok(())
     }
 
-    /// What has changed since the last look.
-    fn look(&mut self, now: Instant, snapshot: &HealthSnapshot) -> Vec<StallChange> {
+    /// The stalls that begin or end with this snapshot.
+    fn compare(&mut self, now: Instant, snapshot: &HealthSnapshot) -> Vec<StallChange> {
         let held: BTreeMap<Partition, &PartitionHealth> =
-            snapshot.partitions.iter().map(|standing| (standing.partition, standing)).collect();
+            snapshot.partitions.iter().map(|health| (health.partition, health)).collect();
         let mut changes = Vec::new();
         self.watched.retain(|partition, watched| {
-            let waits = held.get(partition).is_some_and(|standing| watched.still_waits(standing, now));
+            let waits = held.get(partition).is_some_and(|health| watched.still_waits(health, now));
             if watched.stalled && !waits {
                 changes.push(watched.change(*partition, false, now));
             }
             waits
         });
-        for (partition, standing) in held.into_iter().filter(|(_, standing)| wait(standing)) {
-            let new = WaitingRecords { at: standing.position, since: now, seen: now, stalled: false };
+        for (partition, health) in held.into_iter().filter(|(_, health)| records_wait(health)) {
+            let new = WaitingRecords { at: health.position, since: now, seen: now, stalled: false };
             self.watched.entry(partition).or_insert(new).seen = now;
         }
         for (partition, watched) in self.watched.iter_mut().filter(|(_, watched)| !watched.stalled) {
             if !snapshot.database_works {
-                watched.since = now; // that is said already, and nothing can be committed meanwhile
+                watched.since = now; // readiness reports the database already
             } else if watched.seen == now && now.saturating_duration_since(watched.since) >= self.limit {
                 watched.stalled = true;
                 changes.push(watched.change(*partition, true, now));
@@ -104,12 +104,12 @@ impl Watchdog {
 }
 
 impl WaitingRecords {
-    /// False if it got on, by a commit or by an operator's hand, or if it is not for us to get it on.
-    fn still_waits(&self, standing: &PartitionHealth, now: Instant) -> bool {
-        let moved = self.at.zip(standing.position).is_some_and(|(before, at)| before != at);
-        let nothing = standing.status == PartitionStatus::Running && !wait(standing);
+    /// False if the position has moved, by a commit or by an operator, or if this process does not have to move it.
+    fn still_waits(&self, health: &PartitionHealth, now: Instant) -> bool {
+        let moved = self.at.zip(health.position).is_some_and(|(before, at)| before != at);
+        let nothing = health.status == PartitionStatus::Running && !records_wait(health);
         let quiet = nothing && now.saturating_duration_since(self.seen) >= QUIET;
-        !moved && !quiet && !matches!(standing.status, PartitionStatus::Halted | PartitionStatus::Fenced)
+        !moved && !quiet && !matches!(health.status, PartitionStatus::Halted | PartitionStatus::Fenced)
     }
 
     fn change(&self, partition: Partition, begins: bool, now: Instant) -> StallChange {
@@ -117,21 +117,20 @@ impl WaitingRecords {
     }
 }
 
-/// Records of it wait: here, or in the log, where they may never be fetched by a consumer that has got stuck.
-fn wait(standing: &PartitionHealth) -> bool {
-    let ours = !matches!(standing.status, PartitionStatus::Halted | PartitionStatus::Fenced);
-    ours && (standing.records_wait || standing.lag.is_some_and(|lag| lag > 0))
+/// Whether records wait: in this process, or in the partition log, from which a stalled consumer may never fetch them.
+fn records_wait(health: &PartitionHealth) -> bool {
+    let ours = !matches!(health.status, PartitionStatus::Halted | PartitionStatus::Fenced);
+    ours && (health.records_wait || health.lag.is_some_and(|lag| lag > 0))
 }
 
-fn tell(topic: &str, change: StallChange) {
+fn log(topic: &str, change: StallChange) {
     let (partition, seconds) = (change.partition.0, change.waited.as_secs());
     if change.begins {
         tracing::warn!(
             topic,
             partition,
             seconds,
-            hint =
-                "records wait and nothing is committed: look for locks in the database, and for what else the log says",
+            hint = "records wait and nothing is committed: look for locks in the database, and for other warnings in this log",
             "stalled"
         );
     } else {

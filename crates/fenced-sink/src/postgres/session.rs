@@ -1,40 +1,155 @@
-//! One connection, on which nothing waits without end.
+//! A database connection with a time limit on everything that it does.
 
 use sqlx::postgres::PgConnectOptions;
-use sqlx::{ConnectOptions, PgConnection};
+use sqlx::{ConnectOptions as _, Connection as _, PgConnection, Postgres, SqlSafeStr};
+use std::io;
 use std::time::Duration;
 
-/// Opens a connection whose every statement, lock wait and idle transaction ends within `limit`, so that the row lock
-/// of a frozen or cut-off owner ends too.
+/// A connection and its time limit. A caller gives its statements to [`Self::run`], and never waits without end.
 ///
-/// # Errors
-/// Whatever the server or the network answered.
-pub async fn connect(options: &PgConnectOptions, limit: Duration) -> sqlx::Result<PgConnection> {
-    let options = options.clone().disable_statement_logging();
-    let mut connection = within(limit, options.connect()).await?;
-    let millis = limit.as_millis().to_string();
-    within(
-        limit,
-        sqlx::query!(
-            "select set_config(name, value, false) from unnest($1::text[], $2::text[]) as setting (name, value)",
-            &["statement_timeout", "lock_timeout", "idle_in_transaction_session_timeout"].map(str::to_owned),
-            &[(); 3].map(|()| millis.clone())
-        )
-        .fetch_all(&mut connection),
-    )
-    .await?;
-    Ok(connection)
+/// After a time-out the state of the connection is unknown: drop the session and connect again.
+#[derive(Debug)]
+pub struct Session {
+    connection: PgConnection,
+    limit: Duration,
 }
 
-/// Gives up on a database that does not answer. The server's own limits are the same, so the extra second lets its
-/// answer arrive first. Whoever gets the time-out must drop the connection.
+/// A transaction of a [`Session`], under the same time limit. Dropped without a commit, it rolls back.
+///
+/// After a time-out the state of the connection is unknown: drop the session, too.
+#[derive(Debug)]
+pub struct Transaction<'c> {
+    transaction: sqlx::Transaction<'c, Postgres>,
+    limit: Duration,
+}
+
+impl Session {
+    /// Opens a connection. The server gets the same limit for each statement, each lock wait and each idle transaction,
+    /// so that it also releases the row locks of a process that is frozen or cut off from the network.
+    ///
+    /// # Errors
+    /// What the server or the network answered, or the time-out.
+    pub async fn connect(options: &PgConnectOptions, limit: Duration) -> sqlx::Result<Self> {
+        let options = options.clone().disable_statement_logging();
+        let connection = within(limit, options.connect()).await?;
+        let mut session = Self { connection, limit };
+        let names = ["statement_timeout", "lock_timeout", "idle_in_transaction_session_timeout"].map(str::to_owned);
+        let millis = [(); 3].map(|()| limit.as_millis().to_string());
+        session.run(|connection| set(connection, &names, &millis)).await?;
+        Ok(session)
+    }
+
+    /// Runs statements, all of them together within the time limit.
+    ///
+    /// # Errors
+    /// What `work` failed with, or the time-out as an I/O error.
+    pub async fn run<'c, T, F>(&'c mut self, work: impl FnOnce(&'c mut PgConnection) -> F) -> sqlx::Result<T>
+    where
+        F: Future<Output = sqlx::Result<T>> + 'c,
+    {
+        within(self.limit, work(&mut self.connection)).await
+    }
+
+    /// Runs statements that must end sooner than the session's own limit.
+    ///
+    /// # Errors
+    /// What `work` failed with, or the time-out as an I/O error.
+    pub async fn run_at_most<'c, T, F>(
+        &'c mut self,
+        limit: Duration,
+        work: impl FnOnce(&'c mut PgConnection) -> F,
+    ) -> sqlx::Result<T>
+    where
+        F: Future<Output = sqlx::Result<T>> + 'c,
+    {
+        within(limit.min(self.limit), work(&mut self.connection)).await
+    }
+
+    /// Begins a transaction.
+    ///
+    /// # Errors
+    /// What the server or the network answered, or the time-out.
+    pub async fn begin(&mut self) -> sqlx::Result<Transaction<'_>> {
+        let transaction = within(self.limit, self.connection.begin()).await?;
+        Ok(Transaction { transaction, limit: self.limit })
+    }
+
+    /// Begins a transaction by this statement, which can set its isolation level.
+    ///
+    /// # Errors
+    /// What the server or the network answered, or the time-out.
+    pub async fn begin_with(&mut self, statement: impl SqlSafeStr) -> sqlx::Result<Transaction<'_>> {
+        let transaction = within(self.limit, self.connection.begin_with(statement)).await?;
+        Ok(Transaction { transaction, limit: self.limit })
+    }
+
+    /// Ends the connection in agreement with the server. Dropping the session is enough where the server may be away.
+    ///
+    /// # Errors
+    /// What the server or the network answered, or the time-out.
+    pub async fn close(self) -> sqlx::Result<()> {
+        within(self.limit, self.connection.close()).await
+    }
+}
+
+impl Transaction<'_> {
+    /// Runs statements, all of them together within the time limit.
+    ///
+    /// # Errors
+    /// What `work` failed with, or the time-out as an I/O error.
+    pub async fn run<'t, T, F>(&'t mut self, work: impl FnOnce(&'t mut PgConnection) -> F) -> sqlx::Result<T>
+    where
+        F: Future<Output = sqlx::Result<T>> + 't,
+    {
+        within(self.limit, work(&mut self.transaction)).await
+    }
+
+    /// Commits.
+    ///
+    /// # Errors
+    /// What the server or the network answered, or the time-out. The server may have committed all the same.
+    pub async fn commit(self) -> sqlx::Result<()> {
+        within(self.limit, self.transaction.commit()).await
+    }
+
+    /// Rolls back.
+    ///
+    /// # Errors
+    /// What the server or the network answered, or the time-out.
+    pub async fn rollback(self) -> sqlx::Result<()> {
+        within(self.limit, self.transaction.rollback()).await
+    }
+}
+
+/// Sets each parameter to its value until the connection ends. An unknown name is an error.
+async fn set(connection: &mut PgConnection, names: &[String], values: &[String]) -> sqlx::Result<()> {
+    sqlx::query!(
+        "select set_config(name, value, false) from unnest($1::text[], $2::text[]) as setting (name, value)",
+        names,
+        values
+    )
+    .fetch_all(connection)
+    .await
+    .map(drop)
+}
+
+/// Opens a connection as [`Session::connect`] does.
 ///
 /// # Errors
-/// The time-out, as an I/O error, or whatever `work` failed with.
+/// What the server or the network answered, or the time-out.
+pub async fn connect(options: &PgConnectOptions, limit: Duration) -> sqlx::Result<PgConnection> {
+    Ok(Session::connect(options, limit).await?.connection)
+}
+
+/// Gives up on a database that does not answer. The server's own limits are the same, so one second more lets its answer
+/// arrive first. After a time-out the connection must be dropped.
+///
+/// # Errors
+/// What `work` failed with, or the time-out as an I/O error.
 pub async fn within<T>(limit: Duration, work: impl Future<Output = sqlx::Result<T>>) -> sqlx::Result<T> {
     let answer = tokio::time::timeout(limit.saturating_add(Duration::from_secs(1)), work).await;
     answer.unwrap_or_else(|_| {
         let text = format!("no answer from the database within {}", humantime::format_duration(limit));
-        Err(sqlx::Error::Io(std::io::Error::new(std::io::ErrorKind::TimedOut, text)))
+        Err(sqlx::Error::Io(io::Error::new(io::ErrorKind::TimedOut, text)))
     })
 }

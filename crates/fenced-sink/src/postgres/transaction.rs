@@ -1,43 +1,36 @@
-//! One transaction: fence, rows, dead letters, positions, commit. Everything that the records of its batches cause is in
-//! it, or none of it.
+//! One transaction: fence, rows, dead letters, positions, commit. It holds everything that the records of its batches
+//! cause, and it commits as a whole or not at all.
 
-pub(crate) mod rows;
+pub(crate) mod mode;
+pub(crate) mod row_by_row;
+mod rows;
 
-use sqlx::{Connection as _, PgConnection};
 use std::collections::BTreeMap;
 use std::num::NonZeroU32;
-use std::time::Duration;
 
 use crate::event::Event;
 use crate::model::batch::{ClaimedBatch, ClaimedStep, Entry};
-use crate::model::error_class::ErrorClass;
 use crate::model::outcome::{BatchOutcome, RecordOutcome, totals};
 use crate::model::record::Partition;
 use crate::postgres::dead_letters;
 use crate::postgres::dead_letters::{DeadLetter, RetrySchedule};
-use crate::postgres::error::classify;
 use crate::postgres::ledger::{Advance, Ledger};
-use crate::postgres::session::within;
-
-/// How the rows are written.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum WriteMode {
-    /// One statement that handles nothing. It must take every row, or the transaction is done again with care.
-    Bulk,
-    /// Row by row where needed. Only this way judges records.
-    RowByRow,
-    /// The same for an error that nobody has classified, and that came back again and again.
-    Bisect,
-}
+use crate::postgres::session::Session;
+use crate::postgres::transaction::mode::WriteMode;
 
 /// Why a transaction was not committed, or may not have been.
 #[derive(Debug)]
 pub(crate) enum WriteFailure {
-    /// It was rolled back; what it wrote has to be written with care.
-    NeedsCare,
-    /// It was rolled back; the breaker lets only so many entries of this partition's batch pass.
-    Cut(Partition, usize),
-    /// The database failed, and nobody knows what it did.
+    /// It was rolled back because a bulk write failed on a record. Write the batches row by row.
+    NeedsRowByRow,
+    /// It was rolled back because the breaker trips before the end of a batch. Keep only its first entries.
+    BreakerLimit {
+        /// The partition of the batch.
+        partition: Partition,
+        /// How many entries to keep.
+        entries: usize,
+    },
+    /// The database failed. The transaction may be committed or not.
     Database(sqlx::Error),
 }
 
@@ -47,43 +40,43 @@ impl From<sqlx::Error> for WriteFailure {
     }
 }
 
-/// What all transactions of a process share.
+/// The settings that all transactions of a process share.
 #[derive(Clone, Debug)]
 pub(crate) struct WriteRules {
-    /// For one statement.
-    pub(crate) limit: Duration,
-    /// So many dead letters in a row halt a partition; `None` = never.
+    /// This number of dead letters in a row halts a partition; `None` = never.
     pub(crate) breaker: Option<NonZeroU32>,
-    /// When a letter that may heal is tried again.
+    /// When a dead letter is tried again.
     pub(crate) schedule: RetrySchedule,
 }
 
-/// Writes the batches, and tells what became of each, in their order.
+/// Writes the batches in one transaction, and gives one outcome for each, in their order.
 pub(crate) async fn write<E: Event>(
-    connection: &mut PgConnection,
+    session: &mut Session,
     ledger: &Ledger,
     work: &[ClaimedBatch<E>],
-    way: WriteMode,
+    mode: WriteMode,
     rules: &WriteRules,
 ) -> Result<Vec<BatchOutcome>, WriteFailure> {
-    let limit = rules.limit;
-    let mut transaction = within(limit, connection.begin()).await?;
+    let mut transaction = session.begin().await?;
     let steps: Vec<ClaimedStep> = work.iter().map(ClaimedBatch::claimed).collect();
-    let held = within(limit, ledger.fence(&mut transaction, &steps)).await?;
+    let held = transaction.run(|connection| ledger.fence(connection, &steps)).await?;
     let ours: Vec<&ClaimedBatch<E>> = work.iter().filter(|one| held.contains_key(&one.batch.partition())).collect();
     let entries: Vec<&Entry<E>> = ours.iter().flat_map(|one| one.batch.entries()).collect();
-    let outcomes = rows::store(&mut transaction, &entries, way, limit).await?;
+    let stored = rows::store(&mut transaction, &entries, mode).await?;
+    let outcomes = stored.ok_or(WriteFailure::NeedsRowByRow)?;
     let advances = advances(&ours, &outcomes, &held, rules.breaker)?;
     let letters: Vec<DeadLetter<'_>> = entries.iter().zip(&outcomes).filter_map(letter).collect();
-    within(limit, dead_letters::insert(&mut transaction, ledger, &letters, &rules.schedule)).await?;
-    within(limit, ledger.advance(&mut transaction, &advances)).await?;
-    match within(limit, transaction.commit()).await {
-        // A deferred constraint speaks at the commit. Should it be committed all the same, the next fence tells.
-        Err(error) if way == WriteMode::Bulk && needs_care(&error) => return Err(WriteFailure::NeedsCare),
+    transaction.run(|connection| dead_letters::insert(connection, ledger, &letters, &rules.schedule)).await?;
+    transaction.run(|connection| ledger.advance(connection, &advances)).await?;
+    match transaction.commit().await {
+        // A deferred constraint fails at the commit. If the server has committed all the same, the next fence finds out.
+        Err(error) if mode == WriteMode::Bulk && mode.may_blame_a_record(&error) => {
+            return Err(WriteFailure::NeedsRowByRow);
+        }
         answer => answer?,
     }
     let (mut outcomes, mut advances) = (outcomes.into_iter(), advances.into_iter());
-    let handled = work.iter().map(|one| {
+    let written = work.iter().map(|one| {
         if !held.contains_key(&one.batch.partition()) {
             return BatchOutcome::Fenced;
         }
@@ -94,10 +87,10 @@ pub(crate) async fn write<E: Event>(
             BatchOutcome::Committed(outcomes)
         }
     });
-    Ok(handled.collect())
+    Ok(written.collect())
 }
 
-/// How each batch leaves its row.
+/// The new state of each batch's row in the ledger.
 fn advances<E>(
     batches: &[&ClaimedBatch<E>],
     mut outcomes: &[RecordOutcome],
@@ -111,7 +104,7 @@ fn advances<E>(
         let before = letters_before.get(&partition).copied().unwrap_or_default();
         let (letters_in_a_row, tripped) = letters_in_a_row(before, these, breaker);
         match tripped {
-            Some(last) if last < entries => Err(WriteFailure::Cut(partition, last)),
+            Some(last) if last < entries => Err(WriteFailure::BreakerLimit { partition, entries: last }),
             tripped => Ok(Advance {
                 partition,
                 to: one.batch.step().to(),
@@ -126,8 +119,8 @@ fn advances<E>(
     batches.iter().map(advance).collect()
 }
 
-/// Counts on from `before`: a good row ends the count, a duplicate or an ignored event leaves it. Also tells after how
-/// many outcomes the breaker's number is reached.
+/// The number of dead letters in a row, `before` included: a stored row sets it to 0, a duplicate or an ignored event
+/// leaves it. If the breaker trips, also the number of outcomes up to there.
 fn letters_in_a_row(before: u32, outcomes: &[RecordOutcome], breaker: Option<NonZeroU32>) -> (u32, Option<usize>) {
     let mut count = before;
     for (outcome, so_far) in outcomes.iter().zip(1..) {
@@ -143,11 +136,6 @@ fn letters_in_a_row(before: u32, outcomes: &[RecordOutcome], breaker: Option<Non
         }
     }
     (count, None)
-}
-
-/// The fast way judges nothing: whatever may be a record's fault is left to the careful one.
-pub(crate) fn needs_care(error: &sqlx::Error) -> bool {
-    matches!(classify(error), ErrorClass::Record | ErrorClass::Unknown)
 }
 
 fn letter<'a, E>((entry, outcome): (&&'a Entry<E>, &RecordOutcome)) -> Option<DeadLetter<'a>> {

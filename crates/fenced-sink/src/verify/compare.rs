@@ -1,96 +1,75 @@
-//! A chunk of records beside the tables: a statement for the letters, one for the rows, and a judgement on each record.
+//! Compares records with the tables, one chunk at a time: a statement finds the letters, others find the rows.
 
-use sqlx::PgConnection;
 use std::collections::{BTreeMap, BTreeSet};
-use std::time::Duration;
 
 use crate::event::Event;
 use crate::model::batch::Entry;
 use crate::model::event::{Lookup, Parsed};
 use crate::model::record::{Offset, Partition, Position};
-use crate::postgres::dead_letters::stored::{Range, StoredLetter, among};
+use crate::postgres::dead_letters::stored::{Range, StoredLetter, read_letters};
 use crate::postgres::ledger::Ledger;
 use crate::postgres::ledger::snapshot::CountedRow;
-use crate::postgres::session::within;
-use crate::verify::extra::Pages;
-use crate::verify::ids::Ids;
-use crate::verify::judge::{LetterSide, RecordCheck, RecordSide, RedrivenRow, judge};
+use crate::postgres::session::Transaction;
+use crate::verify::extra::RowPages;
+use crate::verify::record_check::{LetterLookup, RecordCheck, RecordLookup, RedrivenRow, check_record};
+use crate::verify::report::{Finding, FindingKind};
+use crate::verify::row_ids::RowIds;
 use crate::verify::tally::Tally;
-use crate::verify::{Finding, FindingKind};
 
-/// Events that are looked for by one statement.
-const AT_ONCE: usize = 1024;
+/// The number of events that one statement looks up.
+const EVENTS_PER_STATEMENT: usize = 1024;
 
-/// Compares chunk after chunk, and remembers what is told at the end.
+/// Compares chunk after chunk, and counts what it compared.
 pub(super) struct Comparer<'a> {
     ledger: &'a Ledger,
     counted: &'a BTreeMap<Partition, CountedRow>,
-    limit: Duration,
     tallies: BTreeMap<Partition, Tally>,
-    explained: Ids,
-    extra: bool,
+    explained: RowIds,
+    remembers_rows: bool,
     records: u64,
 }
 
 impl<'a> Comparer<'a> {
-    /// Nothing is compared yet. `extra`: whether to remember which rows are explained.
-    pub(super) fn new(
-        ledger: &'a Ledger,
-        counted: &'a BTreeMap<Partition, CountedRow>,
-        limit: Duration,
-        extra: bool,
-    ) -> Self {
-        let (tallies, explained) = (BTreeMap::new(), Ids::default());
-        Self { ledger, counted, limit, tallies, explained, extra, records: 0 }
+    /// `remembers_rows`: whether to remember the rows that records explain.
+    pub(super) fn new(ledger: &'a Ledger, counted: &'a BTreeMap<Partition, CountedRow>, remembers_rows: bool) -> Self {
+        let (tallies, explained) = (BTreeMap::new(), RowIds::default());
+        Self { ledger, counted, tallies, explained, remembers_rows, records: 0 }
     }
 
-    /// Finds what is wrong with the records of a chunk.
+    /// Compares the records of a chunk.
     pub(super) async fn compare<E: Event>(
         &mut self,
-        snapshot: &mut PgConnection,
+        snapshot: &mut Transaction<'_>,
         entries: &[Entry<E>],
     ) -> sqlx::Result<Vec<Finding>> {
-        let letters = within(self.limit, among(snapshot, self.ledger, &ranges(entries))).await?;
-        let letters = by_place(letters);
-        let cases: Vec<Case<'_, E>> = entries.iter().map(|entry| Case::of(entry, &letters)).collect();
+        let (ledger, ranges) = (self.ledger, ranges(entries));
+        let letters = snapshot.run(|connection| read_letters(connection, ledger, &ranges)).await?;
+        let letters = by_record(letters);
+        let cases: Vec<Case<'_, E>> = entries.iter().map(|entry| Case::new(entry, &letters)).collect();
         let own: Vec<&E> = cases.iter().filter_map(|case| case.own).collect();
         let corrected: Vec<&E> = cases.iter().filter_map(|case| case.corrected.as_ref()).collect();
-        let mut own = self.find(snapshot, &own).await?.into_iter();
-        let mut corrected = self.find(snapshot, &corrected).await?.into_iter();
+        let mut own = look_up(snapshot, &own).await?.into_iter();
+        let mut corrected = look_up(snapshot, &corrected).await?.into_iter();
         let mut findings = Vec::new();
         for case in &cases {
             let own = case.own.and_then(|_| own.next());
             let corrected = case.corrected.as_ref().and_then(|_| corrected.next());
-            let judged = judge(case.own(own), case.letter(own, corrected));
-            findings.extend(self.take_note(case, judged));
+            let checked = check_record(case.record_lookup(own), case.letter_lookup(own, corrected));
+            findings.extend(self.add(case, checked));
         }
         Ok(findings)
     }
 
-    /// Some at a time: a statement that takes too long would end the snapshot, and each may have to read a disk.
-    async fn find<E: Event>(&self, snapshot: &mut PgConnection, events: &[&E]) -> sqlx::Result<Vec<Lookup>> {
-        let mut all = Vec::with_capacity(events.len());
-        for events in events.chunks(AT_ONCE) {
-            let found = within(self.limit, E::find(snapshot, events)).await?;
-            if found.len() != events.len() {
-                let text = format!("find told {} rows of {} events", found.len(), events.len());
-                return Err(sqlx::Error::Protocol(text));
-            }
-            all.extend(found);
-        }
-        Ok(all)
-    }
-
-    fn take_note<E: Event>(&mut self, case: &Case<'_, E>, judged: RecordCheck) -> Vec<Finding> {
+    fn add<E: Event>(&mut self, case: &Case<'_, E>, checked: RecordCheck) -> Vec<Finding> {
         let (partition, offset) = (case.entry.record.partition, case.entry.record.offset);
         self.records += 1;
         let counted_from = self.counted.get(&partition).map_or(Position(0), |row| row.from);
         let is_counted = Position(offset.0) >= counted_from;
         if is_counted {
-            self.tallies.entry(partition).or_default().count(judged.class);
+            self.tallies.entry(partition).or_default().count(checked.outcome);
         }
-        if self.extra {
-            judged.rows.into_iter().flatten().for_each(|row| self.explained.insert(row));
+        if self.remembers_rows {
+            checked.rows.into_iter().flatten().for_each(|row| self.explained.insert(row));
         }
         let finding = |(kind, mut detail): (FindingKind, String)| {
             if !is_counted {
@@ -99,22 +78,22 @@ impl<'a> Comparer<'a> {
             let key = case.corrected.as_ref().or(case.own).map(|event| event.key().to_owned());
             Finding { kind, partition: Some(partition), offset: Some(offset), key, detail }
         };
-        judged.findings.into_iter().map(finding).collect()
+        checked.findings.into_iter().map(finding).collect()
     }
 
-    /// What is wrong with the totals of these partitions, all of whose records were compared.
+    /// Compares the totals of these partitions. All of their counted records must have been compared before.
     pub(super) fn totals(&self, partitions: &BTreeSet<Partition>) -> Vec<Finding> {
-        let differs = |partition: &Partition| {
+        let difference = |partition: &Partition| {
             let tally = self.tallies.get(partition).copied().unwrap_or_default();
-            let detail = tally.differs(self.counted.get(partition)?.totals)?;
+            let detail = tally.difference(self.counted.get(partition)?.totals)?;
             Some(Finding { kind: FindingKind::Total, partition: Some(*partition), offset: None, key: None, detail })
         };
-        partitions.iter().filter_map(differs).collect()
+        partitions.iter().filter_map(difference).collect()
     }
 
-    /// Whether there are rows that no record so far explains.
-    pub(super) async fn leaves_rows<E: Event>(&self, snapshot: &mut PgConnection) -> sqlx::Result<bool> {
-        let mut pages = Pages::<E>::new(self.limit);
+    /// Whether the table has rows that no record explains so far.
+    pub(super) async fn has_unexplained_rows<E: Event>(&self, snapshot: &mut Transaction<'_>) -> sqlx::Result<bool> {
+        let mut pages = RowPages::<E>::new();
         while let Some(unexplained) = pages.next(snapshot, &self.explained).await? {
             if !unexplained.is_empty() {
                 return Ok(true);
@@ -123,33 +102,48 @@ impl<'a> Comparer<'a> {
         Ok(false)
     }
 
-    /// The rows that a record explains, if they were to be remembered.
-    pub(super) fn explained(&self) -> &Ids {
+    /// The rows that records explain. Empty if they are not remembered.
+    pub(super) fn explained(&self) -> &RowIds {
         &self.explained
     }
 
-    /// Records compared so far.
+    /// The number of records that were compared.
     pub(super) fn records(&self) -> u64 {
         self.records
     }
 }
 
-/// A record, what it is, and its dead letter.
+/// Finds the events' rows. A statement looks up a limited number of events: each may have to be read from disk, and a
+/// time-out would lose the snapshot.
+async fn look_up<E: Event>(snapshot: &mut Transaction<'_>, events: &[&E]) -> sqlx::Result<Vec<Lookup>> {
+    let mut all = Vec::with_capacity(events.len());
+    for events in events.chunks(EVENTS_PER_STATEMENT) {
+        let lookups = snapshot.run(|connection| E::find(connection, events)).await?;
+        if lookups.len() != events.len() {
+            let text = format!("Event::find returned {} answers for {} events", lookups.len(), events.len());
+            return Err(sqlx::Error::Protocol(text));
+        }
+        all.extend(lookups);
+    }
+    Ok(all)
+}
+
+/// A record, its event and its dead letter.
 struct Case<'a, E> {
     entry: &'a Entry<E>,
-    /// The event that it is.
+    /// The event in the record.
     own: Option<&'a E>,
     letter: Option<&'a StoredLetter>,
-    /// The event that its letter was corrected to, if that is to have become a row.
+    /// The event that a person corrected the letter to. Only if the letter is resolved: then this event has a row.
     corrected: Option<E>,
 }
 
 impl<'a, E: Event> Case<'a, E> {
-    fn of(entry: &'a Entry<E>, letters: &'a BTreeMap<(Partition, Offset), Vec<StoredLetter>>) -> Self {
+    fn new(entry: &'a Entry<E>, letters: &'a BTreeMap<(Partition, Offset), Vec<StoredLetter>>) -> Self {
         let own = if let Ok(Parsed::Event(event)) = &entry.parsed { Some(event) } else { None };
-        let there = letters.get(&(entry.record.partition, entry.record.offset));
-        let letter = there.and_then(|letters| letters.iter().find(|letter| letter.is_of(&entry.record)));
-        let redriven = letter.filter(|letter| letter.resolved).and_then(StoredLetter::corrected);
+        let at_offset = letters.get(&(entry.record.partition, entry.record.offset));
+        let letter = at_offset.and_then(|letters| letters.iter().find(|letter| letter.is_of(&entry.record)));
+        let redriven = letter.filter(|letter| letter.is_resolved).and_then(StoredLetter::corrected);
         let corrected = redriven.and_then(|record| match E::parse(&record) {
             Ok(Parsed::Event(event)) => Some(event),
             Ok(Parsed::Ignored { .. }) | Err(_) => None,
@@ -157,22 +151,22 @@ impl<'a, E: Event> Case<'a, E> {
         Self { entry, own, letter, corrected }
     }
 
-    fn own(&self, found: Option<Lookup>) -> RecordSide {
-        match (&self.entry.parsed, found) {
-            (Err(refusal), _) => RecordSide::Refused(refusal.reason),
-            (Ok(Parsed::Ignored { .. }), _) => RecordSide::Ignored,
-            (Ok(Parsed::Event(_)), found) => RecordSide::Event(found.unwrap_or(Lookup::Missing)),
+    fn record_lookup(&self, row: Option<Lookup>) -> RecordLookup {
+        match (&self.entry.parsed, row) {
+            (Err(refusal), _) => RecordLookup::Refused(refusal.reason),
+            (Ok(Parsed::Ignored { .. }), _) => RecordLookup::Ignored,
+            (Ok(Parsed::Event(_)), row) => RecordLookup::Event(row.unwrap_or(Lookup::Missing)),
         }
     }
 
-    fn letter(&self, own: Option<Lookup>, corrected: Option<Lookup>) -> Option<LetterSide> {
+    fn letter_lookup(&self, own: Option<Lookup>, corrected: Option<Lookup>) -> Option<LetterLookup> {
         let letter = self.letter?;
-        let row = match (letter.resolved, letter.is_corrected) {
-            (false, _) => RedrivenRow::Not,
-            (true, true) => corrected.map_or(RedrivenRow::NoEvent, RedrivenRow::Found),
-            (true, false) => own.map_or(RedrivenRow::NoEvent, RedrivenRow::Found),
+        let row = match (letter.is_resolved, letter.is_corrected) {
+            (false, _) => RedrivenRow::NotRedriven,
+            (true, true) => corrected.map_or(RedrivenRow::NoEvent, RedrivenRow::Redriven),
+            (true, false) => own.map_or(RedrivenRow::NoEvent, RedrivenRow::Redriven),
         };
-        Some(LetterSide { differs: letter.differs(&self.entry.record), row })
+        Some(LetterLookup { altered_column: letter.altered_column(&self.entry.record), row })
     }
 }
 
@@ -186,10 +180,10 @@ fn ranges<E>(entries: &[Entry<E>]) -> Vec<Range> {
     ranges.into_iter().map(|(partition, (first, last))| (partition, first, last)).collect()
 }
 
-fn by_place(letters: Vec<StoredLetter>) -> BTreeMap<(Partition, Offset), Vec<StoredLetter>> {
-    let mut by_place: BTreeMap<(Partition, Offset), Vec<StoredLetter>> = BTreeMap::new();
+fn by_record(letters: Vec<StoredLetter>) -> BTreeMap<(Partition, Offset), Vec<StoredLetter>> {
+    let mut by_record: BTreeMap<(Partition, Offset), Vec<StoredLetter>> = BTreeMap::new();
     for letter in letters {
-        by_place.entry((letter.partition, letter.offset)).or_default().push(letter);
+        by_record.entry((letter.partition, letter.offset)).or_default().push(letter);
     }
-    by_place
+    by_record
 }

@@ -1,42 +1,41 @@
-//! Goes through all rows, for those that no record explains.
+//! Goes through all rows, and finds those that no record explains.
 
-use sqlx::PgConnection;
 use std::marker::PhantomData;
-use std::time::Duration;
 
 use crate::event::Event;
-use crate::postgres::session::within;
-use crate::verify::ids::Ids;
-use crate::verify::{Finding, FindingKind};
+use crate::postgres::session::Transaction;
+use crate::verify::report::{Finding, FindingKind};
+use crate::verify::row_ids::RowIds;
 
-/// Rows that are gone through at once.
+/// The number of rows that one statement reads.
 const PAGE: i64 = 10_000;
 
 /// All rows of the snapshot, page by page.
-pub(super) struct Pages<E> {
+pub(super) struct RowPages<E> {
     from: Option<i64>,
-    limit: Duration,
-    /// Rows so far.
+    /// The number of rows that were read.
     pub(super) rows: u64,
-    of: PhantomData<fn() -> E>,
+    event: PhantomData<fn() -> E>,
 }
 
-impl<E: Event> Pages<E> {
-    pub(super) fn new(limit: Duration) -> Self {
-        Self { from: Some(i64::MIN), limit, rows: 0, of: PhantomData }
+impl<E: Event> RowPages<E> {
+    pub(super) fn new() -> Self {
+        Self { from: Some(i64::MIN), rows: 0, event: PhantomData }
     }
 
-    /// What is not among `explained` of the next page. `None`: there are no more rows.
+    /// Reads the next page, and gives a finding for each of its rows that is not in `explained`. `None`: there are no more
+    /// rows.
     pub(super) async fn next(
         &mut self,
-        snapshot: &mut PgConnection,
-        explained: &Ids,
+        snapshot: &mut Transaction<'_>,
+        explained: &RowIds,
     ) -> sqlx::Result<Option<Vec<Finding>>> {
         let Some(from) = self.from else { return Ok(None) };
-        let page = within(self.limit, E::page(snapshot, from, PAGE)).await?;
+        let page = snapshot.run(|connection| E::page(connection, from, PAGE)).await?;
         let Some((last, _)) = page.last() else { return Ok(None) };
         if *last < from {
-            return Err(sqlx::Error::Protocol(format!("page told row {last} of those from {from} on")));
+            let text = format!("Event::page returned row {last} and was asked for rows from {from} on");
+            return Err(sqlx::Error::Protocol(text));
         }
         self.from = last.checked_add(1);
         self.rows = self.rows.saturating_add(u64::try_from(page.len()).unwrap_or_default());

@@ -1,40 +1,40 @@
-//! The records of a partition by what may have become of them, against the totals of the ledger. Pure.
+//! Counts the records of a partition by their possible outcome, and compares the counts with the totals. Pure.
 
 use crate::model::outcome::Totals;
-use crate::verify::judge::RecordClass;
+use crate::verify::record_check::PossibleOutcome;
 
-/// Counts of what was judged.
+/// The number of records of a partition, by their possible outcome.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Tally {
     rows: u64,
     ignored: u64,
     letters: u64,
-    either: u64,
+    rows_or_letters: u64,
     unexplained: u64,
 }
 
 impl Tally {
-    /// One more.
-    pub(super) fn count(&mut self, class: RecordClass) {
-        *match class {
-            RecordClass::Row => &mut self.rows,
-            RecordClass::Ignored => &mut self.ignored,
-            RecordClass::Letter => &mut self.letters,
-            RecordClass::RowOrLetter => &mut self.either,
-            RecordClass::Unexplained => &mut self.unexplained,
+    /// Counts one record.
+    pub(super) fn count(&mut self, outcome: PossibleOutcome) {
+        *match outcome {
+            PossibleOutcome::Row => &mut self.rows,
+            PossibleOutcome::Ignored => &mut self.ignored,
+            PossibleOutcome::Letter => &mut self.letters,
+            PossibleOutcome::RowOrLetter => &mut self.rows_or_letters,
+            PossibleOutcome::Unexplained => &mut self.unexplained,
         } += 1;
     }
 
-    /// What does not add up, in words.
+    /// How the totals differ from the records, in words.
     ///
-    /// The sum and the ignored are exact. A record with a row of its content and a letter may have been counted as either,
-    /// and one that has lost both as anything but ignored. Whether a record was stored or was a duplicate can't be told
-    /// afterwards: their sum follows from the rest.
-    pub(super) fn differs(&self, totals: Totals) -> Option<String> {
+    /// The sum and the ignored records are known exactly. A record with a row and a letter may have been counted as either.
+    /// A record without both may have been counted as anything but ignored. The tables do not show whether a record was
+    /// stored or was a duplicate, but `stored + duplicates` follows from the other numbers.
+    pub(super) fn difference(&self, totals: Totals) -> Option<String> {
         let Totals { stored, duplicates, ignored, dead_lettered } = totals;
         let sum = [stored, duplicates, ignored, dead_lettered].into_iter().fold(0, u64::saturating_add);
-        let records = self.rows + self.ignored + self.letters + self.either + self.unexplained;
-        let most = self.letters + self.either + self.unexplained;
+        let records = self.rows + self.ignored + self.letters + self.rows_or_letters + self.unexplained;
+        let most = self.letters + self.rows_or_letters + self.unexplained;
         let mut wrong = Vec::new();
         if sum != records {
             wrong
@@ -45,7 +45,7 @@ impl Tally {
         }
         if !(self.letters..=most).contains(&dead_lettered) {
             let letters = if self.letters == most { most.to_string() } else { format!("{} to {most}", self.letters) };
-            wrong.push(format!("dead_lettered is {dead_lettered}, by the letters it is {letters}"));
+            wrong.push(format!("dead_lettered is {dead_lettered}, by the table dead_letters it must be {letters}"));
         }
         (!wrong.is_empty()).then(|| wrong.join("; "))
     }
@@ -55,22 +55,22 @@ impl Tally {
 mod tests {
     use super::*;
 
-    /// Records as letters (row, ignored, letter, either, unexplained), and totals in the order of their columns.
+    /// Records as letters (row, ignored, letter, either of the two, unexplained), and totals in the order of their columns.
     fn check(records: &str, [stored, duplicates, ignored, dead_lettered]: [u64; 4], expected: &[&str]) {
         let mut tally = Tally::default();
         for record in records.chars() {
             tally.count(match record {
-                'r' => RecordClass::Row,
-                'i' => RecordClass::Ignored,
-                'l' => RecordClass::Letter,
-                'e' => RecordClass::RowOrLetter,
-                _ => RecordClass::Unexplained,
+                'r' => PossibleOutcome::Row,
+                'i' => PossibleOutcome::Ignored,
+                'l' => PossibleOutcome::Letter,
+                'e' => PossibleOutcome::RowOrLetter,
+                _ => PossibleOutcome::Unexplained,
             });
         }
-        let differs = tally.differs(Totals { stored, duplicates, ignored, dead_lettered }).unwrap_or_default();
-        let found: Vec<&str> = differs.split("; ").filter_map(|part| part.split(' ').next()).collect();
+        let difference = tally.difference(Totals { stored, duplicates, ignored, dead_lettered }).unwrap_or_default();
+        let found: Vec<&str> = difference.split("; ").filter_map(|part| part.split(' ').next()).collect();
         let found: Vec<&str> = found.into_iter().filter(|word| !word.is_empty()).collect();
-        assert_eq!(found, expected, "{records} {differs}");
+        assert_eq!(found, expected, "{records} {difference}");
     }
 
     #[test]

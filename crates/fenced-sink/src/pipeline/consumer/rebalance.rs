@@ -1,231 +1,121 @@
-//! What Kafka gives and takes, as librdkafka calls it back on the consumer thread.
-//!
-//! The callback never touches the database. What is given is acknowledged without being read: reading starts when the
-//! claim has answered. What is taken may have a commit in flight, and that is waited for, for a bounded time.
+//! What a rebalance, a record and a position mean for the scheduler. The consumer thread and its callbacks share it; both
+//! run on the consumer thread.
 
-use rdkafka::client::ClientContext;
-use rdkafka::consumer::{BaseConsumer, CommitMode, Consumer as _, ConsumerContext};
-use rdkafka::error::KafkaError;
-use rdkafka::topic_partition_list::Offset as KafkaOffset;
-use rdkafka::types::RDKafkaRespErr;
-use rdkafka::{Statistics, TopicPartitionList};
-use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-use crate::kafka::ffi;
-use crate::model::mirror::{CommittedPosition, METADATA};
+use super::fetches::{Fetches, LastRecord};
+use super::mirror::Mirror;
+use crate::event::Event;
+use crate::kafka::group_consumer::{GroupMember, Rebalance, RebalanceListener};
+use crate::model::batch::{Arrival, Entry};
 use crate::model::protocol::Generation;
-use crate::model::record::{Digest, Offset, Partition, Position};
+use crate::model::record::{Partition, Position, Record};
+use crate::model::standing::{Membership, SchedulerView as _};
+use crate::pipeline::reports::KafkaReport;
 use crate::pipeline::shared_scheduler::SharedScheduler;
 
-/// How often the client is asked whether it is a member.
-const ASK_INTERVAL: Duration = Duration::from_secs(1);
-/// A member that has heard of no partitions for so long has none: brokers tell within a heartbeat or two.
-const NOTHING_COMES: Duration = Duration::from_secs(10);
-
-/// What the client said about its membership.
-struct MembershipAnswer {
-    at: Instant,
-    member: bool,
-    since: Instant,
+/// See the module.
+pub(super) struct Rebalancer<E> {
+    pub(super) scheduler: Arc<SharedScheduler<E>>,
+    pub(super) mirror: Mirror,
+    topic: String,
+    fetches: Mutex<Fetches>,
+    /// A revocation waits for a commit in flight this long at most.
+    commit_wait: Duration,
+    /// Another consumer has replaced this one: its callbacks change nothing but its own client.
+    superseded: AtomicBool,
 }
 
-/// A partition that is being read.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct FetchState {
-    /// What its records are tagged with.
-    pub(super) generation: Generation,
-    /// Below this, everything was reported.
-    pub(super) reached: Position,
-    /// What the first record has to be, if it is that old: the one that the ledger remembers.
-    pub(super) expects: Option<(Offset, Digest)>,
-    /// The broker refused its position: nothing more will come.
-    pub(super) out_of_range: bool,
-}
-
-impl FetchState {
-    /// Where it began, or has got to.
-    pub(super) fn at(&self) -> Position {
-        self.expects.map_or(self.reached, |(offset, _)| Position(offset.0))
-    }
-}
-
-/// What the consumer and its callbacks share; both run on the consumer thread.
-pub(crate) struct Context<E> {
-    pub(super) assignment: Arc<SharedScheduler<E>>,
-    pub(super) topic: String,
-    readers: Mutex<BTreeMap<Partition, FetchState>>,
-    mirrored: Mutex<BTreeMap<Partition, Position>>,
-    asked: Mutex<MembershipAnswer>,
-    /// How long a revocation waits for a commit in flight.
-    timeout: Duration,
-    /// Another client has taken its place: what this one is told is nobody's business any more.
-    retired: AtomicBool,
-}
-
-impl<E> Context<E> {
-    pub(super) fn new(assignment: Arc<SharedScheduler<E>>, topic: String, timeout: Duration) -> Self {
-        let now = Instant::now();
-        let asked = Mutex::new(MembershipAnswer { at: now, member: false, since: now });
-        Self {
-            assignment,
-            topic,
-            readers: Mutex::default(),
-            mirrored: Mutex::default(),
-            asked,
-            timeout,
-            retired: AtomicBool::new(false),
-        }
+impl<E: Event> Rebalancer<E> {
+    pub(super) fn new(scheduler: Arc<SharedScheduler<E>>, topic: String, commit_wait: Duration) -> Self {
+        let (mirror, fetches) = (Mirror::default(), Mutex::default());
+        Self { scheduler, mirror, topic, fetches, commit_wait, superseded: AtomicBool::new(false) }
     }
 
-    /// From here its callbacks change nothing but the client that calls them.
-    pub(super) fn retire(&self) {
-        self.retired.store(true, Ordering::Relaxed);
+    /// Another consumer replaces this one.
+    pub(super) fn supersede(&self) {
+        self.superseded.store(true, Ordering::Relaxed);
     }
 
-    /// The partitions that are being read.
-    pub(super) fn readers(&self) -> MutexGuard<'_, BTreeMap<Partition, FetchState>> {
-        self.readers.lock().unwrap_or_else(PoisonError::into_inner)
+    pub(super) fn fetches(&self) -> MutexGuard<'_, Fetches> {
+        self.fetches.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    pub(super) fn list(&self, partitions: impl IntoIterator<Item = Partition>) -> TopicPartitionList {
-        let mut list = TopicPartitionList::new();
-        for partition in partitions {
-            list.add_partition(&self.topic, partition.0);
-        }
-        list
-    }
-
-    /// Ends the reading of partitions. The client takes a list as a whole or not at all; one that it would not have is
-    /// no reason to go on reading the others.
-    pub(super) fn unassign(&self, consumer: &BaseConsumer<Self>, partitions: &[Partition])
-    where
-        E: Send + Sync + 'static,
-    {
-        let Err(error) = consumer.incremental_unassign(&self.list(partitions.iter().copied())) else { return };
-        tracing::warn!(%error, "unassign_failed");
-        for partition in partitions {
-            if let Err(error) = consumer.incremental_unassign(&self.list([*partition])) {
-                tracing::warn!(partition = partition.0, %error, "unassign_failed");
+    /// A record was delivered. `None`: it is not read, or only to compare it.
+    pub(super) fn arrival(&self, record: Record) -> Option<(Partition, Generation, Arrival<E>)> {
+        let mut fetches = self.fetches();
+        let fetch = fetches.get_mut(record.partition)?;
+        let (last_record, is_new) = fetch.delivered(&record);
+        let (partition, generation) = (record.partition, fetch.generation());
+        match last_record {
+            LastRecord::NotAsked => {}
+            LastRecord::Matches { at } => {
+                self.scheduler.report(KafkaReport::LastRecordMatched(partition, generation, at));
+            }
+            LastRecord::Differs => {
+                self.scheduler.report(KafkaReport::LastRecordDiffers(partition, generation, record.offset));
             }
         }
+        is_new.then(|| {
+            let parsed = E::parse(&record);
+            (partition, generation, Arrival::Record(Entry { record, parsed }))
+        })
     }
 
-    /// Tells Kafka the positions that were committed.
-    pub(super) fn mirror(&self, consumer: &BaseConsumer<Self>, committed: Vec<CommittedPosition>)
-    where
-        E: Send + Sync + 'static,
-    {
-        let new: BTreeMap<Partition, Position> = committed.into_iter().map(CommittedPosition::into_parts).collect();
-        self.tell(consumer, &new);
-        self.mirrored.lock().unwrap_or_else(PoisonError::into_inner).extend(new);
-    }
-
-    /// Tells Kafka again where the partitions that are read have got: what it was told may never have arrived.
-    pub(super) fn mirror_again(&self, consumer: &BaseConsumer<Self>)
-    where
-        E: Send + Sync + 'static,
-    {
-        let mut mirrored = self.mirrored.lock().unwrap_or_else(PoisonError::into_inner);
-        let readers = self.readers();
-        mirrored.retain(|partition, _| readers.contains_key(partition));
-        self.tell(consumer, &mirrored);
-    }
-
-    /// Asynchronous always: a synchronous commit blocks the thread for as long as the broker is away.
-    fn tell(&self, consumer: &BaseConsumer<Self>, positions: &BTreeMap<Partition, Position>)
-    where
-        E: Send + Sync + 'static,
-    {
-        let mut list = TopicPartitionList::new();
+    /// The consumer has reached these positions.
+    pub(super) fn reached(&self, positions: Vec<(Partition, Position)>) -> Vec<(Partition, Generation, Arrival<E>)> {
+        let mut fetches = self.fetches();
+        let mut arrivals = Vec::new();
         for (partition, position) in positions {
-            let mut element = list.add_partition(&self.topic, partition.0);
-            if element.set_offset(KafkaOffset::Offset(position.0)).is_ok() {
-                element.set_metadata(METADATA);
+            let Some(fetch) = fetches.get_mut(partition) else { continue };
+            let Some(last_record) = fetch.reach(position) else { continue };
+            let generation = fetch.generation();
+            if let LastRecord::Matches { at } = last_record {
+                self.scheduler.report(KafkaReport::LastRecordMatched(partition, generation, at));
             }
+            arrivals.push((partition, generation, Arrival::Reached(position)));
         }
-        if list.count() > 0
-            && let Err(error) = consumer.commit(&list, CommitMode::Async)
-        {
-            tracing::debug!(%error, "mirror_failed");
-        }
+        arrivals
     }
 
-    /// One who is given nothing, or has nothing to lose, is not called back under every protocol. A loss that is said once
-    /// does not count: between two memberships there may be a moment without one.
-    pub(super) fn ask_membership(&self, consumer: &BaseConsumer<Self>)
-    where
-        E: Send + Sync + 'static,
-    {
-        let mut asked = self.asked.lock().unwrap_or_else(PoisonError::into_inner);
-        let now = Instant::now();
-        if now.duration_since(asked.at) < ASK_INTERVAL {
-            return;
-        }
-        let member = ffi::is_member(consumer);
-        let since = if member == asked.member { asked.since } else { now };
-        *asked = MembershipAnswer { at: now, member, since };
-        let lasts = now.duration_since(since);
-        if member && lasts >= NOTHING_COMES {
-            self.assignment.is_member();
-        } else if !member && lasts >= ASK_INTERVAL {
-            self.lost();
-        }
-    }
-
-    fn lost(&self) {
-        if self.assignment.membership_lost() {
-            let hint = "its partitions may be somebody else's by now; it joins the group again by itself";
+    /// The group no longer has this process as a member.
+    pub(super) fn membership_lost(&self) {
+        if self.scheduler.membership() == Membership::Member {
+            self.scheduler.report(KafkaReport::MembershipLost);
+            let hint = "another member may own the partitions by now; this process joins the group again";
             tracing::warn!(topic = self.topic, hint, "membership_lost");
         }
     }
 
-    fn revoked(&self, consumer: &BaseConsumer<Self>, partitions: &[Partition])
-    where
-        E: Send + Sync + 'static,
-    {
-        let lost = consumer.assignment_lost();
-        if !self.retired.load(Ordering::Relaxed) {
-            let timeout = if lost { Duration::ZERO } else { self.timeout };
-            self.assignment.revoked(partitions, timeout);
+    fn revoked(&self, member: &GroupMember<'_>, partitions: &[Partition], lost: bool) {
+        if !self.superseded.load(Ordering::Relaxed) {
+            self.scheduler.report(KafkaReport::Revoked(partitions.to_vec()));
             if lost {
-                self.lost();
+                self.membership_lost();
             } else {
-                self.mirror(consumer, self.assignment.take_committed());
+                self.scheduler.wait_for_commits(partitions, self.commit_wait);
+                self.mirror.commit(member, self.scheduler.take_committed());
             }
         }
-        let mut readers = self.readers();
-        let reading: Vec<Partition> = partitions.iter().copied().filter(|p| readers.remove(p).is_some()).collect();
-        drop(readers);
-        self.unassign(consumer, &reading);
+        let fetched = self.fetches().remove(partitions);
+        member.stop(&fetched);
         for partition in partitions {
             tracing::info!(topic = self.topic, partition = partition.0, lost, "partition_revoked");
         }
     }
 }
 
-impl<E: Send + Sync + 'static> ClientContext for Context<E> {
-    fn error(&self, error: KafkaError, reason: &str) {
-        tracing::debug!(%error, reason, "kafka_client");
-    }
-
-    fn stats(&self, _: Statistics) {}
-}
-
-impl<E: Send + Sync + 'static> ConsumerContext for Context<E> {
-    fn rebalance(&self, consumer: &BaseConsumer<Self>, code: RDKafkaRespErr, list: &mut TopicPartitionList) {
-        let partitions: Vec<Partition> = list.elements().iter().map(|element| Partition(element.partition())).collect();
-        if code == RDKafkaRespErr::RD_KAFKA_RESP_ERR__ASSIGN_PARTITIONS {
-            if !self.retired.load(Ordering::Relaxed) {
-                self.assignment.assigned(&partitions);
+impl<E: Event> RebalanceListener for Rebalancer<E> {
+    fn rebalanced(&self, member: &GroupMember<'_>, rebalance: Rebalance) {
+        match rebalance {
+            Rebalance::Assigned(partitions) => {
+                if !self.superseded.load(Ordering::Relaxed) {
+                    self.scheduler.report(KafkaReport::Assigned(partitions));
+                }
             }
-            if let Err(error) = consumer.incremental_assign(&TopicPartitionList::new()) {
-                tracing::warn!(%error, "assign_failed");
-            }
-        } else {
-            self.revoked(consumer, &partitions);
+            Rebalance::Revoked { partitions, lost } => self.revoked(member, &partitions, lost),
         }
     }
 }

@@ -42,7 +42,7 @@ fn check(looks: impl IntoIterator<Item = (Look, Option<bool>)>) {
             buffered_bytes: 0,
             partitions: look.standing.into_iter().collect(),
         };
-        let changes = watchdog.look(start + Duration::from_secs(look.after), &snapshot);
+        let changes = watchdog.compare(start + Duration::from_secs(look.after), &snapshot);
         let found: Vec<bool> = changes.iter().map(|change| change.begins).collect();
         assert_eq!(found, expected.into_iter().collect::<Vec<_>>(), "after {} s", look.after);
     }

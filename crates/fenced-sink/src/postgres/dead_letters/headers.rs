@@ -1,4 +1,4 @@
-//! A record's headers as JSON that Postgres accepts, and back, byte for byte.
+//! A record's headers as JSON that Postgres accepts. They come back byte for byte.
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD as BASE64;
@@ -6,12 +6,12 @@ use serde_json::{Value, json};
 
 use crate::model::record::Header;
 
-/// An array in the order of the headers.
+/// An array of objects, in the order of the headers.
 pub(super) fn to_json(headers: &[Header]) -> Value {
     headers.iter().map(header).collect()
 }
 
-/// The headers that [`to_json`] was given. What a person has since made of it, and no longer is one, is left out.
+/// The headers that [`to_json`] was given. An element that a person has changed into something else is left out.
 pub(super) fn from_json(headers: &Value) -> Vec<Header> {
     let bytes = |object: &Value, text: &str, base64: &str| match (object.get(text), object.get(base64)) {
         (Some(Value::String(text)), _) => Some(text.clone().into_bytes()),
@@ -24,7 +24,7 @@ pub(super) fn from_json(headers: &Value) -> Vec<Header> {
     headers.as_array().into_iter().flatten().filter_map(header).collect()
 }
 
-/// Postgres refuses bytes that are not UTF-8, and NUL: such a name or value goes in as base64.
+/// Postgres refuses bytes that are not UTF-8, and the NUL character: such a name or value is encoded as base64.
 fn header(header: &Header) -> Value {
     let mut object = match text(&header.name) {
         Some(name) => json!({ "name": name }),

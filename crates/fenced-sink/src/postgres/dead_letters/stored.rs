@@ -1,13 +1,13 @@
-//! Letters as they are in the table, beside the records that they were made of.
+//! Letters as the table has them, to be compared with their records.
 
 use serde_json::Value;
 use sqlx::PgConnection;
 
-use crate::model::record::{Offset, Partition, Record, TimestampType};
-use crate::postgres::dead_letters::{headers, timestamp, timestamp_type};
+use crate::model::record::{Offset, Partition, Record};
+use crate::postgres::dead_letters::{headers, timestamp};
 use crate::postgres::ledger::Ledger;
 
-/// A letter, and which record it says it is of.
+/// A letter as the table has it.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct StoredLetter {
     pub(crate) partition: Partition,
@@ -17,20 +17,21 @@ pub(crate) struct StoredLetter {
     timestamp_type: Option<String>,
     key: Option<Vec<u8>>,
     value: Option<Vec<u8>>,
-    /// A person has put another value in place of the first.
+    /// A person has replaced the value.
     pub(crate) is_corrected: bool,
-    /// The first value, of a letter that was corrected.
+    /// The value of the record, if the letter is corrected.
     original_value: Option<Vec<u8>>,
     headers: Value,
-    /// Its row is in its table, it says.
-    pub(crate) resolved: bool,
+    /// Its status: a redrive has stored its row.
+    pub(crate) is_resolved: bool,
 }
 
 /// The first and last offset of some records of a partition.
 pub(crate) type Range = (Partition, Offset, Offset);
 
-/// The letters of these offsets; of a log that was replaced, there may be some of other records.
-pub(crate) async fn among(
+/// Reads the letters of these offsets, by the index of their unique key. If the topic log was replaced, some of them may
+/// belong to records of the old one.
+pub(crate) async fn read_letters(
     connection: &mut PgConnection,
     ledger: &Ledger,
     ranges: &[Range],
@@ -38,7 +39,6 @@ pub(crate) async fn among(
     let partitions: Vec<i32> = ranges.iter().map(|(partition, ..)| partition.0).collect();
     let firsts: Vec<i64> = ranges.iter().map(|(_, first, _)| first.0).collect();
     let lasts: Vec<i64> = ranges.iter().map(|(.., last)| last.0).collect();
-    // By the index of their unique key.
     let rows = sqlx::query!(
         r#"select letter.partition, letter."offset", digest, record_timestamp_ms, timestamp_type, key, value, original_value,
                   corrected_at is not null as "corrected!", headers, status = 'resolved' as "resolved!"
@@ -54,7 +54,7 @@ pub(crate) async fn among(
     )
     .fetch_all(connection)
     .await?;
-    let kept = rows.into_iter().map(|row| StoredLetter {
+    let letters = rows.into_iter().map(|row| StoredLetter {
         partition: Partition(row.partition),
         offset: Offset(row.offset),
         digest: row.digest,
@@ -65,22 +65,21 @@ pub(crate) async fn among(
         is_corrected: row.corrected,
         original_value: row.original_value,
         headers: row.headers,
-        resolved: row.resolved,
+        is_resolved: row.resolved,
     });
-    Ok(kept.collect())
+    Ok(letters.collect())
 }
 
 impl StoredLetter {
-    /// Whether it says that it is of this record.
+    /// Whether it is the letter of this record: same partition, offset and digest.
     pub(crate) fn is_of(&self, record: &Record) -> bool {
         (self.partition, self.offset) == (record.partition, record.offset)
             && self.digest.as_slice() == record.digest().0.as_slice()
     }
 
-    /// What of it is not as the record has it, by the name of the column.
-    pub(crate) fn differs(&self, record: &Record) -> Option<&'static str> {
-        let kind = record.timestamp.kind;
-        let millis = (kind != TimestampType::None).then_some(record.timestamp.millis);
+    /// The first column whose value is not the record's.
+    pub(crate) fn altered_column(&self, record: &Record) -> Option<&'static str> {
+        let (millis, kind) = (timestamp::to_millis(record.timestamp), timestamp::to_text(record.timestamp.kind));
         let (value, value_column) =
             if self.is_corrected { (&self.original_value, "original_value") } else { (&self.value, "value") };
         let parts = [
@@ -88,17 +87,17 @@ impl StoredLetter {
             (self.key == record.key, "key"),
             (self.headers == headers::to_json(&record.headers), "headers"),
             (self.timestamp_ms == millis, "record_timestamp_ms"),
-            (self.timestamp_type.as_deref() == timestamp_type(kind), "timestamp_type"),
+            (self.timestamp_type.as_deref() == kind, "timestamp_type"),
         ];
         parts.into_iter().find_map(|(same, column)| (!same).then_some(column))
     }
 
-    /// The record that a redrive made a row of, if it is another one than came.
+    /// The record with the corrected value, which a redrive stores. `None` if the letter is not corrected.
     pub(crate) fn corrected(&self) -> Option<Record> {
         self.is_corrected.then(|| Record {
             partition: self.partition,
             offset: self.offset,
-            timestamp: timestamp(self.timestamp_ms, self.timestamp_type.as_deref()),
+            timestamp: timestamp::from_columns(self.timestamp_ms, self.timestamp_type.as_deref()),
             key: self.key.clone(),
             value: self.value.clone(),
             headers: headers::from_json(&self.headers),
@@ -109,7 +108,7 @@ impl StoredLetter {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::model::record::{Header, Timestamp};
+    use crate::model::record::{Header, Timestamp, TimestampType};
 
     fn record() -> Record {
         Record {
@@ -122,7 +121,7 @@ mod tests {
         }
     }
 
-    fn kept() -> StoredLetter {
+    fn stored() -> StoredLetter {
         let record = record();
         StoredLetter {
             partition: record.partition,
@@ -135,18 +134,18 @@ mod tests {
             value: record.value,
             is_corrected: false,
             original_value: None,
-            resolved: false,
+            is_resolved: false,
         }
     }
 
     fn check(change: impl FnOnce(&mut StoredLetter), expected: Option<&str>) {
-        let mut letter = kept();
+        let mut letter = stored();
         change(&mut letter);
-        assert_eq!(letter.differs(&record()), expected, "{letter:?}");
+        assert_eq!(letter.altered_column(&record()), expected, "{letter:?}");
     }
 
     #[test]
-    fn a_letter_has_to_hold_all_of_its_record() {
+    fn a_letter_must_hold_all_of_its_record() {
         check(|_| {}, None);
         check(|letter| letter.value = Some(b"Value".to_vec()), Some("value"));
         check(|letter| letter.value = None, Some("value"));
@@ -157,7 +156,7 @@ mod tests {
     }
 
     #[test]
-    fn of_a_letter_that_was_corrected_the_first_value_counts() {
+    fn of_a_corrected_letter_the_original_value_is_compared() {
         let corrected = |first: Option<&[u8]>| {
             let first = first.map(<[u8]>::to_vec);
             move |letter: &mut StoredLetter| {
@@ -169,16 +168,16 @@ mod tests {
         check(corrected(Some(b"value")), None);
         check(corrected(Some(b"other")), Some("original_value"));
         check(corrected(None), Some("original_value"));
-        let mut letter = kept();
+        let mut letter = stored();
         assert_eq!(letter.corrected(), None);
         corrected(Some(b"value"))(&mut letter);
         assert_eq!(letter.corrected(), Some(Record { value: Some(b"better".to_vec()), ..record() }));
     }
 
     #[test]
-    fn a_letter_is_of_the_record_with_its_place_and_digest() {
-        assert!(kept().is_of(&record()));
-        assert!(!kept().is_of(&Record { offset: Offset(8), ..record() }));
-        assert!(!kept().is_of(&Record { value: None, ..record() }));
+    fn a_letter_belongs_to_the_record_with_its_offset_and_digest() {
+        assert!(stored().is_of(&record()));
+        assert!(!stored().is_of(&Record { offset: Offset(8), ..record() }));
+        assert!(!stored().is_of(&Record { value: None, ..record() }));
     }
 }

@@ -1,4 +1,4 @@
-//! The ledger as one snapshot shows it, for whoever compares it with the log.
+//! The ledger in one snapshot, for [`crate::verify`].
 
 use sqlx::PgConnection;
 use std::collections::BTreeMap;
@@ -7,41 +7,41 @@ use crate::model::outcome::Totals;
 use crate::model::record::{Partition, Position, TopicId};
 use crate::postgres::ledger::Ledger;
 
-/// Begins the snapshot: what it shows stays as it is, whatever is committed meanwhile, and nothing can be written.
+/// Begins the snapshot: it never shows what is committed later, and the transaction can write nothing.
 pub(crate) const BEGIN: &str = "begin isolation level repeatable read read only";
 
-/// A row of the ledger.
+/// A row of the ledger, with its totals.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct CountedRow {
-    /// The topic that the positions belong to, if it is known.
+    /// The id of the topic that the positions belong to, if it is known.
     pub(crate) topic_id: Option<TopicId>,
-    /// Everything below is handled.
+    /// All records below it are handled.
     pub(crate) next: Position,
     /// The totals count from here.
     pub(crate) from: Position,
-    /// What became of the records in between.
+    /// The outcomes of the records from there to `next`.
     pub(crate) totals: Totals,
-    /// Why it is halted, if it is, in the table's words.
+    /// The halt reason as the table has it, if the partition is halted.
     pub(crate) halt: Option<String>,
 }
 
-/// A gap on record.
+/// A row of `offset_gaps`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct RecordedGap {
     /// The partition.
     pub(crate) partition: Partition,
     /// The first offset.
     pub(crate) from: Position,
-    /// Past the last one.
+    /// The position behind the last offset.
     pub(crate) to: Position,
-    /// Why, in the table's words.
+    /// The reason as the table has it.
     pub(crate) reason: String,
 }
 
-/// A snapshot is held for longer than a transaction of the service may idle: lifts the limits on that, for this
-/// connection. Those on single statements stay.
-pub(crate) async fn let_it_last(connection: &mut PgConnection) -> sqlx::Result<()> {
-    // Not every server knows all of them, and one that is not known can't be set.
+/// Lifts the limits on idle time and on the length of a transaction, until the connection ends: a snapshot is open for
+/// longer than they allow. The limits on single statements stay.
+pub(crate) async fn lift_idle_limits(connection: &mut PgConnection) -> sqlx::Result<()> {
+    // A server that does not know one of the parameters would refuse to set it.
     sqlx::query!(
         "select set_config(name, '0', false) from pg_settings
          where name in ('idle_in_transaction_session_timeout', 'idle_session_timeout', 'transaction_timeout')"
@@ -52,7 +52,7 @@ pub(crate) async fn let_it_last(connection: &mut PgConnection) -> sqlx::Result<(
 }
 
 impl Ledger {
-    /// All rows of the group and topic.
+    /// Reads all rows of the group and topic.
     pub(crate) async fn counted_rows(
         &self,
         snapshot: &mut PgConnection,
@@ -65,7 +65,7 @@ impl Ledger {
         )
         .fetch_all(snapshot)
         .await?;
-        // Less than nothing is no total, and is told as one that does not add up.
+        // A negative total becomes one that can't match, so that it is reported.
         let total = |count| u64::try_from(count).unwrap_or(u64::MAX);
         let counted = rows.into_iter().map(|row| {
             let totals = Totals {
@@ -81,7 +81,7 @@ impl Ledger {
         Ok(counted.collect())
     }
 
-    /// All gaps on record of the group and topic, in the order in which they were found.
+    /// Reads all gaps of the group and topic, in the order in which they were found.
     pub(crate) async fn recorded_gaps(&self, snapshot: &mut PgConnection) -> sqlx::Result<Vec<RecordedGap>> {
         let rows = sqlx::query!(
             "select partition, from_offset, to_offset, reason from offset_gaps
@@ -98,10 +98,10 @@ impl Ledger {
         Ok(gaps.collect())
     }
 
-    /// Another group or topic, in words, whose records may have become rows of the same table and are not all among
-    /// those that this one has handled. A letter that was corrected has a row that the record itself doesn't explain.
-    pub(crate) async fn other_writers(&self, snapshot: &mut PgConnection) -> sqlx::Result<Option<String>> {
-        let found = sqlx::query!(
+    /// Finds another group or topic, in words, that may have written rows to the same table which the records of this one
+    /// do not explain: it has handled other records, or has the row of a corrected letter.
+    pub(crate) async fn other_writer(&self, snapshot: &mut PgConnection) -> sqlx::Result<Option<String>> {
+        let row = sqlx::query!(
             r#"select group_id as "group_id!", topic as "topic!" from (
                  select group_id, topic from consumer_offsets as other
                  where next_offset > 0
@@ -121,6 +121,6 @@ impl Ledger {
         )
         .fetch_optional(snapshot)
         .await?;
-        Ok(found.map(|row| format!("group {} and topic {}", row.group_id, row.topic)))
+        Ok(row.map(|row| format!("group {} and topic {}", row.group_id, row.topic)))
     }
 }

@@ -5,9 +5,9 @@ use crate::model::record::{Partition, Position, Step};
 use crate::model::topic_log::LogBounds;
 use crate::postgres::ledger::snapshot::{CountedRow, RecordedGap};
 use crate::verify::plan::{Plan, PlanInputs, ahead, plan};
-use crate::verify::{NotCheckedPart, Scope};
+use crate::verify::report::{NotCheckedPart, Scope};
 
-/// A row of the ledger, and its log.
+/// For each partition: counted from, next, and the start and end of its log.
 fn world(partitions: &[(i64, i64, i64, i64)]) -> (BTreeMap<Partition, CountedRow>, BTreeMap<Partition, LogBounds>) {
     let (mut ledger, mut bounds) = (BTreeMap::new(), BTreeMap::new());
     for (number, &(from, next, start, end)) in (0..).zip(partitions) {
@@ -19,13 +19,13 @@ fn world(partitions: &[(i64, i64, i64, i64)]) -> (BTreeMap<Partition, CountedRow
     (ledger, bounds)
 }
 
-/// What is said of a plan: the ranges, partitions whose totals are compared, whether extra rows are looked for, and the
-/// offsets left out, each with a word of the reason.
-type ReplayMessage = (Vec<(i32, i64, i64)>, Vec<i32>, bool, Vec<(i32, i64, i64, &'static str)>);
+/// A plan in short: the ranges, the partitions whose totals are compared, whether extra rows are looked for, and the
+/// offsets that are left out, each with a part of the reason.
+type PlanSummary = (Vec<(i32, i64, i64)>, Vec<i32>, bool, Vec<(i32, i64, i64, &'static str)>);
 
-const REASONS: [&str; 5] = ["as asked", "before the totals", "gone", "gap", "has no row"];
+const REASONS: [&str; 5] = ["as asked", "before the totals", "gap", "gone", "has no row"];
 
-fn said(plan: &Plan) -> ReplayMessage {
+fn summary(plan: &Plan) -> PlanSummary {
     let left_out = plan.not_checked.iter().filter_map(|one| {
         let NotCheckedPart::Records(offsets) = &one.what else { return None };
         let reason = REASONS.into_iter().find(|reason| one.why.contains(reason)).unwrap();
@@ -48,16 +48,16 @@ fn check(
     out: &[(i64, i64, &'static str)],
 ) {
     let (ledger, bounds) = world(&[row]);
-    let known =
-        PlanInputs { ledger: &ledger, gaps: &[], neighbour: None, bounds: &bounds, since: None, compacted: false };
-    let expected: ReplayMessage = (
+    let inputs =
+        PlanInputs { ledger: &ledger, gaps: &[], other_writer: None, bounds: &bounds, since: None, compacted: false };
+    let expected: PlanSummary = (
         ranges.iter().map(|&(from, to)| (0, from, to)).collect(),
         if whole.0 { vec![0] } else { vec![] },
         whole.1,
         out.iter().map(|&(from, to, reason)| (0, from, to, reason)).collect(),
     );
-    let plan = plan(&known, &scope).unwrap();
-    assert_eq!(said(&plan), expected, "{row:?} {scope:?}");
+    let plan = plan(&inputs, &scope).unwrap();
+    assert_eq!(summary(&plan), expected, "{row:?} {scope:?}");
     let why = |what: &NotCheckedPart| plan.not_checked.iter().filter(|one| one.what == *what).count();
     assert_eq!(
         (why(&NotCheckedPart::Totals), why(&NotCheckedPart::Extra)),
@@ -72,7 +72,7 @@ fn offsets(from: i64, to: i64) -> Scope {
 }
 
 #[test]
-fn what_was_counted_and_is_still_there_is_read() {
+fn the_counted_records_that_the_log_still_has_are_read() {
     let all = Scope::default();
     check((0, 100, 0, 120), all, &[(0, 100)], (true, true), &[]);
     check((0, 0, 0, 0), all, &[], (true, true), &[]);
@@ -82,7 +82,7 @@ fn what_was_counted_and_is_still_there_is_read() {
 }
 
 #[test]
-fn what_the_log_has_lost_is_said() {
+fn records_that_the_log_has_lost_are_named() {
     let all = Scope::default();
     check((0, 100, 30, 120), all, &[(30, 100)], (false, false), &[(0, 30, "gone")]);
     check((40, 100, 30, 120), all, &[(40, 100)], (true, false), &[(30, 40, "before the totals")]);
@@ -111,21 +111,24 @@ fn a_range_is_never_read_beyond_the_position_and_never_backwards() {
 fn one_partition_or_one_time_can_be_asked_for() {
     let (ledger, bounds) = world(&[(0, 100, 0, 100), (0, 50, 0, 60)]);
     let since = BTreeMap::from([(Partition(0), Position(70)), (Partition(1), Position(60))]);
-    let mut known =
-        PlanInputs { ledger: &ledger, gaps: &[], neighbour: None, bounds: &bounds, since: None, compacted: false };
-    let all = plan(&known, &Scope::default()).unwrap();
-    assert_eq!(said(&all), (vec![(0, 0, 100), (1, 0, 50)], vec![0, 1], true, vec![]));
+    let mut inputs =
+        PlanInputs { ledger: &ledger, gaps: &[], other_writer: None, bounds: &bounds, since: None, compacted: false };
+    let all = plan(&inputs, &Scope::default()).unwrap();
+    assert_eq!(summary(&all), (vec![(0, 0, 100), (1, 0, 50)], vec![0, 1], true, vec![]));
     let only: BTreeMap<_, _> = ledger.clone().into_iter().filter(|(partition, _)| partition.0 == 1).collect();
-    let one = PlanInputs { ledger: &only, neighbour: None, since: None, ..known };
+    let one = PlanInputs { ledger: &only, other_writer: None, since: None, ..inputs };
     let one = plan(&one, &Scope { partition: Some(Partition(1)), ..Scope::default() }).unwrap();
-    assert_eq!(said(&one), (vec![(1, 0, 50)], vec![1], false, vec![]));
-    known.since = Some(since);
-    let late = plan(&known, &Scope::default()).unwrap();
-    assert_eq!(said(&late), (vec![(0, 70, 100)], vec![], false, vec![(0, 0, 70, "as asked"), (1, 0, 50, "as asked")]));
+    assert_eq!(summary(&one), (vec![(1, 0, 50)], vec![1], false, vec![]));
+    inputs.since = Some(since);
+    let late = plan(&inputs, &Scope::default()).unwrap();
+    assert_eq!(
+        summary(&late),
+        (vec![(0, 70, 100)], vec![], false, vec![(0, 0, 70, "as asked"), (1, 0, 50, "as asked")])
+    );
 }
 
 #[test]
-fn what_makes_rows_that_no_record_explains_untellable_is_said() {
+fn the_reason_not_to_look_for_extra_rows_is_named() {
     let (ledger, bounds) = world(&[(0, 100, 0, 100)]);
     let gap = |reason: &str| RecordedGap {
         partition: Partition(0),
@@ -133,15 +136,15 @@ fn what_makes_rows_that_no_record_explains_untellable_is_said() {
         to: Position(110),
         reason: reason.to_owned(),
     };
-    let check = |gaps: &[RecordedGap], neighbour: Option<&str>, compacted, totals: bool, extra: Option<&str>| {
-        let neighbour = neighbour.map(str::to_owned);
-        let known = PlanInputs { ledger: &ledger, gaps, neighbour, bounds: &bounds, since: None, compacted };
-        let plan = plan(&known, &Scope::default()).unwrap();
+    let check = |gaps: &[RecordedGap], writer: Option<&str>, compacted, totals: bool, extra: Option<&str>| {
+        let other_writer = writer.map(str::to_owned);
+        let inputs = PlanInputs { ledger: &ledger, gaps, other_writer, bounds: &bounds, since: None, compacted };
+        let plan = plan(&inputs, &Scope::default()).unwrap();
         let why = plan.not_checked.iter().find(|one| one.what == NotCheckedPart::Extra).map(|one| one.why.as_str());
         assert_eq!((plan.extra, plan.totals.is_empty(), why.is_some()), (extra.is_none(), !totals, extra.is_some()));
         assert!(why.unwrap_or_default().contains(extra.unwrap_or_default()), "{why:?}");
-        let gaps_said: Vec<_> = said(&plan).3;
-        assert_eq!(gaps_said, gaps.iter().map(|_| (0, 90, 100, "gap")).collect::<Vec<_>>());
+        let left_out: Vec<_> = summary(&plan).3;
+        assert_eq!(left_out, gaps.iter().map(|_| (0, 90, 100, "gap")).collect::<Vec<_>>());
     };
     check(&[], None, false, true, None);
     check(&[], Some("group b"), false, true, Some("group b"));
@@ -152,16 +155,16 @@ fn what_makes_rows_that_no_record_explains_untellable_is_said() {
 }
 
 #[test]
-fn a_partition_that_the_ledger_does_not_have_is_said() {
+fn a_partition_without_a_row_in_the_ledger_is_named() {
     let (mut ledger, bounds) = world(&[(0, 100, 0, 100), (0, 0, 20, 50), (0, 0, 0, 0)]);
     ledger.retain(|partition, _| partition.0 == 0);
-    let known =
-        PlanInputs { ledger: &ledger, gaps: &[], neighbour: None, bounds: &bounds, since: None, compacted: false };
-    let all = plan(&known, &Scope::default()).unwrap();
+    let inputs =
+        PlanInputs { ledger: &ledger, gaps: &[], other_writer: None, bounds: &bounds, since: None, compacted: false };
+    let all = plan(&inputs, &Scope::default()).unwrap();
     let left_out = vec![(1, 20, 50, "has no row")];
-    assert_eq!(said(&all), (vec![(0, 0, 100)], vec![0], false, left_out), "rows may be of what is gone before 20");
-    let one = plan(&known, &Scope { partition: Some(Partition(0)), ..Scope::default() }).unwrap();
-    assert_eq!(said(&one).3, vec![]);
+    assert_eq!(summary(&all), (vec![(0, 0, 100)], vec![0], false, left_out), "rows may be of what is gone before 20");
+    let one = plan(&inputs, &Scope { partition: Some(Partition(0)), ..Scope::default() }).unwrap();
+    assert_eq!(summary(&one).3, vec![]);
 }
 
 #[test]
@@ -170,21 +173,21 @@ fn what_a_gap_means_depends_on_whether_it_was_ever_read() {
     let check = |reason: &str, expected: &str| {
         let gap =
             RecordedGap { partition: Partition(0), from: Position(80), to: Position(90), reason: reason.to_owned() };
-        let known = PlanInputs {
+        let inputs = PlanInputs {
             ledger: &ledger,
             gaps: &[gap],
-            neighbour: None,
+            other_writer: None,
             bounds: &bounds,
             since: None,
             compacted: false,
         };
-        let plan = plan(&known, &Scope::default()).unwrap();
+        let plan = plan(&inputs, &Scope::default()).unwrap();
         let whys: Vec<&str> = plan.not_checked.iter().map(|one| one.why.as_str()).collect();
         assert!(whys.iter().any(|why| why.contains(expected)), "{whys:?}");
     };
-    check("retention_gap", "never read");
-    check("log_replaced", "not there any more");
-    check("log_truncated", "not there any more");
+    check("retention_gap", "its records were never read");
+    check("log_replaced", "gone with the old log");
+    check("log_truncated", "gone with the old log");
     check("log_corrupt", "may never have been read");
 }
 
@@ -192,13 +195,13 @@ fn what_a_gap_means_depends_on_whether_it_was_ever_read() {
 fn a_partition_that_kafka_does_not_have_is_an_error() {
     let (ledger, _) = world(&[(0, 100, 0, 100)]);
     let bounds = BTreeMap::new();
-    let known =
-        PlanInputs { ledger: &ledger, gaps: &[], neighbour: None, bounds: &bounds, since: None, compacted: false };
-    assert!(plan(&known, &Scope::default()).unwrap_err().contains("no partition 0"));
+    let inputs =
+        PlanInputs { ledger: &ledger, gaps: &[], other_writer: None, bounds: &bounds, since: None, compacted: false };
+    assert!(plan(&inputs, &Scope::default()).unwrap_err().contains("no partition 0"));
 }
 
 #[test]
-fn of_a_log_that_was_cut_off_what_is_left_is_read() {
+fn of_a_truncated_log_the_rest_is_read() {
     let (mut ledger, bounds) = world(&[(0, 100, 0, 95)]);
     ledger.get_mut(&Partition(0)).unwrap().halt = Some("log_truncated".to_owned());
     let gap = |from, to, reason: &str| RecordedGap {
@@ -207,21 +210,21 @@ fn of_a_log_that_was_cut_off_what_is_left_is_read() {
         to: Position(to),
         reason: reason.to_owned(),
     };
-    // Records that came since it was cut off stand where others were handled.
+    // After the truncation, new records have come to offsets where others were handled.
     let gaps = [gap(10, 10, "log_replaced"), gap(40, 50, "log_truncated"), gap(90, 100, "log_truncated")];
-    let mut known =
-        PlanInputs { ledger: &ledger, gaps: &gaps, neighbour: None, bounds: &bounds, since: None, compacted: false };
-    let cut = plan(&known, &Scope::default()).unwrap();
+    let mut inputs =
+        PlanInputs { ledger: &ledger, gaps: &gaps, other_writer: None, bounds: &bounds, since: None, compacted: false };
+    let cut = plan(&inputs, &Scope::default()).unwrap();
     let left_out = vec![(0, 40, 50, "gap"), (0, 90, 100, "gap")];
-    assert_eq!(said(&cut), (vec![(0, 0, 90)], vec![], false, left_out));
+    assert_eq!(summary(&cut), (vec![(0, 0, 90)], vec![], false, left_out));
     let mut replaced = ledger.clone();
     replaced.get_mut(&Partition(0)).unwrap().halt = Some("log_replaced".to_owned());
-    known.ledger = &replaced;
-    assert!(plan(&known, &Scope::default()).unwrap_err().contains("log_replaced"));
+    inputs.ledger = &replaced;
+    assert!(plan(&inputs, &Scope::default()).unwrap_err().contains("log_replaced"));
 }
 
 #[test]
-fn what_lies_ahead_of_a_position_is_what_the_log_has_beyond_it() {
+fn ahead_of_a_position_are_the_records_beyond_it() {
     let (mut ledger, bounds) =
         world(&[(0, 100, 0, 120), (0, 50, 0, 50), (0, 50, 60, 70), (0, 50, 0, 40), (0, 9, 0, 9)]);
     ledger.remove(&Partition(4));

@@ -1,0 +1,187 @@
+//! What the consumer thread knows about the partitions that it reads. Pure.
+
+use std::collections::BTreeMap;
+
+use crate::model::protocol::Generation;
+use crate::model::record::{Digest, Offset, Partition, Position, Record};
+use crate::pipeline::reports::ReadTarget;
+
+/// The partitions that are read.
+#[derive(Debug, Default)]
+pub(super) struct Fetches(BTreeMap<Partition, Fetch>);
+
+/// A partition that is read.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Fetch {
+    /// The tag of its records.
+    generation: Generation,
+    /// Everything below this position is reported.
+    reached: Position,
+    /// The last record that the row remembers. Reading starts with it, one record back.
+    last_record: Option<(Offset, Digest)>,
+    /// The broker refused the position: no record will follow.
+    out_of_range: bool,
+}
+
+/// What a record, or a position, says about the last record that the row remembers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum LastRecord {
+    /// The question is answered already, or was never open.
+    NotAsked,
+    /// It is the same record, or it no longer exists.
+    Matches {
+        /// The position that reading started at.
+        at: Position,
+    },
+    /// Another record stands at its offset, or a record where there was none.
+    Differs,
+}
+
+impl Fetches {
+    pub(super) fn contains(&self, partition: Partition) -> bool {
+        self.0.contains_key(&partition)
+    }
+
+    pub(super) fn partitions(&self) -> Vec<Partition> {
+        self.0.keys().copied().collect()
+    }
+
+    pub(super) fn insert(&mut self, partition: Partition, fetch: Fetch) {
+        self.0.insert(partition, fetch);
+    }
+
+    /// Removes those of these partitions that are read, and gives them.
+    pub(super) fn remove(&mut self, partitions: &[Partition]) -> Vec<Partition> {
+        partitions.iter().copied().filter(|partition| self.0.remove(partition).is_some()).collect()
+    }
+
+    pub(super) fn get_mut(&mut self, partition: Partition) -> Option<&mut Fetch> {
+        self.0.get_mut(&partition)
+    }
+
+    /// The partitions whose generation is no target any more.
+    pub(super) fn stale(&self, targets: &[ReadTarget]) -> Vec<Partition> {
+        let wanted = |partition: Partition, fetch: &Fetch| {
+            targets.iter().any(|target| target.partition == partition && target.generation == fetch.generation)
+        };
+        let stale = self.0.iter().filter(|(partition, fetch)| !wanted(**partition, fetch));
+        stale.map(|(partition, _)| *partition).collect()
+    }
+
+    /// The partitions that are not known to be out of range, and where each stands.
+    pub(super) fn in_range(&self) -> Vec<(Partition, Position)> {
+        let in_range = self.0.iter().filter(|(_, fetch)| !fetch.out_of_range);
+        in_range.map(|(partition, fetch)| (*partition, fetch.position())).collect()
+    }
+
+    /// The partitions whose position was refused.
+    pub(super) fn out_of_range(&self) -> Vec<(Partition, Generation)> {
+        let out = self.0.iter().filter(|(_, fetch)| fetch.out_of_range);
+        out.map(|(partition, fetch)| (*partition, fetch.generation)).collect()
+    }
+}
+
+impl Fetch {
+    pub(super) fn new(target: &ReadTarget) -> Self {
+        let ReadTarget { generation, at, last_record, .. } = *target;
+        Self { generation, reached: at, last_record, out_of_range: false }
+    }
+
+    pub(super) fn generation(&self) -> Generation {
+        self.generation
+    }
+
+    /// Where reading starts, or has got to.
+    pub(super) fn position(&self) -> Position {
+        self.last_record.map_or(self.reached, |(offset, _)| Position(offset.0))
+    }
+
+    pub(super) fn refuse(&mut self) {
+        self.out_of_range = true;
+    }
+
+    /// A record was delivered: what it says about the last record, and whether it is new.
+    pub(super) fn delivered(&mut self, record: &Record) -> (LastRecord, bool) {
+        let (at, is_new) = (self.reached, Position(record.offset.0) >= self.reached);
+        let asked = self.last_record.filter(|(offset, _)| (*offset..).contains(&record.offset));
+        // No record below the position proves nothing: it may be compacted or expired. But no other may stand there.
+        let last_record = match asked {
+            None => LastRecord::NotAsked,
+            Some((offset, digest)) if is_new || record.offset == offset && record.digest() == digest => {
+                LastRecord::Matches { at }
+            }
+            Some(_) => LastRecord::Differs,
+        };
+        if asked.is_some() && !is_new {
+            return (last_record, false);
+        }
+        if asked.is_some() {
+            self.last_record = None;
+        }
+        self.reached = self.reached.max(record.offset.next());
+        (last_record, true)
+    }
+
+    /// The consumer has reached this position, past markers and aborted data. `None`: that is not new.
+    pub(super) fn reach(&mut self, position: Position) -> Option<LastRecord> {
+        (position > self.reached).then(|| {
+            let at = std::mem::replace(&mut self.reached, position);
+            self.last_record.take().map_or(LastRecord::NotAsked, |_| LastRecord::Matches { at })
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::record::{Timestamp, TimestampType};
+
+    fn record(offset: i64, value: &str) -> Record {
+        Record {
+            partition: Partition(0),
+            offset: Offset(offset),
+            timestamp: Timestamp { millis: 0, kind: TimestampType::CreateTime },
+            key: None,
+            value: Some(value.into()),
+            headers: Vec::new(),
+        }
+    }
+
+    /// A fetch that starts at 10, one record back at 7.
+    fn one_back() -> Fetch {
+        let last_record = Some((Offset(7), record(7, "last").digest()));
+        let target =
+            ReadTarget { partition: Partition(0), generation: Generation::default(), at: Position(10), last_record };
+        Fetch::new(&target)
+    }
+
+    const MATCHES: LastRecord = LastRecord::Matches { at: Position(10) };
+
+    #[test]
+    fn the_first_record_says_whether_the_last_one_is_the_same() {
+        let check = |offset, value, expected| {
+            assert_eq!(one_back().delivered(&record(offset, value)), expected, "{offset} {value}");
+        };
+        assert_eq!(one_back().position(), Position(7));
+        check(7, "last", (MATCHES, false));
+        check(7, "other", (LastRecord::Differs, false));
+        check(8, "last", (LastRecord::Differs, false));
+        check(9, "last", (LastRecord::Differs, false));
+        check(10, "new", (MATCHES, true));
+        check(12, "new", (MATCHES, true));
+    }
+
+    #[test]
+    fn the_last_record_is_compared_until_a_new_record_or_position_comes() {
+        let mut fetch = one_back();
+        assert_eq!(fetch.delivered(&record(7, "last")), (MATCHES, false));
+        assert_eq!(fetch.delivered(&record(9, "other")), (LastRecord::Differs, false));
+        assert_eq!(fetch.delivered(&record(10, "new")), (MATCHES, true));
+        assert_eq!(fetch.delivered(&record(11, "new")), (LastRecord::NotAsked, true));
+        assert_eq!((fetch.reach(Position(12)), fetch.position()), (None, Position(12)));
+        assert_eq!((fetch.reach(Position(15)), fetch.position()), (Some(LastRecord::NotAsked), Position(15)));
+        let mut fetch = one_back();
+        assert_eq!(fetch.reach(Position(10)), None);
+        assert_eq!((fetch.reach(Position(11)), fetch.position()), (Some(MATCHES), Position(11)));
+    }
+}

@@ -1,0 +1,133 @@
+//! What the consumer thread, the writers and the log check task exchange with the scheduler.
+
+use crate::model::batch::{Arrival, ClaimedBatch};
+use crate::model::mirror::CommittedPosition;
+use crate::model::protocol::{Generation, RowReadToken};
+use crate::model::record::{Digest, Epoch, Offset, Partition, Position};
+use crate::model::stored_row::StoredRow;
+use crate::model::topic_log::{Gap, LogQuestion};
+
+/// Everything that the consumer thread can report about Kafka.
+#[derive(Debug)]
+pub(crate) enum KafkaReport<E> {
+    /// The group has this process as a member, perhaps without partitions.
+    Joined,
+    /// The group no longer has this process as a member.
+    MembershipLost,
+    /// Kafka assigned these partitions to this process.
+    Assigned(Vec<Partition>),
+    /// Kafka revoked these partitions.
+    Revoked(Vec<Partition>),
+    /// Records and reached positions, in their order. The scheduler drops those of an older generation.
+    Arrived(Vec<(Partition, Generation, Arrival<E>)>),
+    /// An error that is not known to be harmless: what Kafka delivered of these partitions cannot be trusted.
+    UnclassifiedError(Vec<Partition>),
+    /// No broker was reachable. A restored broker may serve another log under the same topic id, so these partitions
+    /// start again with a check of the log.
+    AllBrokersDown(Vec<Partition>),
+    /// The broker refused the position of a partition. The consumer thread repeats this report: it has no effect before
+    /// everything that was read is committed.
+    OutOfRange(Partition, Generation),
+    /// The last record before this position is the record that the row remembers, or no longer exists.
+    LastRecordMatched(Partition, Generation, Position),
+    /// The record at this offset is not the record that the row remembers, or no record should be there.
+    LastRecordDiffers(Partition, Generation, Offset),
+    /// The consumer thread reads no more and has reported everything.
+    ReadingEnded,
+}
+
+/// Everything that a writer can answer.
+#[derive(Debug)]
+pub(crate) enum WriterReport {
+    /// The claimed row. `None`: there is no row, and none can be created yet.
+    Claimed(Partition, Generation, Option<StoredRow>),
+    /// The claim failed in the database. The writer itself waits before it works on.
+    ClaimFailed(Partition, Generation),
+    /// The row as it was read. `None`: there is no row.
+    RowRead(Partition, RowReadToken, Option<StoredRow>),
+    /// The writer tried to record a log fault: whether the row is halted now.
+    LogFaultRecorded(Partition, Generation, bool),
+    /// The database confirmed the commit.
+    Committed {
+        /// The proof, for the mirror.
+        position: CommittedPosition,
+        /// Some of its events could be written only row by row.
+        needed_row_by_row: bool,
+        /// The breaker halted the partition in the same transaction.
+        halted: bool,
+    },
+    /// The transaction exceeded the time limit of the database and was rolled back.
+    TooSlow(Partition),
+    /// The fence matched no row, or the outcome of the commit is unknown.
+    CommitFailed(Partition),
+}
+
+impl WriterReport {
+    /// The partition that it is about.
+    pub(crate) fn partition(&self) -> Partition {
+        match self {
+            Self::Claimed(partition, ..)
+            | Self::ClaimFailed(partition, _)
+            | Self::RowRead(partition, ..)
+            | Self::LogFaultRecorded(partition, ..)
+            | Self::TooSlow(partition)
+            | Self::CommitFailed(partition) => *partition,
+            Self::Committed { position, .. } => position.partition(),
+        }
+    }
+}
+
+/// What a free writer does next.
+#[derive(Debug)]
+pub(crate) enum WriterTask<E> {
+    /// Claim the row of a partition.
+    Claim(Partition, Generation),
+    /// Record a log fault in the row of its partition.
+    RecordLogFault(LogFaultReport),
+    /// Read the rows and report them.
+    ReadRows(Vec<(Partition, RowReadToken)>),
+    /// Commit the batches in one transaction.
+    Commit(Vec<ClaimedBatch<E>>),
+    /// End: no task will follow.
+    Stop,
+}
+
+/// A log fault, and the state of the row in which it is to be recorded. A row that has changed is left as it is.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct LogFaultReport {
+    /// The partition.
+    pub(crate) partition: Partition,
+    /// The answer has to carry it.
+    pub(crate) generation: Generation,
+    /// The epoch that the partition was claimed under.
+    pub(crate) epoch: Epoch,
+    /// The position of the row.
+    pub(crate) at: Position,
+    /// The offsets that are gone or in doubt.
+    pub(crate) gap: Gap,
+}
+
+/// Where the consumer thread has to read.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct ReadTarget {
+    /// The partition.
+    pub(crate) partition: Partition,
+    /// The tag of the records that it reads.
+    pub(crate) generation: Generation,
+    /// The first position that is not handled.
+    pub(crate) at: Position,
+    /// The record to start with, one back: it must still be the record that the row remembers.
+    pub(crate) last_record: Option<(Offset, Digest)>,
+}
+
+/// A question about the log of one partition, and the generation that it was asked in: an answer to an older generation
+/// is void.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct PartitionQuestion {
+    /// The partition.
+    pub(crate) partition: Partition,
+    /// The generation.
+    pub(crate) generation: Generation,
+    /// The question.
+    pub(crate) question: LogQuestion,
+}

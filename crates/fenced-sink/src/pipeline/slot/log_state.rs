@@ -1,0 +1,165 @@
+//! What is known about the log of one partition, what to ask about it, and what an answer means. Pure.
+
+use std::time::{Duration, Instant};
+
+use crate::model::record::{Digest, Offset, Partition, Position};
+use crate::model::topic_log::{Gap, KnownLog, LogCheck, LogObservation, LogQuestion, Probe, check_log};
+
+/// After this many restarts at one position the partition is read alone, to see whether the log is damaged there.
+const UNREADABLE_TIMES: u32 = 3;
+/// Reading starts without an answer about the log after this time: a broker that does not answer halts nothing.
+const NO_ANSWER: Duration = Duration::from_secs(3);
+/// After this time without a record the log is probed for one.
+pub(super) const IDLE: Duration = Duration::from_secs(20);
+/// The idle time doubles this many times at most.
+const IDLE_DOUBLED: u32 = 4;
+
+/// See the module.
+#[derive(Debug)]
+pub(super) struct LogState {
+    /// `None` until the row was read.
+    known: Option<KnownLog>,
+    /// The log was checked since the row was read. Reading starts only then.
+    checked: bool,
+    row_read_at: Instant,
+    /// The broker refused the position.
+    out_of_range: bool,
+    /// Restarts in a row at one position.
+    unreadable: Option<(Position, u32)>,
+    /// Since when no record arrived at this position.
+    idle: (Position, Instant),
+    /// How often in a row the log held a record at this position that the consumer did not receive.
+    stalled_fetches: u32,
+}
+
+/// What an observation of the log means for the partition.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum LogVerdict {
+    /// Nothing to do.
+    Nothing,
+    /// These offsets are gone or in doubt.
+    Fault(Gap),
+    /// The broker refuses the position.
+    OutOfRange,
+    /// The log holds a record at the position, and the consumer does not receive it.
+    FetchStalled,
+}
+
+impl LogState {
+    pub(super) fn new(now: Instant) -> Self {
+        Self {
+            known: None,
+            checked: false,
+            row_read_at: now,
+            out_of_range: false,
+            unreadable: None,
+            idle: (Position(0), now),
+            stalled_fetches: 0,
+        }
+    }
+
+    pub(super) fn known(&self) -> Option<&KnownLog> {
+        self.known.as_ref()
+    }
+
+    pub(super) fn is_checked(&self) -> bool {
+        self.checked
+    }
+
+    /// The record that reading starts with, if the row remembers one.
+    pub(super) fn last_record(&self) -> Option<(Offset, Digest)> {
+        self.known.as_ref().and_then(|known| known.last)
+    }
+
+    pub(super) fn assigned(&mut self) {
+        self.out_of_range = false;
+        self.unreadable = None;
+    }
+
+    /// The row was read, and reading starts where it says: the log has to be checked first.
+    pub(super) fn row_read(&mut self, now: Instant, known: KnownLog) {
+        self.known = Some(known);
+        self.checked = false;
+        self.row_read_at = now;
+    }
+
+    /// Reading ended at this position because of an error that is not known to be harmless.
+    pub(super) fn not_trusted(&mut self, at: Position) {
+        let before = self.unreadable.filter(|(position, _)| *position == at).map_or(0, |(_, times)| times);
+        self.unreadable = Some((at, before.saturating_add(1)));
+    }
+
+    pub(super) fn out_of_range(&mut self) {
+        self.out_of_range = true;
+    }
+
+    pub(super) fn last_record_matched(&mut self, at: Position) {
+        if let Some(known) = self.known.as_mut() {
+            known.last_record_matched(at);
+        }
+    }
+
+    /// The gap if the record at this offset differs.
+    pub(super) fn gap_from(&self, offset: Offset, at: Position) -> Option<Gap> {
+        self.known.as_ref().map(|known| known.gap_from(offset, at))
+    }
+
+    pub(super) fn fetch_stalled(&mut self) {
+        self.stalled_fetches = self.stalled_fetches.saturating_add(1);
+    }
+
+    /// What to ask while the partition stands at this position. `nothing_to_commit`: it is read, and no record waits.
+    pub(super) fn question(&mut self, now: Instant, at: Position, nothing_to_commit: bool) -> LogQuestion {
+        if self.idle.0 != at {
+            self.stalled_fetches = 0;
+        }
+        if self.idle.0 != at || !nothing_to_commit {
+            self.idle = (at, now);
+        }
+        // Longer each time: a consumer that joins again too soon never receives an answer that takes long.
+        let longest = IDLE.saturating_mul(2_u32.saturating_pow(self.stalled_fetches.min(IDLE_DOUBLED)));
+        LogQuestion {
+            at,
+            out_of_range: self.out_of_range,
+            unreadable: self.unreadable.is_some_and(|(position, times)| position == at && times >= UNREADABLE_TIMES),
+            idle: now.saturating_duration_since(self.idle.1) >= longest,
+        }
+    }
+
+    /// The answer to `question`, for a partition that stands at `at` by now. Whether the log holds what comes next is
+    /// judged only before reading starts; afterwards the consumer reports it.
+    pub(super) fn observed(
+        &mut self,
+        now: Instant,
+        partition: Partition,
+        question: LogQuestion,
+        seen: &LogObservation,
+        at: Position,
+    ) -> LogVerdict {
+        let Some(known) = self.known.as_mut() else { return LogVerdict::Nothing };
+        if known.is_replaced(seen.topic_id.as_ref(), question.at) {
+            return LogVerdict::Fault(known.gap_since_check(at));
+        }
+        if self.checked {
+            return match seen.probes.get(&partition) {
+                Some(Probe::OutOfRange) => LogVerdict::OutOfRange,
+                Some(Probe::Record) if question.idle => LogVerdict::FetchStalled,
+                _ => LogVerdict::Nothing,
+            };
+        }
+        match check_log(partition, question, seen) {
+            LogCheck::Faulty(gap) => return LogVerdict::Fault(gap),
+            LogCheck::Unknown => self.checked = now.saturating_duration_since(self.row_read_at) >= NO_ANSWER,
+            LogCheck::Good => {
+                let start = seen.bounds.get(&partition).map(|bounds| bounds.start);
+                let exists = |offset: Offset| start.is_none_or(|start| Position(offset.0) >= start);
+                // If the next record can be read alone, the record before it is the damaged one.
+                known.last = known.last.filter(|(offset, _)| exists(*offset) && !question.unreadable);
+                self.checked = true;
+                self.out_of_range = false;
+                self.unreadable = self.unreadable.filter(|_| !question.unreadable);
+            }
+        }
+        LogVerdict::Nothing
+    }
+}

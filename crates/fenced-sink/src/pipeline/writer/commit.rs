@@ -1,0 +1,210 @@
+//! Commits batches of several partitions in one transaction (rule 6).
+
+use std::sync::{Arc, MutexGuard, PoisonError};
+use std::time::{Instant, SystemTime};
+
+use super::Writer;
+use crate::event::Event;
+use crate::model::batch::{ClaimedBatch, Entry};
+use crate::model::error_class::ErrorClass;
+use crate::model::event::{LogPoint, Parsed, RecordRef};
+use crate::model::halt::HaltReason;
+use crate::model::mirror::CommittedPosition;
+use crate::model::outcome::{BatchOutcome, RecordOutcome, totals};
+use crate::pipeline::line_budget::LineBudget;
+use crate::pipeline::reports::WriterReport;
+use crate::postgres::error::classify;
+use crate::postgres::transaction::mode::WriteMode;
+use crate::postgres::transaction::{self, WriteFailure};
+
+/// An unclassified error is met this many times before the writer looks for a record that causes it.
+const UNCLASSIFIED_TRIES: u32 = 3;
+
+/// A transaction for its log lines.
+#[derive(Clone, Copy)]
+struct Attempt {
+    began: Instant,
+    mode: WriteMode,
+    /// Its records may have lines of their own.
+    record_lines: bool,
+}
+
+impl<E: Event> Writer<E> {
+    /// Commits in bulk mode. If a batch cannot be committed in that mode, commits the same batches again row by row.
+    pub(super) async fn commit(&mut self, mut batches: Vec<ClaimedBatch<E>>) -> sqlx::Result<()> {
+        let mut attempt =
+            Attempt { began: Instant::now(), mode: self.first_mode(&batches), record_lines: self.received(&batches) };
+        let outcomes = loop {
+            match self.try_to_commit(&batches, attempt.mode).await {
+                Ok(outcomes) => break outcomes,
+                Err(WriteFailure::NeedsRowByRow) if attempt.mode == WriteMode::Bulk => {
+                    attempt.mode = WriteMode::RowByRow;
+                }
+                // The rest of the batch is read again after the halt.
+                Err(WriteFailure::BreakerLimit { partition, entries }) => {
+                    for claimed in batches.iter_mut().filter(|claimed| claimed.batch.partition() == partition) {
+                        claimed.batch.cut(entries);
+                    }
+                }
+                Err(WriteFailure::NeedsRowByRow) => {
+                    let error = sqlx::Error::Protocol("row-by-row mode asked for row-by-row mode".to_owned());
+                    return Err(self.not_committed(&batches, error));
+                }
+                Err(WriteFailure::Database(error)) => return Err(self.not_committed(&batches, error)),
+            }
+        };
+        self.context.health.written(&batches, &outcomes, attempt.began.elapsed(), SystemTime::now());
+        for (claimed, outcome) in batches.iter().zip(&outcomes) {
+            self.committed(claimed, outcome, attempt);
+        }
+        Ok(())
+    }
+
+    async fn try_to_commit(
+        &mut self,
+        batches: &[ClaimedBatch<E>],
+        mode: WriteMode,
+    ) -> Result<Vec<BatchOutcome>, WriteFailure> {
+        let context = Arc::clone(&self.context);
+        transaction::write(self.session().await?, &context.ledger, batches, mode, &context.rules).await
+    }
+
+    fn first_mode(&self, batches: &[ClaimedBatch<E>]) -> WriteMode {
+        let errors = |claimed: &ClaimedBatch<E>| self.context.unclassified.times(claimed.batch.partition());
+        if batches.iter().any(|claimed| errors(claimed) >= UNCLASSIFIED_TRIES) {
+            WriteMode::Bisect
+        } else if batches.iter().any(|claimed| claimed.row_by_row) {
+            WriteMode::RowByRow
+        } else {
+            WriteMode::Bulk
+        }
+    }
+
+    /// Reports the failure of each partition, and hands the error back.
+    fn not_committed(&self, batches: &[ClaimedBatch<E>], error: sqlx::Error) -> sqlx::Error {
+        let class = classify(&error);
+        for partition in batches.iter().map(|claimed| claimed.batch.partition()) {
+            if class == ErrorClass::Unknown {
+                self.context.unclassified.met(partition);
+            }
+            self.context.scheduler.answer(match class {
+                ErrorClass::TooSlow => WriterReport::TooSlow(partition),
+                _ => WriterReport::CommitFailed(partition),
+            });
+        }
+        error
+    }
+
+    fn committed(&self, claimed: &ClaimedBatch<E>, outcome: &BatchOutcome, attempt: Attempt) {
+        let (topic, partition, step) = (self.context.ledger.topic(), claimed.batch.partition(), claimed.batch.step());
+        let (outcomes, halted) = match outcome {
+            BatchOutcome::Committed(outcomes) => (outcomes, false),
+            BatchOutcome::Halted(outcomes) => (outcomes, true),
+            BatchOutcome::Fenced => {
+                self.context.scheduler.answer(WriterReport::CommitFailed(partition));
+                tracing::warn!(topic, partition = partition.0, position = step.from().0, "commit_fenced");
+                return;
+            }
+        };
+        self.context.unclassified.committed(partition);
+        if halted {
+            self.context.health.halted(partition, step.to(), HaltReason::TooManyDeadLetters);
+        }
+        self.context.scheduler.answer(WriterReport::Committed {
+            position: CommittedPosition::confirmed(partition, step.to()),
+            needed_row_by_row: attempt.mode != WriteMode::Bulk
+                && claimed.batch.entries().iter().zip(outcomes).any(needs_row_by_row),
+            halted,
+        });
+        self.log_batch(claimed, outcomes, attempt);
+        if halted {
+            let reason = HaltReason::TooManyDeadLetters;
+            tracing::error!(
+                topic,
+                partition = partition.0,
+                position = step.to().0,
+                reason = reason.as_str(),
+                "partition_halted"
+            );
+        }
+    }
+
+    /// Logs the records before they are written, if they may have lines of their own.
+    fn received(&self, batches: &[ClaimedBatch<E>]) -> bool {
+        let records = batches.iter().map(|claimed| claimed.batch.entries().len()).sum();
+        let lines = self.lines().take(records, Instant::now());
+        if lines {
+            for entry in batches.iter().flat_map(|claimed| claimed.batch.entries()) {
+                if let Ok(Parsed::Event(event)) = &entry.parsed {
+                    event.log(LogPoint::Received, self.record_ref(entry));
+                }
+            }
+        }
+        lines
+    }
+
+    fn log_batch(&self, claimed: &ClaimedBatch<E>, outcomes: &[RecordOutcome], attempt: Attempt) {
+        let (step, totals) = (claimed.batch.step(), totals(outcomes));
+        tracing::info!(
+            topic = self.context.ledger.topic(),
+            partition = claimed.batch.partition().0,
+            from = step.from().0,
+            to = step.to().0,
+            records = outcomes.len(),
+            stored = totals.stored,
+            duplicates = totals.duplicates,
+            ignored = totals.ignored,
+            dead_lettered = totals.dead_lettered,
+            lines_left_out = self.lines().take_left_out(),
+            millis = u64::try_from(attempt.began.elapsed().as_millis()).unwrap_or(u64::MAX),
+            "batch_committed"
+        );
+        // The cap is for records that became rows. A dead letter always has its line.
+        for (entry, outcome) in claimed.batch.entries().iter().zip(outcomes) {
+            if attempt.record_lines || matches!(outcome, RecordOutcome::DeadLettered(_)) {
+                self.log_record(entry, outcome);
+            }
+        }
+    }
+
+    fn log_record(&self, entry: &Entry<E>, outcome: &RecordOutcome) {
+        let RecordRef { topic, partition, offset } = self.record_ref(entry);
+        let (partition, offset) = (partition.0, offset.0);
+        match (&entry.parsed, outcome) {
+            (Ok(Parsed::Event(event)), RecordOutcome::Stored(id)) => {
+                event.log(LogPoint::Stored(*id), self.record_ref(entry));
+            }
+            (Ok(Parsed::Event(event)), RecordOutcome::Duplicate) => {
+                event.log(LogPoint::Duplicate, self.record_ref(entry));
+            }
+            (Ok(Parsed::Ignored { event_type }), _) => {
+                tracing::debug!(topic, partition, offset, event_type, "unknown_event_ignored");
+            }
+            (_, RecordOutcome::DeadLettered(cause)) => tracing::warn!(
+                topic,
+                partition,
+                offset,
+                reason = cause.reason.as_str(),
+                field = cause.field,
+                detail = cause.detail,
+                sqlstate = cause.sqlstate,
+                "record_dead_lettered"
+            ),
+            _ => {}
+        }
+    }
+
+    fn record_ref(&self, entry: &Entry<E>) -> RecordRef<'_> {
+        let topic = self.context.ledger.topic();
+        RecordRef { topic, partition: entry.record.partition, offset: entry.record.offset }
+    }
+
+    fn lines(&self) -> MutexGuard<'_, LineBudget> {
+        self.context.lines.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Whether bulk mode would have failed on this entry.
+fn needs_row_by_row<E>((entry, outcome): (&Entry<E>, &RecordOutcome)) -> bool {
+    matches!(entry.parsed, Ok(Parsed::Event(_))) && !matches!(outcome, RecordOutcome::Stored(_))
+}

@@ -1,0 +1,39 @@
+//! Asks Kafka where partitions without a row start.
+
+use std::sync::Arc;
+
+use super::Writer;
+use crate::event::Event;
+use crate::model::start::{FirstPositions, first_positions};
+use crate::model::topic_log::CommittedOffset;
+
+impl<E: Event> Writer<E> {
+    /// `None`: Kafka did not answer. The question is asked again later; no answer never means "no position".
+    pub(super) async fn first_positions(&self) -> Option<FirstPositions> {
+        let context = Arc::clone(&self.context);
+        // The id first: if the topic is replaced in between, the log check sees the difference before anything is read.
+        let asked = tokio::task::spawn_blocking(move || {
+            let topic_id = context.topic_log.topic_id();
+            context.topic_log.extents().map(|extents| (topic_id, extents))
+        });
+        let answer =
+            asked.await.map_err(|error| error.to_string()).and_then(|answer| answer.map_err(|error| error.to_string()));
+        match answer {
+            Ok((topic_id, extents)) => {
+                if extents.iter().any(|extent| extent.committed == Some(CommittedOffset::OurMirror)) {
+                    tracing::warn!(
+                        topic = self.context.ledger.topic(),
+                        hint = "Kafka holds positions that this service committed, but consumer_offsets has no row: the \
+                                database lost it. Such a partition is read from its beginning",
+                        "positions_missing"
+                    );
+                }
+                Some(first_positions(topic_id, &extents, self.context.start))
+            }
+            Err(error) => {
+                tracing::warn!(error, hint = "the first positions are asked for again", "kafka_unavailable");
+                None
+            }
+        }
+    }
+}

@@ -1,0 +1,78 @@
+//! Claims a row, or reads rows, and reports what they say.
+
+use std::sync::Arc;
+
+use super::Writer;
+use crate::event::Event;
+use crate::model::protocol::{Generation, RowEffect, RowReadToken};
+use crate::model::record::Partition;
+use crate::model::stored_row::StoredRow;
+use crate::pipeline::reports::WriterReport;
+
+impl<E: Event> Writer<E> {
+    /// Claims a row (rule 2). Creates the rows of the topic first if it is missing.
+    pub(super) async fn claim(&mut self, partition: Partition, generation: Generation) -> sqlx::Result<()> {
+        match self.try_to_claim(partition, generation).await {
+            Ok(row) => {
+                self.context.health.claimed(partition, row.as_ref().map(|row| row.row));
+                let effect = self.context.scheduler.answer(WriterReport::Claimed(partition, generation, row));
+                self.log(partition, effect);
+                Ok(())
+            }
+            Err(error) => {
+                self.context.scheduler.answer(WriterReport::ClaimFailed(partition, generation));
+                Err(error)
+            }
+        }
+    }
+
+    /// Before each update it asks whether the claim is still wanted: a late claim would fence the rightful owner.
+    async fn try_to_claim(&mut self, partition: Partition, generation: Generation) -> sqlx::Result<Option<StoredRow>> {
+        let context = Arc::clone(&self.context);
+        let wanted = || context.scheduler.is_claiming(partition, generation);
+        let session = self.session().await?;
+        if !wanted() {
+            return Ok(None);
+        }
+        let row = session.run(|connection| context.ledger.claim(connection, partition)).await?;
+        if row.is_some() {
+            return Ok(row);
+        }
+        let Some(first) = self.first_positions().await else { return Ok(None) };
+        let session = self.session().await?;
+        session.run(|connection| context.ledger.create_rows(connection, &first)).await?;
+        if !wanted() {
+            return Ok(None);
+        }
+        session.run(|connection| context.ledger.claim(connection, partition)).await
+    }
+
+    /// Reads rows (rule 7). The protocol decides what they mean.
+    pub(super) async fn read_rows(&mut self, rows: Vec<(Partition, RowReadToken)>) -> sqlx::Result<()> {
+        let context = Arc::clone(&self.context);
+        let partitions: Vec<Partition> = rows.iter().map(|(partition, _)| *partition).collect();
+        let session = self.session().await?;
+        let mut found = session.run(|connection| context.ledger.read_rows(connection, &partitions)).await?;
+        for (partition, token) in rows {
+            let row = found.remove(&partition);
+            let halt_reason = row.as_ref().and_then(|row| row.halt_reason.clone());
+            context.health.seen(partition, row.as_ref().map(|row| row.row), halt_reason);
+            let effect = context.scheduler.answer(WriterReport::RowRead(partition, token, row));
+            self.log(partition, effect);
+        }
+        Ok(())
+    }
+
+    fn log(&self, partition: Partition, effect: RowEffect) {
+        let (topic, partition) = (self.context.ledger.topic(), partition.0);
+        match effect {
+            RowEffect::Unchanged => {}
+            RowEffect::Start(position) => tracing::debug!(topic, partition, position = position.0, "partition_placed"),
+            RowEffect::Fenced => tracing::warn!(topic, partition, "partition_taken_over"),
+            RowEffect::Halted => {
+                tracing::error!(topic, partition, hint = "see consumer_offsets.halt_reason", "partition_halted");
+            }
+            RowEffect::ClaimAgain => tracing::debug!(topic, partition, "partition_to_be_claimed"),
+        }
+    }
+}

@@ -1,0 +1,52 @@
+//! How the rows are written, and which errors a record may be blamed for.
+
+use crate::model::error_class::ErrorClass;
+use crate::postgres::error::classify;
+
+/// How the rows of a transaction are written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum WriteMode {
+    /// One statement inserts all rows. If it fails on a record, the transaction is repeated in another mode.
+    Bulk,
+    /// A statement that compares each row. An error that blames a record makes that record a dead letter.
+    RowByRow,
+    /// The same, but an unclassified error blames a record, too. For an error that came back several times.
+    Bisect,
+}
+
+impl WriteMode {
+    /// Whether the error may come from one of the records, so that this mode or a more careful one must find it.
+    ///
+    /// In [`WriteMode::Bulk`] an unclassified error counts, too: the next mode decides.
+    pub(crate) fn may_blame_a_record(self, error: &sqlx::Error) -> bool {
+        match classify(error) {
+            ErrorClass::Record => true,
+            ErrorClass::Unknown => self != Self::RowByRow,
+            ErrorClass::Retry(_)
+            | ErrorClass::TooSlow
+            | ErrorClass::NewConnection
+            | ErrorClass::Operator
+            | ErrorClass::Corrupt => false,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn check(error: &sqlx::Error, blaming: &[WriteMode]) {
+        for mode in [WriteMode::Bulk, WriteMode::RowByRow, WriteMode::Bisect] {
+            assert_eq!(mode.may_blame_a_record(error), blaming.contains(&mode), "{mode:?} {error:?}");
+        }
+    }
+
+    #[test]
+    fn only_a_record_error_blames_a_record_in_each_mode() {
+        check(&sqlx::Error::Encode("too large".into()), &[WriteMode::Bulk, WriteMode::RowByRow, WriteMode::Bisect]);
+        check(&sqlx::Error::WorkerCrashed, &[WriteMode::Bulk, WriteMode::Bisect]);
+        check(&sqlx::Error::Configuration("no host".into()), &[]);
+        check(&sqlx::Error::Protocol(String::new()), &[]);
+        check(&sqlx::Error::PoolTimedOut, &[]);
+    }
+}

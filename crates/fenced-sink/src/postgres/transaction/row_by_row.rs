@@ -1,0 +1,97 @@
+//! Inserts events one by one where needed, and finds those that `PostgreSQL` refuses.
+
+use sqlx::postgres::PgDatabaseError;
+
+use crate::event::Event;
+use crate::model::error_class::ErrorClass;
+use crate::model::event::{InsertOutcome, Reason, Refusal};
+use crate::model::outcome::{DeadLetterCause, RecordOutcome};
+use crate::postgres::error::classify;
+use crate::postgres::savepoint;
+use crate::postgres::session::Transaction;
+use crate::postgres::transaction::mode::WriteMode;
+
+/// Inserts the events and gives one outcome for each, in their order.
+///
+/// To find the events that Postgres refuses, it tries halves, each under a savepoint: `O(k log n)` statements for `k`
+/// refused events of `n`. The other events are stored.
+///
+/// # Errors
+/// An error that blames none of the events. The transaction can't be committed.
+pub(crate) async fn insert<E: Event>(
+    transaction: &mut Transaction<'_>,
+    events: &[&E],
+    mode: WriteMode,
+) -> sqlx::Result<Vec<RecordOutcome>> {
+    transaction.run(savepoint::check_constraints_immediately).await?;
+    let mut outcomes = Vec::with_capacity(events.len());
+    let (mut untried, mut unclassified) = (vec![events], None);
+    while let Some(events) = untried.pop() {
+        transaction.run(savepoint::begin).await?;
+        match transaction.run(|connection| E::insert_each(connection, events)).await {
+            Ok(inserted) if inserted.len() == events.len() => {
+                transaction.run(savepoint::release).await?;
+                outcomes.extend(inserted.into_iter().map(outcome));
+            }
+            Ok(inserted) => {
+                let text =
+                    format!("Event::insert_each returned {} outcomes for {} events", inserted.len(), events.len());
+                return Err(sqlx::Error::Protocol(text));
+            }
+            Err(error) if mode.may_blame_a_record(&error) => {
+                transaction.run(savepoint::roll_back).await?;
+                if events.len() == 1 {
+                    outcomes.push(RecordOutcome::DeadLettered(rejection(&error)));
+                    unclassified = Some(error).filter(|error| classify(error) == ErrorClass::Unknown).or(unclassified);
+                } else {
+                    let (first, second) = events.split_at(events.len() / 2);
+                    untried.extend([second, first]);
+                }
+            }
+            Err(error) => return Err(error),
+        }
+    }
+    match unclassified {
+        // Every event fails, so the events are not the cause.
+        Some(error) if outcomes.len() > 1 && outcomes.iter().all(is_unclassified) => Err(error),
+        _ => Ok(outcomes),
+    }
+}
+
+fn is_unclassified(outcome: &RecordOutcome) -> bool {
+    matches!(outcome, RecordOutcome::DeadLettered(DeadLetterCause { reason: Reason::Unclassified, .. }))
+}
+
+fn outcome(inserted: InsertOutcome) -> RecordOutcome {
+    match inserted {
+        InsertOutcome::Stored(id) => RecordOutcome::Stored(id),
+        InsertOutcome::Duplicate => RecordOutcome::Duplicate,
+        InsertOutcome::Conflict => refused(
+            Reason::ConflictingDuplicate,
+            "a row with the same key and other content is stored; it was left as it is",
+        ),
+        InsertOutcome::Discarded => refused(
+            Reason::DatabaseRejected,
+            "the database took the row and stored nothing, as a trigger that returns null does",
+        ),
+    }
+}
+
+fn refused(reason: Reason, detail: &str) -> RecordOutcome {
+    RecordOutcome::DeadLettered(DeadLetterCause::from(Refusal { reason, field: None, detail: detail.to_owned() }))
+}
+
+/// What Postgres answered, without its message, which may quote the record.
+fn rejection(error: &sqlx::Error) -> DeadLetterCause {
+    let postgres = error.as_database_error().and_then(|error| error.try_downcast_ref::<PgDatabaseError>());
+    let reason = if classify(error) == ErrorClass::Record { Reason::DatabaseRejected } else { Reason::Unclassified };
+    let constraint = postgres.and_then(PgDatabaseError::constraint).map(str::to_owned);
+    let sqlstate = postgres.map(|error| error.code().to_owned());
+    let names = [
+        Some(format!("the database refused the row with SQLSTATE {}", sqlstate.as_deref().unwrap_or("unknown"))),
+        constraint.as_ref().map(|name| format!("constraint {name}")),
+        postgres.and_then(PgDatabaseError::column).map(|name| format!("column {name}")),
+    ];
+    let detail = names.into_iter().flatten().collect::<Vec<_>>().join(", ");
+    DeadLetterCause { reason, field: None, detail, sqlstate, constraint }
+}
