@@ -17,8 +17,8 @@ use crate::model::record::Record;
 /// transaction, so it is not exactly once.
 ///
 /// The engine classifies a database error by its SQLSTATE. Some SQLSTATEs blame the record. If such an error is a fault
-/// of the table, return [`sqlx::Error::Configuration`] instead: then the engine stops and no record becomes a dead
-/// letter.
+/// of the table, return [`sqlx::Error::Configuration`] instead: then no record becomes a dead letter. The engine retries
+/// for a limited time and ends.
 ///
 /// # Reading
 /// [`Self::find`] and [`Self::page`] serve [`verify`](crate::verify) only. They run in a read-only transaction.

@@ -14,7 +14,7 @@ use crate::kafka::error::{KafkaErrorKind, error_kind, is_damage};
 use crate::model::record::{Partition, Position};
 use crate::model::topic_log::Probe;
 
-/// Waits up to `limit` for the first record at or above `at`, or for the error that stands there. Blocks.
+/// Waits up to `limit` for the first record at or above `at`, or for an error that decides the result. Blocks.
 pub(crate) fn probe(
     properties: &BTreeMap<String, String>,
     topic: &str,

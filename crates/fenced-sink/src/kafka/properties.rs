@@ -1,4 +1,7 @@
-//! The librdkafka properties that the guarantee needs. Every client of the engine has them.
+//! The librdkafka properties that the guarantee needs. Every client that reads records has them.
+//!
+//! The only exception is the question for the last end of a partition log. It reads no record, and it includes open
+//! transactions.
 
 use std::collections::BTreeMap;
 

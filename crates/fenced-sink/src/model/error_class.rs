@@ -1,6 +1,6 @@
 //! The classes of database errors: one class for each way to react. Pure.
 //!
-//! The room `postgres` assigns a class to each error. This module knows no error.
+//! The room `postgres` assigns a class to each error. This module names no error type.
 
 /// How the engine reacts to a database error.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -32,13 +32,13 @@
 //! | any other state | Kafka assigns the partition | `Assigned` |
 //! | any other state | Kafka revokes the partition, or the process stops | `Unassigned` |
 //! | `Assigned`, `Fenced` | a writer begins to claim the row | `Claiming` |
-//! | `Claiming` | the claim succeeds | `Claimed` |
-//! | `Claiming` | the claim succeeds and the row is halted | `Halted` |
 //! | `Claiming` | the claim fails, or there is no row | `Assigned` |
+//! | `Claiming` | the claim succeeds, and the row is halted | `Halted` |
+//! | `Claiming` | the claim succeeds | `Claimed` |
 //! | `Claimed` | the consumer thread starts to read | `Started` |
 //! | `Started` | a writer begins to commit a batch | `InFlight` |
-//! | `InFlight` | the database confirms the commit | `Started` |
 //! | `InFlight` | the database confirms a commit that halts the partition | `Halted` |
+//! | `InFlight` | the database confirms the commit | `Started` |
 //! | `InFlight` | the commit fails, its answer is lost, or the fence refuses it | `Unknown` |
 //! | `Claimed`, `Started` | the consumer must read again from the position of the row | `Unknown` |
 //! | `InFlight` | the consumer must read again from the position of the row | `Draining` |

@@ -45,6 +45,8 @@ pub(crate) struct FirstPositions {
 /// | of another service | that offset: the engine continues without a gap |
 /// | of the mirror | the start of the partition log: the row existed, so the database has lost it, and its records too |
 /// | none | as `policy` says |
+///
+/// If a partition of the topic has a row already, every other partition starts at the start of its partition log.
 pub(crate) fn first_positions(
     topic_id: Option<TopicId>,
     extents: &[PartitionExtent],

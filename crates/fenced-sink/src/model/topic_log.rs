@@ -75,8 +75,7 @@ impl GapReason {
 }
 
 /// The range of offsets `[from, to)` that the guarantee does not cover. It can be empty if the partition log was
-/// replaced: then no
-/// committed record is in doubt.
+/// replaced: then no committed record is in doubt.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(crate) struct Gap {
     /// Why the range is a gap.
