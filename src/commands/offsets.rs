@@ -12,7 +12,7 @@ mod resume;
 use std::collections::BTreeMap;
 
 use clap::{Args, Subcommand, value_parser};
-use fenced_sink::admin::{TopicLogClient, connect, within};
+use fenced_sink::admin::{TopicLogClient, TopicLogError, connect, within};
 use fenced_sink::{LogBounds, Partition, Position, TopicId};
 use sqlx::PgConnection;
 
@@ -91,7 +91,7 @@ struct LogFacts {
 /// Asks Kafka, through a client of its own. The error is the text for whoever needs the answer.
 async fn ask<T: Send + 'static>(
     settings: &Settings,
-    question: impl FnOnce(&TopicLogClient) -> Result<T, rdkafka::error::KafkaError> + Send + 'static,
+    question: impl FnOnce(&TopicLogClient) -> Result<T, TopicLogError> + Send + 'static,
 ) -> Result<T, String> {
     let log = TopicLogClient::new(&consumer_properties(settings).into_iter().collect(), &settings.kafka_topic);
     let asked = tokio::task::spawn_blocking(move || question(&log)).await;

@@ -9,7 +9,7 @@ use axum::extract::State as Shared;
 use axum::http::{StatusCode, header};
 use axum::routing::get;
 use axum::{Json, Router};
-use fenced_sink::{Health, HealthSnapshot, Membership, PartitionHealth, PartitionStatus};
+use fenced_sink::{HaltReason, Health, HealthSnapshot, Membership, PartitionHealth, PartitionStatus};
 use serde::Serialize;
 use tokio::net::TcpListener;
 
@@ -82,7 +82,7 @@ pub(super) fn readiness(snapshot: Option<HealthSnapshot>) -> Readiness {
     }
     let halted = snapshot.partitions.iter().filter(|standing| standing.status == PartitionStatus::Halted);
     reasons.extend(halted.map(|PartitionHealth { partition, halt_reason, .. }| {
-        let why = halt_reason.as_deref().unwrap_or("see consumer_offsets.halt_reason");
+        let why = halt_reason.as_ref().map_or("see consumer_offsets.halt_reason", HaltReason::as_str);
         format!("partition {} of {} is halted: {why}", partition.0, snapshot.topic)
     }));
     let stalled = snapshot.partitions.iter().filter(|standing| standing.stalled);
@@ -94,7 +94,7 @@ pub(super) fn readiness(snapshot: Option<HealthSnapshot>) -> Readiness {
         topic: snapshot.topic.clone(),
         partition: standing.partition.0,
         state: standing.status.as_str(),
-        halt_reason: standing.halt_reason,
+        halt_reason: standing.halt_reason.map(|reason| reason.to_string()),
     };
     Readiness { ready: reasons.is_empty(), reasons, partitions: snapshot.partitions.into_iter().map(line).collect() }
 }
@@ -116,7 +116,7 @@ mod tests {
     }
 
     fn standing(partition: i32, status: PartitionStatus, halt_reason: Option<&str>) -> PartitionHealth {
-        let (partition, halt_reason) = (Partition(partition), halt_reason.map(str::to_owned));
+        let (partition, halt_reason) = (Partition(partition), halt_reason.map(HaltReason::parse));
         PartitionHealth {
             partition,
             status,

@@ -103,10 +103,15 @@ impl Scrape {
         families.histogram("end_to_end_seconds", help, end_to_end_seconds)?;
         let help = "Batches not written because the partition was moved or claimed by somebody else";
         families.counter("commits_fenced", help, [(NO_LABEL, *commits_fenced)])?;
-        let by_reason = |counts: &BTreeMap<&'static str, u64>| labelled("reason", counts.clone());
-        families.counter("retries", "Work that the database did not do and that is tried again", by_reason(retries))?;
-        families.counter("halts", "Partitions that this instance has halted", by_reason(halts))?;
-        families.counter("gap_records", "Offsets that were found to be gone from the log", by_reason(gap_records))?;
+        families.counter(
+            "retries",
+            "Work that the database did not do and that is tried again",
+            labelled("reason", retries.clone()),
+        )?;
+        let halts = labelled("reason", halts.iter().map(|(reason, count)| (reason.as_str(), *count)));
+        families.counter("halts", "Partitions that this instance has halted", halts)?;
+        let gaps = labelled("reason", gap_records.iter().map(|(reason, count)| (reason.as_str(), *count)));
+        families.counter("gap_records", "Offsets that were found to be gone from the log", gaps)?;
         let letters = dead_letters.iter().map(|(status, count)| (status.as_str(), *count));
         let help = "Dead letters of the group and topic in the database, as last counted";
         families.gauge("dead_letters", help, labelled("status", letters))

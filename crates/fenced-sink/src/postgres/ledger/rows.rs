@@ -3,6 +3,7 @@
 use sqlx::{Connection as _, PgConnection};
 use std::collections::BTreeMap;
 
+use crate::model::halt::HaltReason;
 use crate::model::protocol::LedgerRow;
 use crate::model::record::{Digest, Epoch, Offset, Partition, Position, TopicId};
 use crate::model::start::FirstPositions;
@@ -146,7 +147,7 @@ impl RowColumns {
         StoredRow {
             row: LedgerRow { next: Position(next), epoch: Epoch(self.epoch), halted: self.halt_reason.is_some() },
             known: KnownLog { topic_id: self.topic_id.map(TopicId), last, checked },
-            halt_reason: self.halt_reason,
+            halt_reason: self.halt_reason.as_deref().map(HaltReason::parse),
         }
     }
 }
