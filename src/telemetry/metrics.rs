@@ -107,18 +107,12 @@ impl Scrape {
         families.histogram("end_to_end_seconds", help, end_to_end_seconds)?;
         let help = "Batches not written, because another instance claimed the partition or an operator moved it";
         families.counter("commits_fenced", help, [(NO_LABEL, *commits_fenced)])?;
-        let by_reason = |counts: &BTreeMap<&'static str, u64>| labelled("reason", counts.clone());
-        families.counter(
-            "retries",
-            "Database operations that failed and are tried again, by reason",
-            by_reason(retries),
-        )?;
-        families.counter("halts", "Partitions halted by this instance, by reason", by_reason(halts))?;
-        families.counter(
-            "gap_records",
-            "Offsets found to be missing or in doubt, by reason of the gap",
-            by_reason(gap_records),
-        )?;
+        let help = "Database operations that failed and are tried again, by reason";
+        families.counter("retries", help, labelled("reason", retries.clone()))?;
+        let halts = labelled("reason", halts.iter().map(|(reason, count)| (reason.as_str(), *count)));
+        families.counter("halts", "Partitions halted by this instance, by reason", halts)?;
+        let gaps = labelled("reason", gap_records.iter().map(|(reason, count)| (reason.as_str(), *count)));
+        families.counter("gap_records", "Offsets found to be missing or in doubt, by reason of the gap", gaps)?;
         let letters = dead_letters.iter().map(|(status, count)| (status.as_str(), *count));
         let help = "Dead letters of the group and topic in the database, by status, at the last count";
         families.gauge("dead_letters", help, labelled("status", letters))

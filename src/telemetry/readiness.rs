@@ -1,6 +1,6 @@
 //! Whether the service does its work, and if not, why.
 
-use fenced_sink::{HealthSnapshot, Membership, PartitionHealth, PartitionStatus};
+use fenced_sink::{HaltReason, HealthSnapshot, Membership, PartitionHealth, PartitionStatus};
 use serde::Serialize;
 
 /// What `/readyz` answers. The service is ready if there is no reason against it.
@@ -40,7 +40,7 @@ pub(super) fn readiness(snapshot: Option<HealthSnapshot>) -> Readiness {
     let topic = &snapshot.topic;
     let halted = snapshot.partitions.iter().filter(|one| one.status == PartitionStatus::Halted);
     reasons.extend(halted.map(|PartitionHealth { partition, halt_reason, .. }| {
-        let why = halt_reason.as_deref().unwrap_or("see consumer_offsets.halt_reason");
+        let why = halt_reason.as_ref().map_or("see consumer_offsets.halt_reason", HaltReason::as_str);
         format!("partition {partition} of {topic} is halted: {why}")
     }));
     let stalled = snapshot.partitions.iter().filter(|one| one.stalled);
@@ -51,7 +51,7 @@ pub(super) fn readiness(snapshot: Option<HealthSnapshot>) -> Readiness {
         topic: snapshot.topic.clone(),
         partition: one.partition.0,
         state: one.status.as_str(),
-        halt_reason: one.halt_reason,
+        halt_reason: one.halt_reason.map(|reason| reason.to_string()),
     };
     Readiness { ready: reasons.is_empty(), reasons, partitions: snapshot.partitions.into_iter().map(line).collect() }
 }
@@ -73,7 +73,7 @@ mod tests {
     }
 
     fn partition(number: i32, status: PartitionStatus, halt_reason: Option<&str>) -> PartitionHealth {
-        let (partition, halt_reason) = (Partition(number), halt_reason.map(str::to_owned));
+        let (partition, halt_reason) = (Partition(number), halt_reason.map(HaltReason::parse));
         PartitionHealth {
             partition,
             status,

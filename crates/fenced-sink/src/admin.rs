@@ -2,7 +2,7 @@
 //! database error, questions about the topic log, and the properties of Kafka's client that the guarantee needs.
 
 pub use crate::kafka::properties::{GUARANTEED, enforce};
-pub use crate::kafka::topic_log_client::TopicLogClient;
+pub use crate::kafka::topic_log_client::{TopicLogClient, TopicLogError};
 pub use crate::model::error_class::{ErrorClass, RetryCause};
 pub use crate::model::sqlstate::SqlState;
 pub use crate::postgres::error::{classify, sqlstate_of};

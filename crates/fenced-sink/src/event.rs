@@ -1,6 +1,7 @@
-//! The seam: what a team brings to have its own events kept exactly once.
+//! The trait that a team implements for its own kind of event.
 //!
-//! The engine decides what is written when; an [`Event`] says how its bytes are read and how its rows are stored.
+//! The engine decides when something is written. An [`Event`] decides how a record is parsed and how its row is stored.
+//! An implementation never begins or ends a transaction, and never uses Kafka.
 
 use sqlx::PgConnection;
 use std::fmt::Debug;
@@ -8,61 +9,70 @@ use std::fmt::Debug;
 use crate::model::event::{InsertOutcome, LogPoint, Lookup, Parsed, RecordRef, Refusal};
 use crate::model::record::Record;
 
-/// A kind of event that is kept exactly once.
+/// A kind of event that the engine stores exactly once.
 ///
-/// The two ways of writing run inside a transaction of the engine: they must not begin, commit or roll back, and
-/// whatever a record causes must be written through the connection that they are given. An error of Postgres is judged by
-/// its SQLSTATE; where that would blame a record for what is wrong with the table, answer `sqlx::Error::Configuration`.
+/// # Writing
+/// [`Self::insert_all`] and [`Self::insert_each`] run inside a transaction of the engine. They must not begin, commit
+/// or roll back. They must write through the given connection only: what another connection writes is not part of the
+/// transaction, so it is not exactly once.
 ///
-/// The two ways of reading, [`Self::find`] and [`Self::page`], are for [`super::verify`] only. They run in a transaction
-/// that may write nothing.
+/// The engine classifies a database error by its SQLSTATE. Some SQLSTATEs blame the record. If such an error is a fault
+/// of the table, return [`sqlx::Error::Configuration`] instead: then no record becomes a dead letter. The engine retries
+/// for a limited time and ends.
+///
+/// # Reading
+/// [`Self::find`] and [`Self::page`] serve [`verify`](crate::verify) only. They run in a read-only transaction.
 pub trait Event: Debug + Sized + Send + Sync + 'static {
-    /// Reads a record. Pure: the same bytes always give the same answer.
+    /// Parses and validates a record. Pure: the same record always has the same result.
     ///
     /// # Errors
-    /// The record is ours but can't become a row, whatever the database says.
+    /// The record can't become a row, whatever the database contains. It becomes a dead letter.
     fn parse(record: &Record) -> Result<Parsed<Self>, Refusal>;
 
-    /// The unique key of the row. Rows of a transaction are written in its order, so that two never deadlock.
+    /// The unique key of the row. Every transaction writes its rows in the order of their keys, so two transactions
+    /// never deadlock.
     fn key(&self) -> &str;
 
-    /// The fast way: inserts all events by one statement and handles nothing; gives the new rows' ids in the order of
-    /// `events`. A number of ids that differs from the number of events makes the engine roll back and take the
-    /// careful way, and so does any refusal by Postgres.
+    /// Inserts all events with one statement, and returns the ids of the new rows in the order of `events`.
+    ///
+    /// The engine uses this in the mode `Bulk`. It rolls back and changes to [`Self::insert_each`] if the database
+    /// refuses a row, for example because its key exists, or if the number of ids differs from the number of events.
     ///
     /// # Errors
-    /// Whatever Postgres answered.
+    /// The error of the database.
     fn insert_all(
         connection: &mut PgConnection,
         events: &[&Self],
     ) -> impl Future<Output = sqlx::Result<Vec<i64>>> + Send;
 
-    /// The careful way: inserts what is not there and tells the fate of each event, in the order of `events`. The same
-    /// key may occur more than once: the first is stored, the others are compared with it.
+    /// Inserts the events whose key has no row yet, and returns the outcome of each event in the order of `events`.
+    ///
+    /// The same key can occur more than once. The first event is stored, and each later one is compared with it.
     ///
     /// # Errors
-    /// Whatever Postgres answered; the engine then looks for the event that caused it by trying halves.
+    /// The error of the database. If it blames a record, the engine rolls back to a savepoint and halves the events
+    /// until it has found that record.
     fn insert_each(
         connection: &mut PgConnection,
         events: &[&Self],
     ) -> impl Future<Output = sqlx::Result<Vec<InsertOutcome>>> + Send;
 
-    /// What the table holds under the key of each event, in the order of `events`. The same key may occur more than once.
+    /// Looks up the row of each event by its key, in the order of `events`. The same key can occur more than once.
     ///
     /// # Errors
-    /// Whatever Postgres answered.
+    /// The error of the database.
     fn find(connection: &mut PgConnection, events: &[&Self]) -> impl Future<Output = sqlx::Result<Vec<Lookup>>> + Send;
 
-    /// Ids and keys of the rows whose id is `from` or above, in the order of their ids, and of no more than `limit` rows.
+    /// Returns id and key of at most `limit` rows with an id of `from` or above, in the order of their ids.
     ///
     /// # Errors
-    /// Whatever Postgres answered.
+    /// The error of the database.
     fn page(
         connection: &mut PgConnection,
         from: i64,
         limit: i64,
     ) -> impl Future<Output = sqlx::Result<Vec<(i64, String)>>> + Send;
 
-    /// Writes the log line of a moment, in the words of the event's own field.
-    fn log(&self, moment: LogPoint, place: RecordRef<'_>);
+    /// Writes a log line about this event.
+    fn log(&self, point: LogPoint, record: RecordRef<'_>);
 }

@@ -1,10 +1,14 @@
-//! Everything that is said to Kafka: all of `rdkafka` is in here.
+//! All use of Kafka, by the crate `rdkafka`.
+//!
+//! The invariant: every client is created from [`client::configuration`], which sets the properties that the guarantee
+//! depends on. This room never uses a database, and it never decides what a partition does next.
 
 pub(crate) mod properties;
 pub(crate) mod client;
 pub(crate) mod ffi;
 pub(crate) mod error;
 pub(crate) mod group_consumer;
+pub(crate) mod probe;
 pub(crate) mod topic_log_client;
 pub(crate) mod compaction;
 pub(crate) mod replay;

@@ -53,15 +53,16 @@ pub mod admin;
 pub use self::event::Event;
 pub use self::kafka::client::ConsumerError;
 pub use self::model::event::{InsertOutcome, LogPoint, Lookup, Parsed, Reason, RecordRef, Refusal};
+pub use self::model::halt::HaltReason;
 pub use self::model::outcome::Totals;
-#[cfg(feature = "simulation")]
-pub use self::model::protocol::simulation;
 pub use self::model::record::{
     Digest, Epoch, Header, Offset, Partition, Position, Record, Step, Timestamp, TimestampType, TopicId,
 };
+#[cfg(feature = "simulation")]
+pub use self::model::simulation;
 pub use self::model::standing::{Membership, PartitionStatus};
 pub use self::model::start::StartPolicy;
-pub use self::model::topic_log::{GapPolicy, LogBounds};
+pub use self::model::topic_log::{GapPolicy, GapReason, LogBounds};
 pub use self::observe::counts::Counts;
 pub use self::observe::health::{Health, HealthSnapshot, PartitionHealth};
 pub use self::observe::histogram::Histogram;

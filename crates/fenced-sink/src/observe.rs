@@ -1,4 +1,6 @@
-//! How a run does: only observes, never drives.
+//! Health and metrics: they observe, they never drive.
+//!
+//! The invariant: no transaction depends on this room. The pipeline writes here, and observers read.
 
 pub(crate) mod histogram;
 pub(crate) mod counts;

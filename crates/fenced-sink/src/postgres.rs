@@ -1,4 +1,4 @@
-//! Everything that is said to `PostgreSQL`: all SQL of the engine is in here.
+//! All SQL of the engine, and all use of the driver for `PostgreSQL`.
 
 pub(crate) mod session;
 pub(crate) mod time;

@@ -27,7 +27,7 @@ use crate::postgres::ledger::{Ledger, snapshot};
 use crate::postgres::session::Session;
 use crate::verify::compare::Comparer;
 use crate::verify::extra::RowPages;
-use crate::verify::plan::{Plan, PlanInputs, ahead, plan};
+use crate::verify::plan::{PlanInputs, VerifyPlan, ahead, plan};
 use crate::verify::topic::{TopicFacts, VerifiedTopic};
 
 /// Compares the tables with the topic log, and reports each finding at once.
@@ -57,7 +57,7 @@ pub async fn verify<E: Event>(
     facts.check_topic_id(&counted)?;
     let TopicFacts { bounds, since, compacted, .. } = facts;
     let inputs = PlanInputs { ledger: &counted, gaps: &gaps, other_writer, bounds: &bounds, since, compacted };
-    let Plan { ranges, totals, extra, not_checked } = plan(&inputs, scope).map_err(VerifyError::Log)?;
+    let VerifyPlan { ranges, totals, extra, not_checked } = plan(&inputs, scope).map_err(VerifyError::Log)?;
 
     let mut reporter = ProgressReporter { report, findings: 0 };
     let mut comparer = Comparer::new(&ledger, &counted, extra);

@@ -1,6 +1,8 @@
 //! The rooms of the engine: which may use which. The compiler does not know rooms inside a crate, so this test reads the
 //! imports.
 
+#![expect(clippy::unwrap_used, reason = "a panic is the report of a test")]
+
 use std::fs;
 use std::path::{Path, PathBuf};
 

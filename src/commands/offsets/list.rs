@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use fenced_sink::admin::{PartitionRow, Time, TopicLogClient};
-use fenced_sink::{LogBounds, Partition};
+use fenced_sink::{HaltReason, LogBounds, Partition};
 use serde::Serialize;
 
 use super::ledger;
@@ -79,7 +79,7 @@ fn line(topic: &str, partition: Partition, row: Option<&PartitionRow>, bounds: O
             Some(PartitionRow { owner: Some(_), .. }) => "claimed",
             _ => "unclaimed",
         },
-        halt_reason: row.and_then(|row| row.halt_reason.clone()),
+        halt_reason: row.and_then(|row| row.halt_reason.as_ref()).map(HaltReason::to_string),
         since: row.map(|row| row.halted_at.unwrap_or(row.updated_at)),
         updated_at: row.map(|row| row.updated_at),
         letters_in_a_row: row.map(|row| row.letters_in_a_row),

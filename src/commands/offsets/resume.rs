@@ -1,6 +1,7 @@
 //! `offsets resume`: resumes halted partitions, all that the user names or none.
 
 use clap::Args;
+use fenced_sink::HaltReason;
 use fenced_sink::admin::{AcknowledgedGap, PartitionRow, Resumption};
 
 use super::position::{TargetPosition, find, parse_target_without_time};
@@ -26,7 +27,7 @@ pub(super) async fn resume(args: &ResumeArgs, settings: &Settings) -> Result<(),
     // Before the rows are locked, because Kafka can be slow. An error matters only if the answer is needed: some halts can be
     // resumed while no broker answers.
     let asked = ask(settings, |client| {
-        client.bounds().map(|bounds| LogFacts { bounds, topic_id: client.topic_id(), ..LogFacts::default() })
+        Ok(LogFacts { bounds: client.bounds()?, topic_id: client.topic_id(), ..LogFacts::default() })
     });
     let log = asked.await;
     let mut session = database::connect(settings).await.map_err(explained)?;
@@ -55,7 +56,7 @@ fn plan(
     at: Option<TargetPosition>,
     log: &Result<LogFacts, String>,
 ) -> Result<Vec<Resumption>, CommandError> {
-    let halted = || rows.iter().filter_map(|row| Some((row, row.halt_reason.as_deref()?)));
+    let halted = || rows.iter().filter_map(|row| Some((row, row.halt_reason.as_ref()?)));
     let undecided: Vec<String> = match at {
         None => halted().filter_map(|(row, reason)| undecided(row, reason)).collect(),
         Some(_) => Vec::new(),
@@ -67,19 +68,19 @@ fn plan(
 }
 
 /// Why the user must choose the position, and what to type. `None`: the user need not choose, because one position is right.
-fn undecided(row: &PartitionRow, reason: &str) -> Option<String> {
+fn undecided(row: &PartitionRow, reason: &HaltReason) -> Option<String> {
     let (partition, next) = (row.partition, row.next);
     let resume = format!("`offsets resume --partition {partition} --at");
     let what = match reason {
-        "log_truncated" => format!(
+        HaltReason::LogTruncated => format!(
             "the topic log ends before the position {next}; {resume} latest` continues with new records, {resume} \
              earliest` reads the whole topic log again and stores nothing twice"
         ),
-        "log_replaced" => format!(
+        HaltReason::LogReplaced => format!(
             "the topic was created again, or its records were replaced; {resume} earliest` reads all its records, and \
              those that are stored already become duplicates"
         ),
-        "log_corrupt" => format!(
+        HaltReason::LogCorrupt => format!(
             "Kafka has damaged data at offset {next}; {resume} {next}` tries to read it again, {resume} {}` continues \
              with the first record after it that can be read",
             row.gap_end.map_or(next.0, |to| to.0).max(next.0.saturating_add(1))
@@ -91,12 +92,12 @@ fn undecided(row: &PartitionRow, reason: &str) -> Option<String> {
 
 fn resumption(
     row: &PartitionRow,
-    reason: &str,
+    reason: &HaltReason,
     at: Option<TargetPosition>,
     log: &Result<LogFacts, String>,
 ) -> Result<Resumption, CommandError> {
     let partition = row.partition;
-    let is_gap = reason == "retention_gap";
+    let is_gap = *reason == HaltReason::RetentionGap;
     let to = match at {
         Some(at) => find(at, partition, log)?,
         None if is_gap => find(TargetPosition::Earliest, partition, log)?.max(row.next),
@@ -107,7 +108,7 @@ fn resumption(
         partition,
         from: row.next,
         to,
-        forgets_log: ["log_truncated", "log_replaced"].contains(&reason),
+        forgets_log: matches!(reason, HaltReason::LogTruncated | HaltReason::LogReplaced),
         log_start: log_start.filter(|_| is_gap),
     })
 }
@@ -117,7 +118,7 @@ fn cells(row: &PartitionRow, planned: &[Resumption], gaps: &[AcknowledgedGap]) -
     let one = planned.iter().find(|one| one.partition == row.partition)?;
     let gaps = gaps.iter().filter(|gap| gap.partition == row.partition);
     let gaps: Vec<String> = gaps.map(|gap| format!("[{}, {}) {}", gap.from, gap.to, gap.reason)).collect();
-    let reason = row.halt_reason.clone().unwrap_or_default();
+    let reason = row.halt_reason.as_ref()?.to_string();
     Some([row.partition.to_string(), reason, one.from.to_string(), one.to.to_string(), gaps.join(", ")])
 }
 

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use clap::Args;
 use fenced_sink::admin::PartitionRow;
-use fenced_sink::{Partition, Position};
+use fenced_sink::{HaltReason, Partition, Position};
 
 use super::position::{TargetPosition, find, parse_target};
 use super::topic_log::{LogFacts, ask};
@@ -30,20 +30,19 @@ struct PositionMove {
     partition: Partition,
     from: Position,
     to: Position,
-    halt_reason: Option<String>,
+    halt_reason: Option<HaltReason>,
 }
 
 pub(super) async fn set(args: &SetArgs, settings: &Settings) -> Result<(), CommandError> {
     let explained = |error| CommandError::database(&error, &settings.database);
     let (to, partition, ledger) = (args.to, args.choice.partition(), ledger(settings));
     let asked = ask(settings, move |client| {
-        client.bounds().and_then(|bounds| {
-            let at_time = match to {
-                TargetPosition::Time(millis) => client.at_timestamp(millis)?,
-                _ => BTreeMap::new(),
-            };
-            Ok(LogFacts { bounds, at_time, topic_id: None })
-        })
+        let bounds = client.bounds()?;
+        let at_time = match to {
+            TargetPosition::Time(millis) => client.at_timestamp(millis)?,
+            _ => BTreeMap::new(),
+        };
+        Ok(LogFacts { bounds, at_time, topic_id: None })
     });
     let log = asked.await;
     let mut session = database::connect(settings).await.map_err(explained)?;
@@ -81,7 +80,7 @@ fn cells(one: &PositionMove) -> [String; 4] {
 }
 
 fn print_remarks(args: &SetArgs, moves: &[PositionMove], log: &Result<LogFacts, String>) {
-    for (one, reason) in moves.iter().filter_map(|one| Some((one, one.halt_reason.as_deref()?))) {
+    for (one, reason) in moves.iter().filter_map(|one| Some((one, one.halt_reason.as_ref()?))) {
         let partition = one.partition;
         remark(&format!("partition {partition} stays halted ({reason}): `booking-history offsets resume` resumes it"));
     }

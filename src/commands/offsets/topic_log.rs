@@ -1,9 +1,8 @@
 //! What Kafka says about the topic log of each partition.
 
 use std::collections::BTreeMap;
-use std::fmt::Display;
 
-use fenced_sink::admin::TopicLogClient;
+use fenced_sink::admin::{TopicLogClient, TopicLogError};
 use fenced_sink::{LogBounds, Partition, Position, TopicId};
 
 use crate::config::{Settings, consumer_properties};
@@ -18,9 +17,9 @@ pub(super) struct LogFacts {
 }
 
 /// Asks Kafka through a client that joins no group. The error is a text for the user.
-pub(super) async fn ask<T: Send + 'static, E: Display>(
+pub(super) async fn ask<T: Send + 'static>(
     settings: &Settings,
-    question: impl FnOnce(&TopicLogClient) -> Result<T, E> + Send + 'static,
+    question: impl FnOnce(&TopicLogClient) -> Result<T, TopicLogError> + Send + 'static,
 ) -> Result<T, String> {
     let client = TopicLogClient::new(&consumer_properties(settings).into_iter().collect(), &settings.kafka_topic);
     // The client blocks its thread until Kafka answers.

@@ -73,7 +73,7 @@ async fn a_log_whose_start_is_gone_says_what_it_can_not_tell() {
     let wanted = [
         "not checked: offsets 0 to 3 of partition 1: gone: the log no longer has them",
         "not checked: totals of partition 1: not all offsets from 0 to 9 are read",
-        "not checked: extra rows: not all that was ever handled is read, from offset 0 of every partition",
+        "not checked: extra rows: not all records from offset 0 of every partition are read",
         "16 records compared, 0 findings",
     ];
     assert_eq!((code, lines), (0, wanted.map(str::to_owned).to_vec()));

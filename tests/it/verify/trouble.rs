@@ -106,7 +106,7 @@ async fn a_damaged_batch_is_told_and_what_follows_is_not_taken_for_all() {
     fs::write(&segment, bytes).unwrap();
     broker.start();
     let (code, lines) = Service::finish("verify", &world.settings, LIMIT);
-    assert!(code == 70 && lines.concat().contains("the log is damaged"), "{code} {lines:#?}");
+    assert!(code == 70 && lines.concat().contains("the topic log is damaged"), "{code} {lines:#?}");
     assert!(lines.concat().contains("partition 0 is read up to 1 of 3"), "{lines:#?}");
     // What was read before is compared all the same.
     assert!(lines.concat().contains("altered  0          0           first"), "{lines:#?}");

@@ -1,4 +1,4 @@
-//! A client of Kafka: its configuration, and why it is refused.
+//! The configuration of every Kafka client, and the errors that end a consumer.
 
 use rdkafka::ClientConfig;
 use rdkafka::consumer::BaseConsumer;
@@ -7,29 +7,40 @@ use std::collections::BTreeMap;
 
 use crate::kafka::properties;
 
-/// Kafka can't be used as things are; the text says what to do.
+/// Kafka can't be used. The text says why.
 #[derive(Debug, thiserror::Error)]
 pub enum ConsumerError {
-    /// A property that the client does not know, or whose value it refuses.
-    #[error("kafka refuses the configuration: {0}")]
+    /// librdkafka does not know a property, or does not accept its value.
+    #[error("kafka's client refuses the configuration: {0}")]
     Configuration(String),
-    /// The broker fenced this member, or refuses it for good.
-    #[error("kafka refuses this consumer for good: {0}")]
+    /// The broker fenced this group member, or refuses it permanently.
+    #[error("kafka refuses this consumer permanently: {0}")]
     Fatal(String),
 }
 
-/// Whether Kafka's client takes the properties at all. No server is asked.
+/// Whether librdkafka accepts the properties. It does not connect.
 pub(crate) fn check_client(properties: &BTreeMap<String, String>) -> Result<(), ConsumerError> {
     let client: Result<BaseConsumer, KafkaError> = configuration(properties).create();
     client.map(drop).map_err(|error| refused(&error))
 }
 
+/// The configuration of a client: the given properties, and the guaranteed ones over them.
 pub(crate) fn configuration(properties: &BTreeMap<String, String>) -> ClientConfig {
     let mut all = properties.clone();
     properties::enforce(&mut all);
     all.into_iter().collect()
 }
 
+/// The properties of a client that joins no group. It must not hold the name of the static group member, and it needs
+/// no statistics.
+pub(crate) fn without_membership(properties: &BTreeMap<String, String>) -> BTreeMap<String, String> {
+    let mut properties = properties.clone();
+    properties.remove("group.instance.id");
+    properties.remove("statistics.interval.ms");
+    properties
+}
+
+/// Why librdkafka created no client, with the name of the property.
 pub(crate) fn refused(error: &KafkaError) -> ConsumerError {
     ConsumerError::Configuration(match error {
         KafkaError::ClientConfig(_, text, name, _) => format!("{name}: {text}"),

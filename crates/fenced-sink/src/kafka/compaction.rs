@@ -1,4 +1,4 @@
-//! What Kafka does with old records of the topic.
+//! Whether Kafka compacts the topic.
 
 use rdkafka::admin::{AdminClient, AdminOptions, ConfigResource, ResourceSpecifier};
 use rdkafka::client::DefaultClientContext;
@@ -7,10 +7,11 @@ use std::time::Duration;
 
 use crate::kafka::client::configuration;
 
-/// How long the question may take.
+/// The limit for the question.
 const TIMEOUT: Duration = Duration::from_secs(10);
 
-/// Whether records may vanish from the middle of the log. `None`: nobody knows, or it is not for us to know.
+/// Whether Kafka can delete records from the middle of a partition log. `None`: Kafka did not answer, or does not
+/// permit the question.
 pub(crate) async fn is_compacted(properties: &BTreeMap<String, String>, topic: &str) -> Option<bool> {
     let client: AdminClient<DefaultClientContext> = configuration(properties).create().ok()?;
     let options = AdminOptions::new().request_timeout(Some(TIMEOUT)).operation_timeout(Some(TIMEOUT));

@@ -1,33 +1,33 @@
-//! What an error of the consumer means for the records around it.
+//! The kinds of consumer errors: what each error means for the records. It also limits how often an error is logged.
 
 use rdkafka::error::KafkaError;
 use rdkafka::types::RDKafkaErrorCode as Code;
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
-/// What is to be done about an error of the consumer.
+/// The meaning of a consumer error for the records.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum KafkaErrorKind {
-    /// The client deals with it by itself; no record is in doubt.
+    /// librdkafka recovers from it. No record is in doubt.
     Transient,
-    /// Every broker is away. What comes back may be a restored one, with another log of the same id.
+    /// No broker is reachable. Afterwards the brokers can be restored ones, with another log under the same topic id.
     AllBrokersDown,
-    /// The topic is not there (yet), or is not ours to read.
+    /// The topic does not exist yet, or no longer.
     TopicMissing,
-    /// A server refuses who we are, or what we may do.
+    /// The broker refuses the credentials or the permissions.
     Refused,
-    /// An older consumer with another assignor is in the group.
+    /// A consumer with another assignor is in the group.
     OtherAssignor,
-    /// The position of a partition is outside of its log.
+    /// The position of a partition is outside of its partition log.
     OutOfRange,
-    /// What was delivered, or comes next, can't be trusted: every partition starts again where the ledger says.
+    /// A record may be missing among the delivered ones. Every partition must start again at the position of its row.
     Unclassified,
-    /// Nothing will ever come again.
+    /// This consumer will never receive a record again.
     Fatal,
 }
 
-/// One total rule: what is not known to be harmless is not trusted. After a batch that fails its CRC, librdkafka reports
-/// `BadMessage` and delivers what follows it.
+/// The kind of an error. An error that is not listed here is [`KafkaErrorKind::Unclassified`], never harmless: after a
+/// batch with a wrong CRC, for example, librdkafka reports `BadMessage` and delivers the records behind it.
 pub(crate) fn error_kind(error: &KafkaError) -> KafkaErrorKind {
     match error {
         KafkaError::MessageConsumptionFatal(_) => KafkaErrorKind::Fatal,
@@ -36,7 +36,7 @@ pub(crate) fn error_kind(error: &KafkaError) -> KafkaErrorKind {
     }
 }
 
-/// Whether what the log holds is damaged, and not whoever serves it in trouble.
+/// Whether the error means damaged records, and not a problem of the broker or the network.
 pub(crate) fn is_damage(error: &KafkaError) -> bool {
     let damage = [
         Code::BadMessage,
@@ -94,46 +94,49 @@ fn code_kind(code: Code) -> KafkaErrorKind {
     }
 }
 
-/// How often one kind of trouble is logged.
-const COMPLAINT_INTERVAL: Duration = Duration::from_secs(10);
+/// The minimum time between two log lines about the same kind of error.
+const WARNING_INTERVAL: Duration = Duration::from_secs(10);
 
-/// What is worth a warning, but not one each time: a broker that is away is met many times a second.
+/// Limits the warnings about consumer errors. An unreachable broker causes many errors in a second.
 #[derive(Debug, Default)]
 pub(crate) struct WarningLimiter(BTreeMap<KafkaErrorKind, (Instant, u64)>);
 
 impl WarningLimiter {
-    /// Logs a kind of trouble at most once in a while, with the number of times that it was met so far.
-    pub(crate) fn warn(&mut self, fault: KafkaErrorKind, error: &str) {
+    /// Logs an error, unless its kind was logged a short time ago. The line has the number of errors of this kind so
+    /// far.
+    pub(crate) fn warn(&mut self, kind: KafkaErrorKind, error: &str) {
         let now = Instant::now();
-        let (last, times) = self.0.entry(fault).or_insert((now, 0));
+        let (last, times) = self.0.entry(kind).or_insert((now, 0));
         *times += 1;
-        if *times == 1 || now.duration_since(*last) >= COMPLAINT_INTERVAL {
-            let (word, hint) = words(fault);
-            tracing::warn!(error, hint, times = *times, "{word}");
+        if *times == 1 || now.duration_since(*last) >= WARNING_INTERVAL {
+            let (message, hint) = message_and_hint(kind);
+            tracing::warn!(error, hint, times = *times, "{message}");
             *last = now;
         }
     }
 }
 
-/// The fixed word of the log, and what it means for the records or what to do.
-fn words(fault: KafkaErrorKind) -> (&'static str, &'static str) {
-    match fault {
+/// The message of the log line, and a hint: what it means for the records, or what an operator must do.
+fn message_and_hint(kind: KafkaErrorKind) -> (&'static str, &'static str) {
+    match kind {
         KafkaErrorKind::Transient | KafkaErrorKind::AllBrokersDown => {
-            ("kafka_unavailable", "nothing to do: the client tries again")
+            ("kafka_unavailable", "nothing to do: the client retries")
         }
-        KafkaErrorKind::TopicMissing => ("topic_missing", "it is waited for; check KAFKA_TOPIC"),
-        KafkaErrorKind::Refused => ("kafka_refused", "check user, certificates and access control of topic and group"),
+        KafkaErrorKind::TopicMissing => ("topic_missing", "the service waits for the topic; check KAFKA_TOPIC"),
+        KafkaErrorKind::Refused => {
+            ("kafka_refused", "check the user, the certificates, and the ACLs of topic and group")
+        }
         KafkaErrorKind::OtherAssignor => {
-            ("group_in_use", "an older consumer with another assignor is in the group: stop it first")
+            ("group_in_use", "a consumer with another assignor is in the group: stop it first")
         }
         KafkaErrorKind::OutOfRange => (
             "position_out_of_range",
-            "a log does not have the position of its partition: what was read is committed, then the log is looked at",
+            "a partition log does not have the next position: what was read is committed, then that log is checked",
         ),
         KafkaErrorKind::Unclassified => {
-            ("unclassified_kafka_error", "nothing is lost: reading starts again where the ledger says")
+            ("unclassified_kafka_error", "no record is lost: reading starts again at the positions in the database")
         }
-        KafkaErrorKind::Fatal => ("kafka_fatal", "the process ends"),
+        KafkaErrorKind::Fatal => ("kafka_fatal", "the service ends"),
     }
 }
 
@@ -146,7 +149,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_not_known_to_be_harmless_is_not_trusted() {
+    fn an_error_that_is_not_listed_is_unclassified() {
         check(&KafkaError::MessageConsumption(Code::BadMessage), KafkaErrorKind::Unclassified);
         check(&KafkaError::MessageConsumption(Code::BadCompression), KafkaErrorKind::Unclassified);
         check(&KafkaError::MessageConsumption(Code::Unknown), KafkaErrorKind::Unclassified);
@@ -159,6 +162,9 @@ mod tests {
         check(&KafkaError::MessageConsumption(Code::SaslAuthenticationFailed), KafkaErrorKind::Refused);
         check(&KafkaError::MessageConsumptionFatal(Code::FencedInstanceId), KafkaErrorKind::Fatal);
         assert!(is_damage(&KafkaError::MessageConsumption(Code::BadMessage)));
-        assert!(!is_damage(&KafkaError::MessageConsumption(Code::Unknown)), "it is distrusted, and blames no log");
+        assert!(
+            !is_damage(&KafkaError::MessageConsumption(Code::Unknown)),
+            "an unclassified error does not mean damage"
+        );
     }
 }

@@ -1,8 +1,13 @@
-//! What rust-rdkafka does not pass on, read through its bindings. The one file with unsafe code: rust-rdkafka panics on
-//! a header name that is not UTF-8, and a record that ends the process can't be kept; and it has no way to a topic's id, nor to
-//! whether the client is a member of its group.
+//! Calls of librdkafka's C interface, where rust-rdkafka is not sufficient. The only file with unsafe code.
+//!
+//! - rust-rdkafka panics at a header name that is not UTF-8, and at such metadata of a committed offset. One record or
+//!   one foreign commit would end the process at every start.
+//! - It has no function for the id of a topic, nor for the membership of the client.
+//! - It returns positions of assigned partitions only.
+//!
+//! The invariant: every function copies what it returns. No pointer leaves this file.
 
-#![expect(unsafe_code, reason = "librdkafka's C interface; each block says why it holds")]
+#![expect(unsafe_code, reason = "the C interface of librdkafka; each block says why it is sound")]
 
 use rdkafka::TopicPartitionList;
 use rdkafka::consumer::{BaseConsumer, Consumer as _, ConsumerContext};
@@ -14,7 +19,7 @@ use std::time::Duration;
 
 use crate::model::record::{Header, Offset, Partition, Record, Timestamp, TimestampType, TopicId};
 
-/// Copies a message, whole.
+/// Copies a message with all its parts.
 pub(crate) fn record(message: &BorrowedMessage<'_>) -> Record {
     Record {
         partition: Partition(message.partition()),
@@ -28,7 +33,7 @@ pub(crate) fn record(message: &BorrowedMessage<'_>) -> Record {
 
 fn timestamp(message: &BorrowedMessage<'_>) -> Timestamp {
     let mut kind = sys::rd_kafka_timestamp_type_t::RD_KAFKA_TIMESTAMP_NOT_AVAILABLE;
-    // SAFETY: the message is alive while it is borrowed, and `kind` outlives the call.
+    // SAFETY: the borrow keeps the message alive. `kind` is a local variable that lives longer than the call.
     let millis = unsafe { sys::rd_kafka_message_timestamp(message.ptr(), &raw mut kind) };
     let kind = match kind {
         sys::rd_kafka_timestamp_type_t::RD_KAFKA_TIMESTAMP_CREATE_TIME => TimestampType::CreateTime,
@@ -40,46 +45,47 @@ fn timestamp(message: &BorrowedMessage<'_>) -> Timestamp {
 
 fn headers(message: &BorrowedMessage<'_>) -> Vec<Header> {
     let mut list = ptr::null_mut();
-    // SAFETY: the message is alive while it is borrowed; the list belongs to it.
+    // SAFETY: the borrow keeps the message alive. The message owns the list that the call returns.
     let answer = unsafe { sys::rd_kafka_message_headers(message.ptr(), &raw mut list) };
     if answer != sys::rd_kafka_resp_err_t::RD_KAFKA_RESP_ERR_NO_ERROR {
         return Vec::new();
     }
-    // SAFETY: the call above said that the list is there.
+    // SAFETY: the call above succeeded, so `list` points to a list. The message owns it and is still borrowed.
     let count = unsafe { sys::rd_kafka_header_cnt(list) };
     (0..count).filter_map(|index| header(list, index)).collect()
 }
 
 fn header(list: *const sys::rd_kafka_headers_t, index: usize) -> Option<Header> {
     let (mut name, mut value, mut size) = (ptr::null(), ptr::null(), 0);
-    // SAFETY: the list belongs to a message that is borrowed by our caller; an index past the end is answered by an
-    // error.
+    // SAFETY: the caller borrows the message that owns the list. The call returns an error if the index is too large.
+    // The three results are local variables that live longer than the call.
     let answer = unsafe { sys::rd_kafka_header_get_all(list, index, &raw mut name, &raw mut value, &raw mut size) };
     if answer != sys::rd_kafka_resp_err_t::RD_KAFKA_RESP_ERR_NO_ERROR || name.is_null() {
         return None;
     }
-    // SAFETY: librdkafka ends a name with NUL, and keeps it as long as the message.
+    // SAFETY: the name is not null, librdkafka ends it with NUL, and it lives as long as the message.
     let name = unsafe { CStr::from_ptr(name) }.to_bytes().to_vec();
-    // SAFETY: a value that is not null has `size` bytes, which live as long as the message.
+    // SAFETY: a value that is not null has `size` bytes, and they live as long as the message.
     let value = (!value.is_null()).then(|| unsafe { std::slice::from_raw_parts(value.cast::<u8>(), size) }.to_vec());
     Some(Header { name, value })
 }
 
-/// Fills in the position of each partition of a list: past the last record, marker or aborted record that was delivered
-/// since it was assigned, else invalid. rust-rdkafka tells it of assigned partitions only.
+/// Writes the position of each partition into the list: the one behind the last record, marker or aborted record that
+/// was delivered since the partition was assigned. Without such a record the position is invalid.
 pub(crate) fn positions<C: ConsumerContext>(consumer: &BaseConsumer<C>, list: &TopicPartitionList) {
-    // SAFETY: client and list are alive while they are borrowed. The call reads local state, and marks a partition that
-    // it doesn't know as invalid, so there is no error to report.
+    // SAFETY: the borrows keep client and list alive. The call reads only local state of the client. It marks an
+    // unknown partition as invalid, so its result needs no check.
     unsafe {
         sys::rd_kafka_position(consumer.client().native_ptr(), list.ptr());
     }
 }
 
-/// Whether the client believes that it is a member of its group, with whatever partitions. When a session is over it
-/// forgets its name under the classic protocol, its epoch under the newer one.
+/// Whether the client is a member of its group as far as it knows. When its session ends, it clears its member id under
+/// the classic group protocol, and its epoch under the newer one.
 pub(crate) fn is_member<C: ConsumerContext>(consumer: &BaseConsumer<C>) -> bool {
-    // SAFETY: the client is alive while it is borrowed. What it hands out is ours, is looked at only if it is there, and is
-    // destroyed here; the name belongs to it and ends with NUL.
+    // SAFETY: the borrow keeps the client alive. The caller of the first function owns the metadata: it is null-checked
+    // before use, used only here, and destroyed once, after the last use. The metadata owns the member id, which ends
+    // with NUL.
     unsafe {
         let metadata = sys::rd_kafka_consumer_group_metadata(consumer.client().native_ptr());
         if metadata.is_null() {
@@ -93,11 +99,11 @@ pub(crate) fn is_member<C: ConsumerContext>(consumer: &BaseConsumer<C>) -> bool 
     }
 }
 
-/// The metadata that was committed beside each offset of a list, in its order: any bytes, which rust-rdkafka takes for
-/// UTF-8 or panics.
+/// The metadata of each committed offset of a list, in the order of the list. It can be any bytes.
 pub(crate) fn metadata(list: &TopicPartitionList) -> Vec<Vec<u8>> {
     let bytes = |index: usize| {
-        // SAFETY: the list owns `count` elements; metadata that is not null has the size beside it.
+        // SAFETY: `index` is below the number of elements, and the borrow keeps the list alive. Metadata that is not
+        // null has `metadata_size` bytes, and the list owns them.
         unsafe {
             let element = &*(*list.ptr()).elems.add(index);
             if element.metadata.is_null() {
@@ -109,8 +115,8 @@ pub(crate) fn metadata(list: &TopicPartitionList) -> Vec<Vec<u8>> {
     (0..list.count()).map(bytes).collect()
 }
 
-/// Asks a broker, by its number, for the id of a topic (the field of KIP-516 in its metadata), for as long as `limit`.
-/// `None`: no answer, no such topic, or a broker that gives topics no ids.
+/// Asks one broker for the id of a topic (KIP-516), and waits up to `limit`. `None`: no answer, no such topic, or a
+/// broker that gives topics no ids.
 pub(crate) fn topic_id<C: ConsumerContext>(
     consumer: &BaseConsumer<C>,
     topic: &str,
@@ -120,13 +126,15 @@ pub(crate) fn topic_id<C: ConsumerContext>(
     let name = CString::new(topic).ok()?;
     let limit = i32::try_from(limit.as_millis()).unwrap_or(i32::MAX);
     let client = consumer.client().native_ptr();
-    // SAFETY: the client is alive while it is borrowed. The queue, the collection, the options and the event are made here and
-    // destroyed here, and what is read of the event is copied before that; all pointers are null-checked where the
-    // documentation allows null. An answer that comes too late goes into a queue that librdkafka keeps until then.
+    // SAFETY: the borrow keeps the client alive, and `name` lives longer than the call that copies it. This block
+    // creates the queue, the collection, the options and the event, and destroys each once, after the last use.
+    // `described` copies what it reads of the event. Only the event can be null (the admin operation is a known one),
+    // and it is checked. librdkafka counts the references to the queue: an answer that arrives after the limit still
+    // has its queue.
     unsafe {
         let queue = sys::rd_kafka_queue_new(client);
         let topics = sys::rd_kafka_TopicCollection_of_topic_names([name.as_ptr()].as_mut_ptr(), 1);
-        // Left to itself it asks the controller, for which it would wait where nobody says who that is.
+        // By default librdkafka asks the controller. It would wait without end if no broker knows the controller.
         let options =
             sys::rd_kafka_AdminOptions_new(client, sys::rd_kafka_admin_op_t::RD_KAFKA_ADMIN_OP_DESCRIBETOPICS);
         sys::rd_kafka_AdminOptions_set_broker(options, broker, ptr::null_mut(), 0);
@@ -143,10 +151,13 @@ pub(crate) fn topic_id<C: ConsumerContext>(
     }
 }
 
+/// The topic id in the answer of a broker.
+///
 /// # Safety
-/// The event is null, or alive.
+/// The event is null, or it lives until this function returns.
 unsafe fn described(event: *mut sys::rd_kafka_event_t) -> Option<TopicId> {
-    // SAFETY: as the caller promises; all that is reached from the event lives as long as it does.
+    // SAFETY: the caller guarantees that the event lives. The event owns everything that is read here, and every
+    // pointer that can be null is checked before use.
     unsafe {
         if event.is_null() || sys::rd_kafka_event_error(event) != sys::rd_kafka_resp_err_t::RD_KAFKA_RESP_ERR_NO_ERROR {
             return None;

@@ -1,25 +1,28 @@
-//! The properties of Kafka's client that the guarantee rests on. They are set here, whoever makes the options.
+//! The librdkafka properties that the guarantee needs. Every client that reads records has them.
+//!
+//! The only exception is the question for the last end of a partition log. It reads no record, and it includes open
+//! transactions.
 
 use std::collections::BTreeMap;
 
-/// What the guarantee rests on: name, value, and what another value would do.
+/// The guaranteed properties: name, value, and the effect of any other value.
 pub const GUARANTEED: [(&str, &str, &str); 8] = [
-    ("enable.auto.commit", "false", "Kafka would be told before the database has the records"),
-    ("auto.commit.enable", "false", "Kafka would be told before the database has the records"),
-    ("enable.auto.offset.store", "false", "Kafka would be told before the database has the records"),
-    ("auto.offset.reset", "error", "records that are gone would be passed over without a word; see KAFKA_START"),
+    ("enable.auto.commit", "false", "Kafka would receive positions that the database has not committed"),
+    ("auto.commit.enable", "false", "Kafka would receive positions that the database has not committed"),
+    ("enable.auto.offset.store", "false", "Kafka would receive positions that the database has not committed"),
+    ("auto.offset.reset", "error", "deleted records would be skipped without a message; see KAFKA_START"),
     ("isolation.level", "read_committed", "records of aborted transactions would become rows"),
     ("partition.assignment.strategy", "cooperative-sticky", "partitions would start before their position is known"),
     ("check.crcs", "true", "a corrupt record would become a row"),
-    ("enable.partition.eof", "false", "the end of a partition would be taken for an error"),
+    ("enable.partition.eof", "false", "the end of a partition would be an error"),
 ];
 
-/// Sets them, whatever was there. Under the group protocol of KIP-848 the broker chooses the assignor, and the client
-/// takes none.
+/// Sets the guaranteed properties, and replaces other values. With the group protocol of KIP-848 it sets no assignor:
+/// the broker chooses it, and librdkafka refuses the property.
 pub fn enforce(properties: &mut BTreeMap<String, String>) {
     let kip_848 = properties.get("group.protocol").is_some_and(|protocol| protocol.eq_ignore_ascii_case("consumer"));
     for (name, value, _) in GUARANTEED {
-        // `auto.commit.enable` is another name of `enable.auto.commit`, which the consumer reads.
+        // `auto.commit.enable` is an older name of `enable.auto.commit`, which is set.
         if name == "auto.commit.enable" || kip_848 && name == "partition.assignment.strategy" {
             properties.remove(name);
         } else {
@@ -41,7 +44,7 @@ mod tests {
     }
 
     #[test]
-    fn nobody_can_do_without_the_guarantee() {
+    fn the_guaranteed_properties_replace_other_values() {
         check(
             &[("enable.auto.commit", "true"), ("auto.offset.reset", "latest"), ("session.timeout.ms", "6000")],
             &[

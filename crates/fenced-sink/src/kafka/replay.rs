@@ -1,5 +1,7 @@
-//! Reads ranges of a log again, whole, beside whoever consumes it: a client of its own that joins no group and commits
-//! nothing. Either all records of the ranges that the log has are handed over, or it says why not.
+//! Reads ranges of a topic log again, for `verify`, in a thread and with a client of its own.
+//!
+//! The invariant: it delivers every record of the ranges that the topic log has, or it fails with a reason. It joins no
+//! group and commits nothing, so a running service is not affected.
 
 use rdkafka::TopicPartitionList;
 use rdkafka::consumer::{BaseConsumer, Consumer as _, DefaultConsumerContext};
@@ -12,57 +14,54 @@ use std::time::{Duration, Instant};
 use tokio::sync::mpsc;
 
 use crate::event::Event;
-use crate::kafka::client::{ConsumerError, configuration, refused};
+use crate::kafka::client::{ConsumerError, configuration, refused, without_membership};
 use crate::kafka::error::{KafkaErrorKind, error_kind, is_damage};
 use crate::kafka::ffi;
 use crate::kafka::topic_log_client::TopicLogClient;
 use crate::model::batch::Entry;
 use crate::model::record::{Offset, Partition, Position, Step};
 
-/// How long one poll waits for a record.
+/// The time that one poll waits for a record.
 const POLL: Duration = Duration::from_millis(20);
-/// So many records are handed over at once, at most.
+/// The maximum number of records in one chunk.
 const CHUNK: usize = 4096;
-/// So many bytes are handed over at once, at most and one record.
+/// A chunk ends behind the record that reaches this number of bytes.
 const CHUNK_BYTES: usize = 2 << 20;
-/// So many chunks wait for whoever compares.
-const WAITING: usize = 4;
-/// Kafka may give nothing for so long.
+/// The maximum number of chunks that wait for the receiver.
+const QUEUED_CHUNKS: usize = 4;
+/// The read fails if Kafka delivers nothing for this long.
 const TIMEOUT: Duration = Duration::from_secs(30);
 
-/// What the reading thread says. The last is `End` or `Failed`.
+/// A message of the reading thread. The last one is `End` or `Failed`.
 pub(crate) enum ReplayMessage<E> {
-    /// The next records, and how many offsets of the ranges are passed.
+    /// The next records, and the number of offsets of all ranges that are passed so far.
     Chunk(Vec<Entry<E>>, u64),
-    /// All is read.
+    /// All ranges are read.
     End,
-    /// It can't go on; not all is read.
+    /// The read failed before the end of the ranges.
     Failed(ReplayError),
 }
 
-/// Why the ranges can't be read.
+/// Why the read failed.
 #[derive(Debug)]
 pub(crate) enum ReplayError {
-    /// The client can't be made.
+    /// librdkafka refused the configuration.
     Client(ConsumerError),
-    /// Kafka doesn't give the records.
+    /// Kafka does not deliver the records.
     Unavailable(String),
-    /// It gives something, and that is damaged.
+    /// The records are damaged.
     Corrupt(String),
 }
 
-/// Starts a thread that reads the ranges. It ends by itself, also when nobody listens any more.
+/// Starts a thread that reads the ranges. The thread ends after its last message, or when the receiver is dropped.
 pub(crate) fn start<E: Event>(
     properties: &BTreeMap<String, String>,
     log: Arc<TopicLogClient>,
     topic: &str,
     ranges: &BTreeMap<Partition, Step>,
 ) -> Result<mpsc::Receiver<ReplayMessage<E>>, ReplayError> {
-    let mut properties = properties.clone();
-    properties.remove("group.instance.id"); // it is no member
-    properties.remove("statistics.interval.ms");
-    let consumer: BaseConsumer =
-        configuration(&properties).create().map_err(|error| ReplayError::Client(refused(&error)))?;
+    let configuration = configuration(&without_membership(properties));
+    let consumer: BaseConsumer = configuration.create().map_err(|error| ReplayError::Client(refused(&error)))?;
     let mut list = TopicPartitionList::new();
     for (partition, range) in ranges {
         let placed = list.add_partition_offset(topic, partition.0, KafkaOffset::Offset(range.from().0));
@@ -77,19 +76,19 @@ pub(crate) fn start<E: Event>(
         open: open.collect(),
         passed: 0,
         moved_at: Instant::now(),
-        complaint: None,
+        last_error: None,
         failed: None,
     };
-    let (tell, told) = mpsc::channel(WAITING);
-    let started = std::thread::Builder::new().name("replay".to_owned()).spawn(move || replay.run(&tell));
-    started.map_err(|error| ReplayError::Unavailable(format!("no thread to read with: {error}")))?;
-    Ok(told)
+    let (sender, receiver) = mpsc::channel(QUEUED_CHUNKS);
+    let started = std::thread::Builder::new().name("replay".to_owned()).spawn(move || replay.run(&sender));
+    started.map_err(|error| ReplayError::Unavailable(format!("can't start the thread that reads: {error}")))?;
+    Ok(receiver)
 }
 
-/// A range that is not read to its end.
+/// A range that is not completely read.
 struct OpenRange {
     range: Step,
-    /// Below this, all is read.
+    /// All records of the range below this position are read.
     reached: Position,
 }
 
@@ -100,29 +99,29 @@ struct Replay {
     open: BTreeMap<Partition, OpenRange>,
     passed: u64,
     moved_at: Instant,
-    /// The last error that the client deals with by itself.
-    complaint: Option<String>,
-    /// Why it can't go on, once what came before that is handed over.
+    /// The last error from which librdkafka recovers. It is part of the message of a timeout.
+    last_error: Option<String>,
+    /// The error that ends the read, until the records before it are sent.
     failed: Option<ReplayError>,
 }
 
 impl Replay {
-    fn run<E: Event>(&mut self, tell: &mpsc::Sender<ReplayMessage<E>>) {
-        let mut goes_on = true;
-        while goes_on {
-            let said = match self.read() {
+    fn run<E: Event>(&mut self, sender: &mpsc::Sender<ReplayMessage<E>>) {
+        let mut running = true;
+        while running {
+            let message = match self.read() {
                 Ok(entries) if entries.is_empty() => ReplayMessage::End,
                 Ok(entries) => ReplayMessage::Chunk(entries, self.passed),
                 Err(error) => ReplayMessage::Failed(error),
             };
-            let last = !matches!(said, ReplayMessage::Chunk(..));
-            goes_on = tell.blocking_send(said).is_ok() && !last;
-            // Whoever compares may have been slow; that is no silence of Kafka's.
+            let last = !matches!(message, ReplayMessage::Chunk(..));
+            running = sender.blocking_send(message).is_ok() && !last;
+            // The time that the receiver needed does not count as silence of Kafka.
             self.moved_at = Instant::now();
         }
     }
 
-    /// The next records. None: all ranges are read.
+    /// Reads the next records. Empty: all ranges are read.
     fn read<E: Event>(&mut self) -> Result<Vec<Entry<E>>, ReplayError> {
         if let Some(error) = self.failed.take() {
             return Err(error);
@@ -144,13 +143,13 @@ impl Replay {
                     }
                 }
                 Some(Err(error)) => {
-                    if let Err(error) = self.judge(&error) {
-                        // What came before it is good.
+                    if let Err(error) = self.note_error(&error) {
+                        // The records before the error are valid: send them first.
                         self.failed = Some(error);
                         break;
                     }
                 }
-                None if entries.is_empty() => self.look_where_it_is()?,
+                None if entries.is_empty() => self.check_positions()?,
                 None => break,
             }
         }
@@ -160,8 +159,10 @@ impl Replay {
         }
     }
 
-    /// What lies past markers and aborted data. Only to be called when nothing delivered is left to take.
-    fn look_where_it_is(&mut self) -> Result<(), ReplayError> {
+    /// Passes markers and aborted records at the end of a range, and fails after a timeout.
+    ///
+    /// The caller has taken every delivered record: else a position of the client could pass a record.
+    fn check_positions(&mut self) -> Result<(), ReplayError> {
         let positions = self.list(self.open.keys().copied());
         ffi::positions(&self.consumer, &positions);
         for element in positions.elements() {
@@ -172,11 +173,11 @@ impl Replay {
         if self.moved_at.elapsed() < TIMEOUT {
             return Ok(());
         }
-        let why = self.complaint.as_deref().map(|why| format!(" ({why})")).unwrap_or_default();
+        let why = self.last_error.as_deref().map(|why| format!(" ({why})")).unwrap_or_default();
         Err(ReplayError::Unavailable(format!(
             "Kafka gave nothing for {} s{why}: {}",
             TIMEOUT.as_secs(),
-            self.where_it_is()
+            self.progress()
         )))
     }
 
@@ -192,49 +193,49 @@ impl Replay {
         if position == reading.range.to() {
             self.open.remove(&partition);
             if let Err(error) = self.consumer.pause(&self.list([partition])) {
-                // It goes on in vain: what is not open is not taken.
+                // Harmless: `read` drops the records of a range that is not open.
                 tracing::debug!(%error, "pause_failed");
             }
         }
     }
 
-    /// What the client does not deal with by itself ends the reading: a record may have been left out.
-    fn judge(&mut self, error: &KafkaError) -> Result<(), ReplayError> {
+    /// Remembers an error from which librdkafka recovers. Fails at any other error: a record may be missing.
+    fn note_error(&mut self, error: &KafkaError) -> Result<(), ReplayError> {
         match error_kind(error) {
             KafkaErrorKind::Transient
             | KafkaErrorKind::AllBrokersDown
             | KafkaErrorKind::TopicMissing
             | KafkaErrorKind::Refused
             | KafkaErrorKind::OtherAssignor => {
-                self.complaint = Some(error.to_string());
+                self.last_error = Some(error.to_string());
                 Ok(())
             }
             KafkaErrorKind::OutOfRange => Err(ReplayError::Unavailable(format!(
-                "the log lost records while they were read, or never had them: {}",
-                self.where_it_is()
+                "the topic log lost records while they were read, or never had them: {}",
+                self.progress()
             ))),
             KafkaErrorKind::Unclassified if is_damage(error) => Err(ReplayError::Corrupt(format!(
-                "the log is damaged ({error}), at or after one of: {}",
-                self.where_it_is()
+                "the topic log is damaged ({error}), at or after one of: {}",
+                self.progress()
             ))),
             KafkaErrorKind::Unclassified | KafkaErrorKind::Fatal => Err(ReplayError::Unavailable(format!(
-                "what Kafka gives can't be trusted ({error}): {}",
-                self.where_it_is()
+                "a record may be missing after an error of the Kafka client ({error}): {}",
+                self.progress()
             ))),
         }
     }
 
-    /// How far each open range is read, and what the log has of it now, if Kafka says so.
-    fn where_it_is(&self) -> String {
+    /// The progress of each open range, and the bounds of its partition log if Kafka tells them.
+    fn progress(&self) -> String {
         let bounds = self.log.bounds().unwrap_or_default();
-        let place = |(partition, reading): (&Partition, &OpenRange)| {
+        let line = |(partition, reading): (&Partition, &OpenRange)| {
             let log = bounds
                 .get(partition)
                 .map(|bounds| format!(", and its log now begins at {} and ends at {}", bounds.start, bounds.end));
             let OpenRange { range, reached } = reading;
             format!("partition {partition} is read up to {reached} of {}{}", range.to(), log.unwrap_or_default())
         };
-        self.open.iter().map(place).collect::<Vec<_>>().join("; ")
+        self.open.iter().map(line).collect::<Vec<_>>().join("; ")
     }
 
     fn list(&self, partitions: impl IntoIterator<Item = Partition>) -> TopicPartitionList {

@@ -1,59 +1,60 @@
-//! Questions about the log, asked through a client of their own that joins no group, so that they can neither hold up the
-//! consumer thread nor be held up by it.
+//! Questions about a topic and its partition logs: bounds, timestamps, topic id, single reads.
+//!
+//! A client of its own asks them. It joins no group and commits nothing. It never delays the consumer thread, and the
+//! consumer thread never delays it.
 
 use rdkafka::TopicPartitionList;
-use rdkafka::consumer::{BaseConsumer, Consumer as _, DefaultConsumerContext};
+use rdkafka::consumer::{BaseConsumer, Consumer as _};
 use rdkafka::error::{KafkaError, KafkaResult};
 use rdkafka::metadata::{MetadataBroker, MetadataPartition, MetadataTopic};
 use rdkafka::topic_partition_list::{Offset as KafkaOffset, TopicPartitionListElem};
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-use crate::kafka::client::configuration;
-use crate::kafka::error::{KafkaErrorKind, error_kind, is_damage};
+use crate::kafka::client::{configuration, without_membership};
 use crate::kafka::ffi;
+use crate::kafka::probe::probe;
 use crate::model::mirror::METADATA;
 use crate::model::record::{Partition, Position, TopicId};
 use crate::model::topic_log::{CommittedOffset, LogBounds, PartitionExtent, Probe};
+use crate::model::unreadable::first_readable;
 
-/// How long one question may take, unless said otherwise.
+/// The default limit for one question.
 const TIMEOUT: Duration = Duration::from_secs(10);
 
-/// So many offsets are tried one by one for the end of what can't be read.
-const ONE_BY_ONE: u32 = 32;
+/// Kafka did not answer in time, or refused the question.
+#[derive(Debug, thiserror::Error)]
+#[error(transparent)]
+pub struct TopicLogError(#[from] KafkaError);
 
-/// A topic's log, as the brokers describe it. All questions block, for a bounded time, and may be asked by any thread.
+/// Asks the brokers about one topic. Every method blocks for a bounded time. Any thread may call it.
 pub struct TopicLogClient {
     properties: BTreeMap<String, String>,
     topic: String,
-    /// For one question.
+    /// The limit for one question.
     timeout: Duration,
-    /// Open transactions do not end the log.
+    /// Whether the end of a log includes the records of open transactions.
     uncommitted: bool,
-    client: Mutex<Option<Arc<Client>>>,
+    client: Mutex<Option<Arc<BaseConsumer>>>,
 }
 
-type Client = BaseConsumer<DefaultConsumerContext>;
-
 impl TopicLogClient {
-    /// Nothing is asked yet.
+    /// A client for `topic`. It connects at the first question.
     #[must_use]
     pub fn new(properties: &BTreeMap<String, String>, topic: &str) -> Self {
-        let mut properties = properties.clone();
-        properties.remove("group.instance.id"); // it is no member
-        properties.remove("statistics.interval.ms");
+        let properties = without_membership(properties);
         Self { properties, topic: topic.to_owned(), timeout: TIMEOUT, uncommitted: false, client: Mutex::default() }
     }
 
-    /// The same, for somebody who can't wait so long.
+    /// The same client with another limit for one question.
     pub(crate) fn with_timeout(self, timeout: Duration) -> Self {
         Self { timeout, ..self }
     }
 
-    /// The bounds of all partitions of the topic, and what the group has committed. A question that was not answered is
-    /// an error, never "none".
-    pub(crate) fn extents(&self) -> KafkaResult<Vec<PartitionExtent>> {
+    /// The bounds of every partition, and the committed offset of the group. A question without an answer is an error:
+    /// it never means that the group has no committed offset.
+    pub(crate) fn extents(&self) -> Result<Vec<PartitionExtent>, TopicLogError> {
         let client = self.client()?;
         let bounds = self.bounds_through(&client, |_| true)?;
         let committed = client.committed_offsets(self.list(bounds.keys().copied()), self.timeout)?;
@@ -76,101 +77,77 @@ impl TopicLogClient {
         committed.elements().into_iter().zip(metadata).filter_map(|pair| extent(pair).transpose()).collect()
     }
 
-    /// The bounds of all partitions of the topic.
+    /// The bounds of every partition log of the topic.
     ///
     /// # Errors
     /// Kafka did not answer in time, or refused the question.
-    pub fn bounds(&self) -> KafkaResult<BTreeMap<Partition, LogBounds>> {
+    pub fn bounds(&self) -> Result<BTreeMap<Partition, LogBounds>, TopicLogError> {
         self.bounds_of(|_| true)
     }
 
-    /// The same, without partitions that nobody leads: those keep no other from being known.
-    pub(crate) fn bounds_of_led_partitions(&self) -> KafkaResult<BTreeMap<Partition, LogBounds>> {
+    /// The bounds of every partition log that has a leader. One partition without a leader does not hide the others.
+    pub(crate) fn bounds_of_led_partitions(&self) -> Result<BTreeMap<Partition, LogBounds>, TopicLogError> {
         self.bounds_of(|partition| partition.leader() >= 0)
     }
 
-    fn bounds_of(&self, asked: fn(&MetadataPartition) -> bool) -> KafkaResult<BTreeMap<Partition, LogBounds>> {
+    fn bounds_of(
+        &self,
+        asked: fn(&MetadataPartition) -> bool,
+    ) -> Result<BTreeMap<Partition, LogBounds>, TopicLogError> {
         let bounds = self.bounds_through(&*self.client()?, asked);
-        // What a client knows of a cluster can be newer than the cluster, after a restore: the next one begins anew. A topic
-        // that is not there is not known any better.
+        // After a restore of the brokers, this client can hold newer metadata than they have, and then it refuses their
+        // answers: the next question uses a new client. A missing topic is no reason for that.
         if bounds.as_ref().is_err_and(|error| !matches!(error, KafkaError::MetadataFetch(_))) {
             drop(self.client.lock().unwrap_or_else(PoisonError::into_inner).take());
         }
-        bounds
+        Ok(bounds?)
     }
 
-    /// Where the log of each partition really ends that somebody leads: past the last record, also where a transaction is open.
-    pub(crate) fn last_ends(&self) -> KafkaResult<BTreeMap<Partition, Position>> {
+    /// The end of every partition log that has a leader: the position behind its last record, open transactions
+    /// included.
+    pub(crate) fn last_ends(&self) -> Result<BTreeMap<Partition, Position>, TopicLogError> {
         let log = Self { uncommitted: true, ..Self::new(&self.properties, &self.topic).with_timeout(self.timeout) };
         Ok(log.bounds_of_led_partitions()?.into_iter().map(|(partition, bounds)| (partition, bounds.end)).collect())
     }
 
-    /// Where the first record is that can be read, if what stands at `at` can't be: each try reads the partition alone.
-    /// `None`: it can be read, or nothing came of it.
+    /// The position of the first readable record, if the record at `at` is damaged. `None`: it is readable, or the
+    /// probe received nothing.
     pub(crate) fn readable_from(
         &self,
         partition: Partition,
         at: Position,
         end: Position,
-    ) -> KafkaResult<Option<Position>> {
+    ) -> Result<Option<Position>, TopicLogError> {
         if self.probe(partition, at)? != Probe::Unreadable {
             return Ok(None);
         }
-        // A batch can be read as a whole or not at all, and nobody but its own bytes says where it ends. One by one first, so
-        // that nothing between two damaged batches is passed; then in longer and longer steps, and back by halves.
-        let (mut unreadable, mut readable, mut tries, mut stride) = (at.0, end.0, 0, 1);
-        while readable.saturating_sub(unreadable) > 1 {
-            let middle = unreadable.saturating_add(readable.saturating_sub(unreadable) / 2);
-            let next =
-                if stride == 1 { unreadable.saturating_add(1) } else { middle.min(unreadable.saturating_add(stride)) };
-            tries += 1;
-            if self.probe(partition, Position(next))? == Probe::Record {
-                readable = next;
-            } else {
-                unreadable = next;
-                stride = if tries < ONE_BY_ONE { 1 } else { stride.saturating_mul(2) };
-            }
-        }
-        Ok(Some(Position(readable)))
+        first_readable(at, end, |next| Ok(self.probe(partition, next)? == Probe::Record)).map(Some)
     }
 
-    /// Reads a partition alone, with a client of its own that knows nothing of before.
-    pub(crate) fn probe(&self, partition: Partition, at: Position) -> KafkaResult<Probe> {
-        let reader: Client = configuration(&self.properties).create()?;
-        let mut list = TopicPartitionList::new();
-        list.add_partition_offset(&self.topic, partition.0, KafkaOffset::Offset(at.0))?;
-        reader.assign(&list)?;
-        let began = Instant::now();
-        while began.elapsed() < self.timeout {
-            match reader.poll(self.timeout.saturating_sub(began.elapsed())) {
-                Some(Ok(_)) => return Ok(Probe::Record),
-                Some(Err(error)) if is_damage(&error) => return Ok(Probe::Unreadable),
-                Some(Err(error)) if error_kind(&error) == KafkaErrorKind::OutOfRange => return Ok(Probe::OutOfRange),
-                _ => {}
-            }
-        }
-        Ok(Probe::Nothing)
+    /// Reads one partition at one position with a new client.
+    pub(crate) fn probe(&self, partition: Partition, at: Position) -> Result<Probe, TopicLogError> {
+        Ok(probe(&self.properties, &self.topic, partition, at, self.timeout)?)
     }
 
-    /// Which topic it is that has the name now. `None`: nobody knows.
+    /// The id of the topic that has the name now. `None`: Kafka did not answer, or gives topics no ids.
     pub fn topic_id(&self) -> Option<TopicId> {
         let client = self.client().ok()?;
         let metadata = client.fetch_metadata(Some(&self.topic), self.timeout).ok()?;
-        // Whoever answered, if its number is known yet; else any.
+        // The broker that answered, if its number is known; else any broker.
         let broker = Some(metadata.orig_broker_id()).filter(|id| *id >= 0);
         let broker = broker.or_else(|| metadata.brokers().first().map(MetadataBroker::id))?;
         ffi::topic_id(&client, &self.topic, broker, self.timeout)
     }
 
-    /// Where the first record stands whose timestamp is at or after `millis` since 1970, by Kafka's index of timestamps; the
-    /// end of the log if there is none.
+    /// For each partition the position of the first record with a timestamp of `millis` since 1970 or later, by Kafka's
+    /// index of timestamps. Without such a record it is the end of the partition log.
     ///
     /// # Errors
     /// Kafka did not answer in time, or refused the question.
-    pub fn at_timestamp(&self, millis: i64) -> KafkaResult<BTreeMap<Partition, Position>> {
+    pub fn at_timestamp(&self, millis: i64) -> Result<BTreeMap<Partition, Position>, TopicLogError> {
         let client = self.client()?;
         let bounds = self.bounds_through(&client, |_| true)?;
-        // Negative ones have other meanings in the protocol, and no record can be older than 0.
+        // The protocol gives negative numbers another meaning, and no record is older than 0.
         let mut found = self.offsets(&client, bounds.keys().copied(), KafkaOffset::Offset(millis.max(0)))?;
         for (partition, bounds) in bounds {
             found.entry(partition).or_insert(bounds.end);
@@ -180,7 +157,7 @@ impl TopicLogClient {
 
     fn bounds_through(
         &self,
-        client: &Client,
+        client: &BaseConsumer,
         asked: fn(&MetadataPartition) -> bool,
     ) -> KafkaResult<BTreeMap<Partition, LogBounds>> {
         let metadata = client.fetch_metadata(Some(&self.topic), self.timeout)?;
@@ -198,18 +175,18 @@ impl TopicLogClient {
         Ok(bounds.collect())
     }
 
-    /// One request to each leader (`ListOffsets`, where -2 is the start, -1 the end, and any other number a timestamp).
-    /// Partitions for which there is no such offset are left out.
+    /// Sends one `ListOffsets` request to each leader, where -2 means the start, -1 the end, and any other number a
+    /// timestamp. A partition without such an offset is left out.
     fn offsets(
         &self,
-        client: &Client,
+        client: &BaseConsumer,
         partitions: impl Iterator<Item = Partition>,
         of: KafkaOffset,
     ) -> KafkaResult<BTreeMap<Partition, Position>> {
         let mut list = self.list(partitions);
         list.set_all_offsets(of)?;
         let answer = client.offsets_for_times(list, self.timeout)?;
-        // What the client has noticed meanwhile is nobody's business, and would be kept for ever.
+        // Drain the queued events: librdkafka keeps them otherwise.
         while client.poll(Duration::ZERO).is_some() {}
         let mut found = BTreeMap::new();
         for element in answer.elements() {
@@ -229,8 +206,8 @@ impl TopicLogClient {
         list
     }
 
-    /// Made at the first question, and kept.
-    fn client(&self) -> KafkaResult<Arc<Client>> {
+    /// Creates the client at the first question and keeps it.
+    fn client(&self) -> KafkaResult<Arc<BaseConsumer>> {
         let mut kept = self.client.lock().unwrap_or_else(PoisonError::into_inner);
         let client = if let Some(client) = kept.take() {
             client

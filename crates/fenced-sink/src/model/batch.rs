@@ -1,8 +1,7 @@
-//! One partition's records on their way to a transaction: a queue in order of arrival, and the batches cut from it.
+//! The queue of one partition, and the batches that a writer takes from it. Pure.
 //!
-//! Pure. The invariant: the steps of successive batches chain, each batch holds every record of its step that the log
-//! still had, and none twice. Offsets may jump (transaction markers, aborted data and compaction leave holes); they
-//! never go back.
+//! The invariant: each batch begins where the batch before it ended, and it has every record of its step once. The
+//! offsets increase. They can have holes, which transaction markers, aborted records and compaction leave.
 
 use std::collections::VecDeque;
 
@@ -11,37 +10,37 @@ use crate::model::protocol::Generation;
 use crate::model::record::{Digest, Epoch, Offset, Partition, Position, Record, Step};
 use crate::model::topic_log::KnownLog;
 
-/// What a record turned out to be, before the database has seen it.
+/// The result of [`Event::parse`](crate::Event::parse).
 pub(crate) type ParseOutcome<E> = Result<Parsed<E>, Refusal>;
 
-/// A record and what it turned out to be.
+/// A record and the result of its parsing.
 #[derive(Debug)]
 pub(crate) struct Entry<E> {
-    /// The record, whole: whatever happens to it, nothing of it is lost.
+    /// The whole record: a dead letter stores all of it.
     pub record: Record,
-    /// An event of ours, one to ignore, or a dead letter.
+    /// An event to store, an event to ignore, or the reason for a dead letter.
     pub parsed: ParseOutcome<E>,
 }
 
-/// What the consumer thread reports of a partition.
+/// What the consumer thread adds to a queue.
 #[derive(Debug)]
 pub(crate) enum Arrival<E> {
     /// The next record.
     Record(Entry<E>),
-    /// Nothing is left below this position: only markers and aborted data were.
+    /// There is no further record below this position. The holes up to it are markers or aborted records.
     Reached(Position),
 }
 
-/// Where a batch ends.
+/// The limits of one batch.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct BatchLimits {
-    /// At most so many records.
+    /// The maximum number of records.
     pub records: usize,
-    /// At most so many bytes, unless a single record has more.
+    /// The maximum number of bytes. One larger record is a batch of its own.
     pub bytes: usize,
 }
 
-/// All records of one step of one partition.
+/// All records of one step of one partition, each once.
 #[derive(Debug)]
 pub(crate) struct Batch<E> {
     partition: Partition,
@@ -51,39 +50,39 @@ pub(crate) struct Batch<E> {
 }
 
 impl<E> Batch<E> {
-    /// The partition that moves.
+    /// The partition.
     #[must_use]
     pub(crate) fn partition(&self) -> Partition {
         self.partition
     }
 
-    /// From where to where.
+    /// The step by which the batch moves the partition.
     #[must_use]
     pub(crate) fn step(&self) -> Step {
         self.step
     }
 
-    /// In order of offset; empty when there is nothing in the step but holes.
+    /// The entries in the order of their offsets. Empty if the step has only holes.
     #[must_use]
     pub(crate) fn entries(&self) -> &[Entry<E>] {
         &self.entries
     }
 
-    /// What the entries occupy.
+    /// The size of the entries in memory.
     #[must_use]
     pub(crate) fn bytes(&self) -> usize {
         self.bytes
     }
 
-    /// Names the last record, to recognise it by when reading starts again.
+    /// Offset and digest of the last record. The row remembers them, and the next start compares them with the
+    /// partition log.
     #[must_use]
     pub(crate) fn last(&self) -> Option<(Offset, Digest)> {
         self.entries.last().map(|entry| (entry.record.offset, entry.record.digest()))
     }
-}
 
-impl<E> Batch<E> {
-    /// Keeps the first entries only; the step ends behind the last of them. The rest has to be read again.
+    /// Keeps the first `entries` entries, and ends the step behind the last of them. The consumer must read the others
+    /// again.
     pub(crate) fn cut(&mut self, entries: usize) {
         self.entries.truncate(entries);
         let end = self.entries.last().and_then(|entry| Step::new(self.step.from(), entry.record.offset.next()));
@@ -91,42 +90,42 @@ impl<E> Batch<E> {
     }
 }
 
-/// A batch and the right to write it.
+/// A batch, and the epoch that permits to write it.
 #[derive(Debug)]
 pub(crate) struct ClaimedBatch<E> {
-    /// All records of the next step.
+    /// The batch.
     pub(crate) batch: Batch<E>,
-    /// The epoch that the partition was claimed under.
+    /// The epoch of the claim.
     pub(crate) epoch: Epoch,
-    /// Its last batches could not be written the fast way.
+    /// The last batches of the partition could not be written in the mode `Bulk`.
     pub(crate) row_by_row: bool,
-    /// The log that it was read from.
+    /// What the process knows of the partition log. The commit writes it to the row.
     pub(crate) known: Option<KnownLog>,
 }
 
 impl<E> ClaimedBatch<E> {
-    /// What the fence has to find.
+    /// What the fence compares with the row.
     #[must_use]
     pub(crate) fn claimed(&self) -> ClaimedStep {
         ClaimedStep { partition: self.batch.partition(), epoch: self.epoch, step: self.batch.step() }
     }
 }
 
-/// A step that a transaction is about to make.
+/// A step that a transaction will commit, if the row still has this epoch and position.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct ClaimedStep {
     /// The partition.
     pub partition: Partition,
-    /// The epoch that it was claimed under.
+    /// The epoch of the claim.
     pub epoch: Epoch,
-    /// From where to where.
+    /// The step.
     pub step: Step,
 }
 
-/// What has arrived of one partition and is not in a batch yet.
+/// The records of one partition that have arrived and are not in a batch yet.
 ///
-/// It is emptied by a change of generation and by nothing else: if records could be dropped while reading goes on, what
-/// follows them would be taken for the next step, and they would be lost.
+/// Only a change of generation empties the queue. If it dropped records while the consumer reads on, the next batch
+/// would begin behind the dropped records, and they would be lost.
 #[derive(Debug)]
 pub(crate) struct Queue<E> {
     partition: Partition,
@@ -136,31 +135,31 @@ pub(crate) struct Queue<E> {
 }
 
 impl<E> Queue<E> {
-    /// An empty one.
+    /// An empty queue.
     #[must_use]
     pub(crate) fn new(partition: Partition) -> Self {
         Self { partition, generation: Generation::default(), arrivals: VecDeque::new(), bytes: 0 }
     }
 
-    /// What the waiting records occupy.
+    /// The size of the queued records in memory.
     #[must_use]
     pub(crate) fn bytes(&self) -> usize {
         self.bytes
     }
 
-    /// Whether nothing waits.
+    /// Whether the queue has neither records nor reached positions.
     #[must_use]
     pub(crate) fn is_empty(&self) -> bool {
         self.arrivals.is_empty()
     }
 
-    /// Whether a record waits (a reached position alone does not count).
+    /// Whether the queue has records.
     #[must_use]
     pub(crate) fn has_records(&self) -> bool {
         self.bytes > 0
     }
 
-    /// Appends what the consumer thread reports, in its order; drops what it read under another generation.
+    /// Appends an arrival. Drops it if the consumer thread read it under another generation.
     pub(crate) fn push(&mut self, generation: Generation, arrival: Arrival<E>) {
         if generation == self.generation {
             self.bytes = self.bytes.saturating_add(size(&arrival));
@@ -168,7 +167,7 @@ impl<E> Queue<E> {
         }
     }
 
-    /// Reading starts anew, or ends: what was read before is thrown away. Nothing happens if the generation is the same.
+    /// Drops all queued records if the generation is another one: reading has started again or ended.
     pub(crate) fn set_generation(&mut self, generation: Generation) {
         if generation != self.generation {
             self.generation = generation;
@@ -177,8 +176,8 @@ impl<E> Queue<E> {
         }
     }
 
-    /// Cuts the next batch, which begins at `from`. Records below it are dropped: they are handled already. `None`:
-    /// nothing that waits moves the partition.
+    /// Takes the next batch, which begins at `from`. Drops records below `from`: they are handled already. `None`:
+    /// nothing in the queue moves the partition.
     pub(crate) fn take(&mut self, from: Position, limits: BatchLimits) -> Option<Batch<E>> {
         let mut batch_bytes = 0_usize;
         let mut entries = Vec::new();

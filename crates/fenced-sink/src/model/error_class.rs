@@ -1,43 +1,46 @@
-//! What is to be done about an error of the database. Pure.
+//! The classes of database errors: one class for each way to react. Pure.
+//!
+//! The room `postgres` assigns a class to each error. This module names no error type.
 
-/// What to do about an error. There is one variant for each thing that a caller does.
+/// How the engine reacts to a database error.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ErrorClass {
-    /// A record is at fault: find it by trying halves, make it a dead letter.
+    /// A record is the cause. The writer halves the batch to find it, and makes it a dead letter.
     Record,
-    /// Nobody is at fault: roll back, back off, do the same again, for ever.
+    /// The database is temporarily unavailable. The writer rolls back and retries without end, with backoff.
     Retry(RetryCause),
-    /// Our own time limit: do less at once, then as [`ErrorClass::Retry`].
+    /// The operation took longer than the engine's own limit. The writer retries with fewer records.
     TooSlow,
-    /// This connection's statements are out of date: a new connection, and again.
+    /// The prepared statements of the connection are invalid. The writer retries with a new connection.
     NewConnection,
-    /// Only a person can set it right: wait a bounded time, then stop with exit 69 and say what to do.
+    /// Only an operator can correct it. The engine retries for a limited time, then ends with an error that says what
+    /// to do.
     Operator,
-    /// The database's files are damaged: stop with exit 70.
+    /// The files of the database are damaged. The engine ends.
     Corrupt,
-    /// Nobody thought of it: try a few times, then look for a record that is at fault.
+    /// The error has no class. The writer retries a few times, then reacts as to [`ErrorClass::Record`].
     Unknown,
 }
 
-/// What a try again waits for; it labels the count of retries.
+/// The cause of a retry. It is a label of the metric that counts retries.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum RetryCause {
-    /// The way to the server is broken; so is this connection.
+    /// The connection failed.
     Connection,
-    /// The server is going down, starting up, or no longer the primary; this connection is of no more use.
+    /// The server stops, starts or is no longer the primary. A new connection is necessary.
     Shutdown,
-    /// Somebody else held what we need.
+    /// Another transaction held a lock.
     Contention,
-    /// No space, memory or connections are left.
+    /// The server has no free disk space, memory or connections.
     Resources,
     /// The server can't read or write its files.
     ServerIo,
-    /// A limit on idle time or on waiting for a connection has passed.
+    /// A timeout of the server or of the connection pool.
     Timeout,
 }
 
 impl RetryCause {
-    /// Its name in metrics and logs.
+    /// The name in metrics and logs.
     #[must_use]
     pub const fn name(self) -> &'static str {
         match self {
@@ -52,7 +55,7 @@ impl RetryCause {
 }
 
 impl ErrorClass {
-    /// The verdict where no record can be at fault, as in connecting, claiming and looking.
+    /// The class of the same error in an operation without records: a connect, a claim, a read of rows.
     #[must_use]
     pub fn without_a_record(self) -> Self {
         match self {
@@ -62,7 +65,7 @@ impl ErrorClass {
         }
     }
 
-    /// Its label in the count of retries.
+    /// The label `reason` of the metric that counts retries.
     #[must_use]
     pub fn retry_reason(self) -> &'static str {
         match self {

@@ -1,58 +1,58 @@
-//! What an event can be and what can happen to it. Pure; the trait is [`crate::Event`].
+//! The values that an [`Event`](crate::Event) returns: parsed, refused, inserted, found. Pure.
 
 use crate::model::record::{Offset, Partition};
 
-/// What the bytes of a record turned out to be.
+/// A record after parsing.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Parsed<E> {
-    /// An event of ours, validated: it goes into the table.
+    /// A valid event. It is stored.
     Event(E),
-    /// An event of another type, by name: counted, not stored.
+    /// An event of a type that the team does not store. It is counted and passed.
     Ignored {
-        /// Its type as the record gives it.
+        /// The type that the record names.
         event_type: String,
     },
 }
 
-/// Why a record can't become a row; it goes whole into `dead_letters`.
+/// Why a record can't become a row. The whole record becomes a dead letter.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Refusal {
-    /// What kind of fault it is.
+    /// The kind of fault.
     pub reason: Reason,
-    /// The path of the field at fault, such as `data.price`.
+    /// The path of the faulty field, such as `data.price`.
     pub field: Option<&'static str>,
-    /// One sentence for a person; never contains any of the record's content.
+    /// One sentence for an operator. It must not contain content of the record.
     pub detail: String,
 }
 
-/// The kinds of fault; [`Reason::as_str`] gives the words that `dead_letters.reason` holds and people query by.
+/// The kind of fault of a dead letter, as `dead_letters.reason` holds it.
 ///
-/// An event refuses its record for one of the first nine; the last three are the engine's own findings.
+/// [`Event::parse`](crate::Event::parse) uses the first nine. The engine itself uses the last three.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Reason {
     /// The record has a null value.
     Tombstone,
-    /// Its bytes are no JSON text, or hold a string that is no text.
+    /// The bytes are not JSON, or a string in them is not valid Unicode.
     NotJson,
-    /// JSON, but of another kind than an object.
+    /// Valid JSON, but not an object.
     NotAnObject,
-    /// A field that must be there is not.
+    /// A required field is missing.
     MissingField,
-    /// A field holds JSON of another kind than it must.
+    /// A field has a JSON value of the wrong type.
     WrongType,
-    /// A field that has a meaning is there more than once.
+    /// A known field occurs more than once.
     DuplicateField,
-    /// The right kind of value, but none that is accepted.
+    /// A value has the right type and is outside of the accepted range or format.
     InvalidValue,
-    /// More bytes than the column takes.
+    /// A value has more bytes than its column accepts.
     TooLong,
-    /// A string holds the character that Postgres can't.
+    /// A string contains NUL, which `PostgreSQL` can't store.
     NulCharacter,
-    /// A row with the same key and other content is there already.
+    /// A row with the same key and different content exists.
     ConflictingDuplicate,
-    /// Postgres refused this very record.
+    /// The database refused this record.
     DatabaseRejected,
-    /// Postgres refused this very record for a cause that nobody has classified.
+    /// The database refused this record with an error that the engine does not classify.
     Unclassified,
 }
 
@@ -73,7 +73,7 @@ impl Reason {
         Self::Unclassified,
     ];
 
-    /// The word for it, as `dead_letters.reason` holds it.
+    /// The text in `dead_letters.reason`.
     #[must_use]
     pub const fn as_str(self) -> &'static str {
         match self {
@@ -93,42 +93,42 @@ impl Reason {
     }
 }
 
-/// What became of one event that was written with care.
+/// The outcome of one event in [`Event::insert_each`](crate::Event::insert_each).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum InsertOutcome {
-    /// A new row, with its id.
+    /// The event has a new row with this id.
     Stored(i64),
-    /// A row with the same key and the same content was there.
+    /// A row with the same key and the same content exists.
     Duplicate,
-    /// A row with the same key and other content was there; it is untouched.
+    /// A row with the same key and different content exists. It is unchanged.
     Conflict,
-    /// Postgres accepted the statement and kept nothing, as a trigger that returns null does.
+    /// The database accepted the statement and stored no row, for example because a trigger returned null.
     Discarded,
 }
 
-/// What the table holds under the key of an event.
+/// The row of the table with the key of an event.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Lookup {
-    /// No row.
+    /// There is no row.
     Missing,
-    /// The row with this id, with the same content to the last digit and byte.
+    /// The row with this id has exactly the same content.
     Same(i64),
-    /// The row with this id, with other content.
+    /// The row with this id has different content.
     Different(i64),
 }
 
-/// A moment in the life of an event that is worth a line in the log.
+/// The point of an event's path at which [`Event::log`](crate::Event::log) writes a line.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum LogPoint {
-    /// It was parsed, and is about to be written.
+    /// The event is parsed and not written yet.
     Received,
-    /// Its transaction is committed and this is its row's id.
+    /// The transaction is committed. The row has this id.
     Stored(i64),
-    /// Its transaction is committed; the row was there before.
+    /// The transaction is committed. The row existed before.
     Duplicate,
 }
 
-/// Where a record stands, for the log.
+/// Which record a log line is about.
 #[derive(Clone, Copy, Debug)]
 pub struct RecordRef<'a> {
     /// The topic's name.

@@ -1,15 +1,15 @@
-//! Committed positions on their way to Kafka, so that lag tools, UIs and autoscalers keep working.
+//! The mirror: positions that the engine also commits to Kafka, for lag tools, user interfaces and autoscalers. Pure.
 //!
-//! The mirror is written and never believed: Kafka does not check who owns a partition, so what a group's committed
-//! offsets say proves nothing. Only what the ledger holds makes a [`CommittedPosition`], and only the mirror consumes it: Kafka
-//! can't be told of anything that Postgres has not confirmed.
+//! The invariant: Kafka never receives a position that the database has not confirmed. Only a confirmed position
+//! becomes a [`CommittedPosition`], and only the mirror takes it apart. The engine never reads the mirror to find a
+//! position, because Kafka does not check who owns a partition.
 
 use crate::model::record::{Partition, Position};
 
-/// Kafka keeps this beside every position that comes from here; how a reader knows our own mirror.
+/// The metadata that the mirror commits with every position. A reader recognises the mirror by it.
 pub(crate) const METADATA: &str = "booking-history";
 
-/// A position that the ledger holds.
+/// A position that the database has confirmed.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct CommittedPosition {
     partition: Partition,
@@ -17,16 +17,17 @@ pub(crate) struct CommittedPosition {
 }
 
 impl CommittedPosition {
-    /// To be called only for what the database has said: a confirmed commit, or a row that was read.
+    /// The caller has the answer of the database: a successful commit, or a row that was read.
     pub(crate) fn confirmed(partition: Partition, position: Position) -> Self {
         Self { partition, position }
     }
 
+    /// The partition.
     pub(crate) fn partition(&self) -> Partition {
         self.partition
     }
 
-    /// What is told to Kafka.
+    /// The partition and the position to commit to Kafka.
     #[must_use]
     pub(crate) fn into_parts(self) -> (Partition, Position) {
         (self.partition, self.position)

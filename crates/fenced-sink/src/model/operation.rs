@@ -1,12 +1,14 @@
-//! What is asked of the database. Pure.
+//! The kinds of database operations, ordered by what they prove. Pure.
 
-/// What a writer is sent for; each asks more of the database than the one before.
+/// A database operation of a writer.
+///
+/// The order has a meaning: an operation that succeeds proves that the database can do every operation before it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum DbOperation {
-    /// Reads rows of the ledger.
+    /// Reads rows of `consumer_offsets`.
     ReadRows,
-    /// Writes a row of the ledger.
+    /// Writes one row of `consumer_offsets`.
     Claim,
-    /// Writes every table.
+    /// Writes all tables.
     Write,
 }

@@ -1,44 +1,44 @@
-//! What became of records and of batches. Pure.
+//! The outcomes of records and batches, and their totals. Pure.
 
 use crate::model::event::{Reason, Refusal};
 use crate::model::sqlstate::SqlState;
 
-/// What became of one record.
+/// The outcome of one record.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum RecordOutcome {
-    /// A new row, with its id.
+    /// The record has a new row with this id.
     Stored(i64),
-    /// The row was there.
+    /// A row with the same key and the same content existed.
     Duplicate,
-    /// Not an event of ours.
+    /// The event has a type that is not stored.
     Ignored,
-    /// It is in `dead_letters`.
+    /// The record is in `dead_letters`.
     DeadLettered(DeadLetterCause),
 }
 
-/// What became of a batch.
+/// The outcome of one batch.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum BatchOutcome {
-    /// The fence was missed: the partition is somebody else's, or somewhere else.
+    /// The fence refused the batch: another process claimed the partition, or an operator moved it.
     Fenced,
-    /// Committed; one outcome for each entry, in order.
+    /// The batch is committed. There is one outcome for each entry, in order.
     Committed(Vec<RecordOutcome>),
-    /// The same, and the breaker has halted the partition.
+    /// The batch is committed, and the partition is halted because of too many dead letters in a row.
     Halted(Vec<RecordOutcome>),
 }
 
 /// Why a record is a dead letter.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct DeadLetterCause {
-    /// What kind of fault it is.
+    /// The kind of fault.
     pub reason: Reason,
-    /// The path of the field at fault.
+    /// The path of the faulty field.
     pub field: Option<&'static str>,
-    /// One sentence, without any of the record's content.
+    /// One sentence for an operator, without content of the record.
     pub detail: String,
-    /// What Postgres refused it with.
+    /// The SQLSTATE, if the database refused the record.
     pub sqlstate: Option<String>,
-    /// The constraint that it broke.
+    /// The violated constraint.
     pub constraint: Option<String>,
 }
 
@@ -49,8 +49,7 @@ impl From<Refusal> for DeadLetterCause {
 }
 
 impl DeadLetterCause {
-    /// Whether the same bytes may succeed later: the row that it refers to may come, a trigger may change its mind, and
-    /// what nobody has classified may pass.
+    /// Whether the same record can succeed later. If so, the letter is retried; else it is parked at once.
     #[must_use]
     pub fn may_heal(&self) -> bool {
         let state = self.sqlstate.as_deref().and_then(SqlState::parse);
@@ -58,20 +57,20 @@ impl DeadLetterCause {
     }
 }
 
-/// What became of the records of a step.
+/// The number of records by outcome.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Totals {
-    /// New rows.
+    /// Records with a new row.
     pub stored: u64,
-    /// Rows that were there, with the same content.
+    /// Records whose row existed with the same content.
     pub duplicates: u64,
-    /// Events of another type.
+    /// Events of a type that is not stored.
     pub ignored: u64,
-    /// Records that went into `dead_letters`.
+    /// Records that became dead letters.
     pub dead_lettered: u64,
 }
 
-/// Counts outcomes by kind; they add up to the records handled.
+/// Counts the outcomes. The sum of the totals is the number of outcomes.
 pub(crate) fn totals(outcomes: &[RecordOutcome]) -> Totals {
     let mut totals = Totals::default();
     for outcome in outcomes {

@@ -1,40 +1,78 @@
-//! The protocol of one partition: who may write it, and from where.
+//! The protocol of one partition: which process may write it, and from which position. Pure.
 //!
-//! Pure: no clock, no Kafka, no database. The consumer thread and the writers drive it and do what it answers.
+//! The consumer thread and the writers report events to a [`Protocol`] and do what it answers. It has no clock, and it
+//! never uses Kafka or the database.
 //!
+//! # The states
 //! ```text
-//!             assigned            begin_claim             claimed              started
-//! Elsewhere ───────────▶ Owned ───────────────▶ Claiming ─────────▶ Claimed ───────────▶ Started ◀──┐
-//!     ▲                   ▲  ▲                     │ halted row        ▲                 │  begin_commit
-//!     │ revoked           │  └── Fenced ◀──┐       ▼                   │ same epoch      ▼       committed
-//!  from any state         │               │     Halted ◀── Faulty ◀── │ ──── fault ── InFlight ─────┘
-//!  (a commit in flight:   │               └──────────────── Unsure ───┘                 │ no answer
-//!   Draining, until over) └──── row gone, halt lifted ────────┴─────────────────────────┘
-//! ```
-//! A fault of the log (rule 3) is noted where the partition stands, so not while a commit is in flight: that drains first,
-//! the row tells where it stands, and the fault is found anew.
+//! the normal path:
 //!
-//! Two numbers keep the late from doing harm. The **epoch** is in the row: a commit by anybody but its holder matches
-//! nothing. The **generation** is in this process: it changes whenever reading starts anew or ends, and whatever
-//! carries an older one (a record, a claim's answer, a request to start) is too late and dropped.
+//!   Unassigned ──▶ Assigned ──▶ Claiming ──▶ Claimed ──▶ Started ◀──▶ InFlight
+//!
+//! after a failure:
+//!
+//!   InFlight, Started, Claimed ──▶ Unknown
+//!   Unknown, Started, Claimed ──▶ Claimed | Fenced | Halted | Assigned      the row decides
+//!   Claimed, Started ──▶ LogFault ──▶ Halted | Unknown
+//!   Fenced ──▶ Claiming
+//!   Halted ──▶ Assigned
+//!
+//! while a transaction is in flight:
+//!
+//!   InFlight ──▶ Draining ──▶ Unassigned | Assigned | Unknown
+//! ```
+//! [`State`] says what each state means.
+//!
+//! # The transitions
+//! The first line that applies decides.
+//!
+//! | from | event | to |
+//! |---|---|---|
+//! | `InFlight`, `Draining` | Kafka assigns or revokes the partition | `Draining`: the commit must end first |
+//! | any other state | Kafka assigns the partition | `Assigned` |
+//! | any other state | Kafka revokes the partition, or the process stops | `Unassigned` |
+//! | `Assigned`, `Fenced` | a writer begins to claim the row | `Claiming` |
+//! | `Claiming` | the claim fails, or there is no row | `Assigned` |
+//! | `Claiming` | the claim succeeds, and the row is halted | `Halted` |
+//! | `Claiming` | the claim succeeds | `Claimed` |
+//! | `Claimed` | the consumer thread starts to read | `Started` |
+//! | `Started` | a writer begins to commit a batch | `InFlight` |
+//! | `InFlight` | the database confirms a commit that halts the partition | `Halted` |
+//! | `InFlight` | the database confirms the commit | `Started` |
+//! | `InFlight` | the commit fails, its answer is lost, or the fence refuses it | `Unknown` |
+//! | `Claimed`, `Started` | the consumer must read again from the position of the row | `Unknown` |
+//! | `InFlight` | the consumer must read again from the position of the row | `Draining` |
+//! | `Draining` | the commit ends, with any result | `Unassigned`, `Assigned` or `Unknown` |
+//! | `Claimed`, `Started` | the check finds a log fault | `LogFault` |
+//! | `InFlight` | the check finds a log fault | `Draining`: the check finds the fault again later |
+//! | `LogFault` | a writer has recorded the fault and halted the row | `Halted` |
+//! | `LogFault` | the fault is recorded without a halt, or the write failed | `Unknown` |
+//! | `Claimed`, `Started`, `Unknown` | the row has a higher epoch | `Fenced` |
+//! | `Claimed`, `Started`, `Unknown` | the row is missing or has a lower epoch | `Assigned` |
+//! | `Claimed`, `Started`, `Unknown` | the row is halted | `Halted` |
+//! | `Claimed`, `Started` | the row has another position | `Claimed` |
+//! | `Unknown` | the row has the same epoch | `Claimed` |
+//! | `Halted` | the row is missing, or no longer halted | `Assigned` |
+//!
+//! # Late events
+//! Two numbers make late events harmless. The **epoch** is in the row: the fence refuses every commit of an older
+//! epoch. The **generation** is in this process: it changes whenever reading starts or ends. An event of an older
+//! generation, such as a record, the answer of a claim or a request to start, changes nothing.
 
 mod state;
-#[cfg(any(test, feature = "simulation"))]
-#[cfg_attr(not(feature = "simulation"), expect(unreachable_pub, reason = "the fuzz target reaches it"))]
-pub mod simulation;
 
 pub(crate) use crate::model::protocol::state::{AfterDrain, Generation, LedgerRow, RowEffect, State};
 
 use crate::model::record::{Epoch, Position, Step};
 
-/// What the process believes at the moment when a look at the row begins.
+/// What the process knew when it began to read the row. If that has changed, the row that it read is void.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(crate) struct RowReadToken {
     generation: Generation,
     state: State,
 }
 
-/// One partition, as this process sees it.
+/// The protocol state of one partition in this process.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(crate) struct Protocol {
     generation: Generation,
@@ -49,34 +87,34 @@ impl Default for Protocol {
 }
 
 impl Protocol {
-    /// Where it stands.
+    /// The state.
     #[must_use]
     pub(crate) fn state(&self) -> State {
         self.state
     }
 
-    /// Records that carry another one are dropped.
+    /// The generation. A record of another generation is dropped.
     #[must_use]
     pub(crate) fn generation(&self) -> Generation {
         self.generation
     }
 
-    /// How often it was fenced since its last commit: the longer the wait before the next claim, so that two who both
-    /// believe in their ownership don't fence each other for ever.
+    /// How often the partition was fenced since its last commit. The delay before the next claim grows with it:
+    /// otherwise two processes that both hold the assignment would fence each other without end.
     #[must_use]
     pub(crate) fn fenced_in_a_row(&self) -> u32 {
         self.fenced_in_a_row
     }
 
-    /// Kafka gives the partition to this process (rule 1).
+    /// Kafka assigns the partition to this process (rule 1).
     pub(crate) fn assigned(&mut self) {
         self.state = if self.commit_in_flight() { State::Draining(AfterDrain::Assigned) } else { State::Assigned };
         self.fenced_in_a_row = 0;
         self.next_generation();
     }
 
-    /// Kafka takes the partition away, or the process stops (rule 1). True if a commit is in flight and should be waited
-    /// for: whatever it ends like, nothing more is written.
+    /// Kafka revokes the partition, or the process stops (rule 1). True: a commit is in flight, and the caller should
+    /// wait for its end. No other commit follows it.
     pub(crate) fn revoked(&mut self) -> bool {
         let in_flight = self.commit_in_flight();
         self.state = if in_flight { State::Draining(AfterDrain::Unassigned) } else { State::Unassigned };
@@ -84,13 +122,13 @@ impl Protocol {
         in_flight
     }
 
-    /// Whether a transaction may still move the row.
+    /// Whether a transaction can still move the row.
     #[must_use]
     pub(crate) fn commit_in_flight(&self) -> bool {
         matches!(self.state, State::InFlight(..) | State::Draining(_))
     }
 
-    /// A writer is about to claim the row (rule 2). `None`: there is nothing to claim.
+    /// A writer begins to claim the row (rule 2). `None`: it must not claim now.
     pub(crate) fn begin_claim(&mut self) -> Option<Generation> {
         matches!(self.state, State::Assigned | State::Fenced).then(|| {
             self.state = State::Claiming;
@@ -98,7 +136,7 @@ impl Protocol {
         })
     }
 
-    /// The claim's answer, by the writer that was given `generation`. `None`: the claim failed.
+    /// The claim of the writer that received `generation` has ended. `None`: it failed, or there is no row.
     pub(crate) fn claimed(&mut self, generation: Generation, row: Option<LedgerRow>) -> RowEffect {
         if self.state != State::Claiming || self.generation != generation {
             return RowEffect::Unchanged;
@@ -113,7 +151,7 @@ impl Protocol {
         }
     }
 
-    /// Where the consumer thread should be reading: from the position under the generation, if at all (rule 4).
+    /// The generation and the position at which the consumer thread must read (rule 4). `None`: it must not read.
     #[must_use]
     pub(crate) fn read_target(&self) -> Option<(Generation, Position)> {
         match self.state {
@@ -123,7 +161,7 @@ impl Protocol {
         }
     }
 
-    /// The consumer thread is about to start reading. False: too late, it must not.
+    /// The consumer thread starts to read. False: the generation is too old, and it must not read.
     pub(crate) fn started(&mut self, generation: Generation) -> bool {
         match self.state {
             State::Claimed(epoch, at) if self.generation == generation => {
@@ -134,7 +172,7 @@ impl Protocol {
         }
     }
 
-    /// Where the next batch has to begin, if one may begin (rule 5).
+    /// The position at which the next batch must begin (rule 5). `None`: no batch may begin now.
     #[must_use]
     pub(crate) fn ready_at(&self) -> Option<Position> {
         match self.state {
@@ -143,7 +181,7 @@ impl Protocol {
         }
     }
 
-    /// A writer is about to commit a step (rule 6). `None`: it must not.
+    /// A writer begins to commit a step (rule 6). `None`: it must not commit.
     pub(crate) fn begin_commit(&mut self, step: Step) -> Option<Epoch> {
         match self.state {
             State::Started(epoch, at) if at == step.from() => {
@@ -154,7 +192,7 @@ impl Protocol {
         }
     }
 
-    /// The step in flight is committed: the database said so.
+    /// The database confirmed the commit of the step in flight.
     pub(crate) fn committed(&mut self) {
         self.fenced_in_a_row = 0;
         match self.state {
@@ -163,7 +201,7 @@ impl Protocol {
         }
     }
 
-    /// The step in flight is committed, and halts the partition.
+    /// The database confirmed the commit of the step in flight, which halts the partition.
     pub(crate) fn committed_and_halted(&mut self) {
         self.committed();
         if let State::Started(..) = self.state {
@@ -171,7 +209,8 @@ impl Protocol {
         }
     }
 
-    /// The step in flight failed, or nobody knows (rule 7). What was read is dropped, and the row decides.
+    /// The commit of the step in flight failed, or its answer was lost (rule 7). The records in memory are dropped, and
+    /// the row decides.
     pub(crate) fn commit_failed(&mut self) {
         match self.state {
             State::InFlight(epoch, _) => {
@@ -182,8 +221,8 @@ impl Protocol {
         }
     }
 
-    /// What Kafka delivers can't be trusted (rule 3e): it is dropped, and the row says where reading starts again, once
-    /// the commit in flight has ended.
+    /// The delivered records may be incomplete, for example after a corrupt batch. They are dropped. The row says where
+    /// reading starts again, after the commit in flight has ended.
     pub(crate) fn restart(&mut self) {
         self.state = match self.state {
             State::Claimed(epoch, _) | State::Started(epoch, _) => State::Unknown(epoch),
@@ -193,9 +232,10 @@ impl Protocol {
         self.next_generation();
     }
 
-    /// The log turned out not to be the one that we know, or to lack what comes next (rule 3). Nothing more is read; what was
-    /// read is dropped. Gives where that is to be noted, and the generation to answer with; `None`: too late, or nobody
-    /// knows where the partition stands, because a commit is in flight.
+    /// The check of the partition log found a fault (rule 3). Reading ends, and the records in memory are dropped.
+    ///
+    /// The result is what a writer needs to record the fault: the generation for its answer, and the epoch and the
+    /// position of the row. `None`: the generation is too old, or a commit in flight can still move the position.
     pub(crate) fn log_fault(&mut self, generation: Generation) -> Option<(Generation, Epoch, Position)> {
         if self.generation != generation {
             return None;
@@ -213,8 +253,8 @@ impl Protocol {
         }
     }
 
-    /// The fault is noted, by whoever was given `generation`. If the row was not halted by that (it was moved on, it was no
-    /// longer ours, nobody knows), it decides.
+    /// The writer that received `generation` has tried to record the log fault. If that did not halt the row, the row
+    /// decides: it was moved behind the gap, the fence refused the write, or the answer was lost.
     pub(crate) fn log_fault_recorded(&mut self, generation: Generation, halted: bool) {
         if let State::LogFault(epoch, _) = self.state
             && self.generation == generation
@@ -228,7 +268,7 @@ impl Protocol {
         }
     }
 
-    /// A look at the row begins. `None`: the row could tell nothing now.
+    /// A writer begins to read the row. `None`: the row can't change this state.
     #[must_use]
     pub(crate) fn begin_row_read(&self) -> Option<RowReadToken> {
         match self.state {
@@ -239,9 +279,9 @@ impl Protocol {
         }
     }
 
-    /// What the look found (rule 7). If anything happened since it began, it is void.
-    pub(crate) fn row_read(&mut self, belief: RowReadToken, row: Option<LedgerRow>) -> RowEffect {
-        if belief != (RowReadToken { generation: self.generation, state: self.state }) {
+    /// A writer has read the row (rule 7). The row has no effect if the state has changed since `token` was made.
+    pub(crate) fn row_read(&mut self, token: RowReadToken, row: Option<LedgerRow>) -> RowEffect {
+        if token != (RowReadToken { generation: self.generation, state: self.state }) {
             return RowEffect::Unchanged;
         }
         let (epoch, at) = match self.state {

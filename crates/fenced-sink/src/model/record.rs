@@ -1,8 +1,8 @@
-//! What Kafka hands over, and the numbers that must never be mixed up.
+//! A record of Kafka, and one type for each kind of number. Pure.
 //!
-//! An [`Offset`] names one record. A [`Position`] is where reading goes on, so the position after the record at
-//! offset 7 is 8 (the "committed offset" of the Kafka protocol is a position). A [`Step`] is what one transaction
-//! moves a partition by: all records in `[from, to)`.
+//! An [`Offset`] identifies one record. A [`Position`] is the offset of the next record to read: behind the record at
+//! offset 7 it is 8. The "committed offset" of the Kafka protocol is a position. A [`Step`] is the range `[from, to)`
+//! by which one transaction moves a partition.
 
 use sha2::{Digest as _, Sha256};
 use std::fmt;
@@ -11,32 +11,32 @@ use std::fmt;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Partition(pub i32);
 
-/// Names one record of a partition.
+/// Identifies one record of a partition.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Offset(pub i64);
 
-/// Where a partition is read from next: everything below it is handled.
+/// The offset of the next record to read. All records below it are handled.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Position(pub i64);
 
-/// Counts the claims of a partition; whoever holds the highest one owns the row.
+/// The number of claims of a partition. Only the process with the highest epoch can move the row.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Epoch(pub i64);
 
 impl Offset {
-    /// The position to read next once this record is handled.
+    /// The position behind this record.
     #[must_use]
     pub fn next(self) -> Position {
         Position(self.0.saturating_add(1))
     }
 }
 
-/// Names a topic for as long as it lives, in the form that Kafka's tools print (KIP-516): one that is deleted and made
-/// again under the same name has another.
+/// Identifies a topic, in the form that Kafka's tools print (KIP-516). A topic that is deleted and created again with
+/// the same name has another id.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct TopicId(pub String);
 
-/// All records in `[from, to)`, which is never empty.
+/// The range `[from, to)`. It is never empty.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Step {
     from: Position,
@@ -44,73 +44,73 @@ pub struct Step {
 }
 
 impl Step {
-    /// `None` unless `from < to`: a step always moves, and only forwards.
+    /// `None` unless `from < to`: a step always moves forwards.
     #[must_use]
     pub fn new(from: Position, to: Position) -> Option<Self> {
         (from < to).then_some(Self { from, to })
     }
 
-    /// The position that the ledger must still hold when the step is committed.
+    /// The position that the row must have when the step is committed.
     #[must_use]
     pub fn from(self) -> Position {
         self.from
     }
 
-    /// The position that the ledger holds afterwards.
+    /// The position that the row has afterwards.
     #[must_use]
     pub fn to(self) -> Position {
         self.to
     }
 }
 
-/// What kind of clock set a record's timestamp (Kafka's `message.timestamp.type`).
+/// Which clock set the timestamp of a record (Kafka's `message.timestamp.type`).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum TimestampType {
-    /// A record of the oldest formats carries none.
+    /// The record has no timestamp, as in the oldest record formats.
     None,
-    /// Set by the producer.
+    /// The clock of the producer.
     CreateTime,
-    /// Set by the broker.
+    /// The clock of the broker.
     LogAppendTime,
 }
 
-/// A record's timestamp as it came: any `i64` of milliseconds, sensible or not.
+/// The timestamp of a record, unchanged. Any `i64` is possible.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Timestamp {
-    /// Milliseconds since 1970 by the clock of `kind`; -1 when there is none.
+    /// Milliseconds since 1970. -1 if the record has no timestamp.
     pub millis: i64,
-    /// Who set it.
+    /// The clock that set it.
     pub kind: TimestampType,
 }
 
-/// One header as it came: names may repeat and may be any bytes, a value may be null.
+/// One header of a record, unchanged. Names can repeat, and a name can be any bytes.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Header {
-    /// Bytes up to the first NUL, as librdkafka hands them out.
+    /// The bytes of the name. librdkafka delivers a name only up to its first NUL.
     pub name: Vec<u8>,
-    /// `None` is Kafka's null value, which is not the empty one.
+    /// `None` is null, which differs from an empty value.
     pub value: Option<Vec<u8>>,
 }
 
-/// One record, whole, detached from the consumer that read it.
+/// A copy of one record with all that Kafka delivers of it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Record {
-    /// The partition that it was read from.
+    /// The partition of the record.
     pub partition: Partition,
-    /// Its place there.
+    /// The offset of the record in its partition.
     pub offset: Offset,
-    /// Its timestamp.
+    /// The timestamp.
     pub timestamp: Timestamp,
     /// `None` is a record without a key.
     pub key: Option<Vec<u8>>,
     /// `None` is a tombstone.
     pub value: Option<Vec<u8>>,
-    /// In order, with duplicates.
+    /// The headers in their order, duplicates included.
     pub headers: Vec<Header>,
 }
 
 impl Record {
-    /// What the record occupies in the buffer, near enough to bound memory by.
+    /// The approximate memory that the record occupies, in bytes. The limit of the buffer uses it.
     #[must_use]
     pub fn size(&self) -> usize {
         let bytes = |part: &Option<Vec<u8>>| part.as_ref().map_or(0, Vec::len);
@@ -119,10 +119,10 @@ impl Record {
         size_of::<Self>() + bytes(&self.key) + bytes(&self.value) + headers
     }
 
-    /// Tells this record from any other that may once be found at its offset.
+    /// Identifies the content of the record. Another record at the same offset has another digest.
     ///
-    /// SHA-256 over timestamp, key and value; each part is preceded by its length, null by -1, so that no two
-    /// different records share an input.
+    /// It is the SHA-256 of timestamp, key and value. The length precedes each part, and -1 stands for null, so two
+    /// different records never have the same input.
     #[must_use]
     pub fn digest(&self) -> Digest {
         let mut hash = Sha256::new();
@@ -136,7 +136,7 @@ impl Record {
     }
 }
 
-/// See [`Record::digest`].
+/// The SHA-256 of a record. See [`Record::digest`].
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Digest(pub [u8; 32]);
 

@@ -1,17 +1,19 @@
-//! Where the partitions of this process stand, for those who observe.
+//! The status of this process and its partitions, for health and metrics. Pure.
+//!
+//! The pipeline implements [`SchedulerView`], and `observe` reads it: so `observe` needs no part of the pipeline.
 
 use crate::model::protocol::{AfterDrain, State};
 use crate::model::record::Partition;
 
-/// Whether we are a member of the group.
+/// Whether this process is a member of the consumer group.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Membership {
-    /// Not yet.
+    /// Kafka has not assigned partitions yet.
     #[default]
     Awaited,
-    /// Kafka has said which partitions are ours, even if that was none.
+    /// Kafka has assigned partitions, possibly none.
     Member,
-    /// Not any more: the session was over.
+    /// The membership ended. The process joins again.
     Lost,
 }
 
@@ -33,7 +35,7 @@ pub enum PartitionStatus {
 }
 
 impl PartitionStatus {
-    /// All of them.
+    /// Every status.
     pub const ALL: [Self; 6] =
         [Self::Claiming, Self::Starting, Self::Running, Self::Recovering, Self::Fenced, Self::Halted];
 
@@ -50,7 +52,7 @@ impl PartitionStatus {
         }
     }
 
-    /// `None`: the partition is not assigned to this process.
+    /// The status of a protocol state. `None`: the partition is not assigned to this process.
     #[must_use]
     pub(crate) fn of(state: State) -> Option<Self> {
         match state {
@@ -65,22 +67,23 @@ impl PartitionStatus {
     }
 }
 
-/// A partition of ours, as the assignment knows it.
+/// A partition that this process holds.
 #[derive(Clone, Copy)]
 pub(crate) struct HeldPartition {
     pub(crate) partition: Partition,
     pub(crate) state: State,
+    /// Records of it are queued or in a transaction.
     pub(crate) records_wait: bool,
 }
 
-/// What the assignment can tell, whatever the event.
+/// What `observe` reads from the scheduler. It hides the type of the event.
 pub(crate) trait SchedulerView: Send + Sync {
-    /// Whether we are a member of the group.
+    /// Whether this process is a member of the consumer group.
     fn membership(&self) -> Membership;
-    /// The end has begun.
+    /// Whether the process stops.
     fn stopping(&self) -> bool;
-    /// What records waiting or in flight occupy.
+    /// The size of all records that are queued or in a transaction.
     fn buffered_bytes(&self) -> usize;
-    /// The partitions that are ours.
+    /// The partitions that Kafka assigned to this process.
     fn held(&self) -> Vec<HeldPartition>;
 }

@@ -1,44 +1,52 @@
-//! Where a partition starts that has no row yet. Pure.
+//! The first position of a partition that has no row in `consumer_offsets` yet. Pure.
 
 use crate::model::record::{Partition, Position, TopicId};
 use crate::model::topic_log::{CommittedOffset, PartitionExtent};
 
-/// Where a partition without any stored or committed position starts.
+/// The first position of a partition that has neither a row nor a committed offset.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum StartPolicy {
-    /// At the first record there is.
+    /// The start of the partition log.
     Earliest,
-    /// Behind the last record there is.
+    /// The end of the partition log.
     Latest,
-    /// Nowhere: it is halted until an operator says where.
+    /// None: the partition is halted until an operator chooses a position.
     Fail,
 }
 
-/// Where a partition without a row starts.
+/// The first position of one partition.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct FirstPosition {
     /// The partition.
     pub partition: Partition,
-    /// The first position: what lies below it is not counted.
+    /// The position. Records below it are never read.
     pub position: Position,
-    /// The start policy is `fail`: the row is there to be seen, and halted.
+    /// The policy is [`StartPolicy::Fail`]: the row is created halted.
     pub refused: bool,
 }
 
-/// The first positions of a topic's partitions, under both rules.
+/// The first positions of all partitions of a topic. The transaction that creates the rows chooses one of the two
+/// lists.
 #[derive(Clone, Debug)]
 pub(crate) struct FirstPositions {
-    /// Which topic they belong to, if anybody could tell.
+    /// The id of the topic. `None`: Kafka did not tell it.
     pub topic_id: Option<TopicId>,
-    /// If no partition of the topic has a row yet.
+    /// For a topic of which no partition has a row.
     pub when_topic_is_new: Vec<FirstPosition>,
-    /// If some have: a partition seen later starts at its beginning, because it holds records from before it was seen.
+    /// For a topic of which a partition has a row. A partition that was added later starts at the start of its
+    /// partition log, because it can have records from before the engine saw it.
     pub when_topic_is_known: Vec<FirstPosition>,
 }
 
-/// The first positions of a topic. A position that somebody else committed is taken over, so that a service that ran
-/// before is continued without a gap. Our own mirror is not believed: if it is there and the rows are not, the database
-/// lost them, and the log is read from its start.
+/// The first positions of a topic.
+///
+/// | committed offset of the group | first position of a new topic |
+/// |---|---|
+/// | of another service | that offset: the engine continues without a gap |
+/// | of the mirror | the start of the partition log: the row existed, so the database has lost it, and its records too |
+/// | none | as `policy` says |
+///
+/// If a partition of the topic has a row already, every other partition starts at the start of its partition log.
 pub(crate) fn first_positions(
     topic_id: Option<TopicId>,
     extents: &[PartitionExtent],
@@ -72,11 +80,15 @@ mod tests {
         let first =
             |position, refused| FirstPosition { partition: Partition(3), position: Position(position), refused };
         assert_eq!(firsts.when_topic_is_new, [first(position, refused)]);
-        assert_eq!(firsts.when_topic_is_known, [first(10, false)], "a partition seen later starts at its beginning");
+        assert_eq!(
+            firsts.when_topic_is_known,
+            [first(10, false)],
+            "a partition that was added later starts at the start of its log"
+        );
     }
 
     #[test]
-    fn a_first_position_is_taken_over_or_follows_the_policy_and_our_own_mirror_is_not_believed() {
+    fn a_first_position_is_a_foreign_committed_offset_or_follows_the_policy_and_never_the_mirror() {
         use StartPolicy::{Earliest, Fail, Latest};
         for policy in [Earliest, Latest, Fail] {
             check(Some(CommittedOffset::Foreign(Position(42))), policy, 42, false);

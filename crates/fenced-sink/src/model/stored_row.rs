@@ -1,15 +1,16 @@
-//! A row of the ledger as it was read.
+//! A row of the ledger as a writer read it. Pure.
 
+use crate::model::halt::HaltReason;
 use crate::model::protocol::LedgerRow;
 use crate::model::topic_log::KnownLog;
 
-/// A row that was read.
+/// A row of the ledger.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct StoredRow {
-    /// Who may write it, and from where.
+    /// Position, epoch and halt: what the protocol needs.
     pub row: LedgerRow,
-    /// What it remembers of the log.
+    /// What the row remembers of the partition log.
     pub known: KnownLog,
-    /// Why it is halted.
-    pub halt_reason: Option<String>,
+    /// Why the partition is halted. `None`: it is not halted.
+    pub halt_reason: Option<HaltReason>,
 }

@@ -1,60 +1,70 @@
-//! The log is not always the log we knew (rule 3): what is remembered of it, what is seen of it now, and what a difference
-//! means. Pure.
+//! The checks of a partition log: what the row remembers of it, what Kafka says now, and what a difference means. Pure.
 //!
-//! Whatever can't be told is no difference: a broker that does not answer, or gives topics no ids, never halts anything.
+//! A topic can be deleted and created again, brokers can be restored from a backup, and retention can delete records
+//! that were not read. librdkafka reports none of these reliably. So the engine compares the topic log with the row
+//! itself.
+//!
+//! The invariant: a missing answer is never a difference. A broker that does not answer, or that gives topics no ids,
+//! never halts a partition.
+//!
+//! [`KnownLog`] finds a partition log that was replaced. [`check_log`] finds a position that can't be read. The tables
+//! of cases are in their descriptions.
 
 use std::collections::BTreeMap;
 
 use crate::model::record::{Digest, Offset, Partition, Position, TopicId};
 
-/// What is known of a partition before anything of it is read.
+/// What Kafka says about a partition that has no row yet.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct PartitionExtent {
     /// The partition.
     pub partition: Partition,
-    /// The first record that is still there.
+    /// The position of the first record that still exists.
     pub start: Position,
-    /// Past the last record that can be read.
+    /// The position behind the last readable record.
     pub end: Position,
-    /// What the group's committed offset says, if it has one.
+    /// The committed offset of the group. `None`: the group has none.
     pub committed: Option<CommittedOffset>,
 }
 
-/// What there is to read of a partition.
+/// The readable range of a partition log.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct LogBounds {
-    /// The first record that is still there.
+    /// The position of the first record that still exists.
     pub start: Position,
-    /// Past the last record that can be read (the last stable offset: an open transaction ends it).
+    /// The position behind the last readable record. It is the last stable offset: an open transaction ends the range.
     pub end: Position,
 }
 
-/// A committed offset of the group.
+/// A committed offset of the group in Kafka.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum CommittedOffset {
-    /// Somebody else's, as of the service that this one replaces.
+    /// Another program committed it, such as the service that this one replaces.
     Foreign(Position),
-    /// Our own mirror, which is never believed.
+    /// The mirror of this engine committed it. It is never used as a position.
     OurMirror,
 }
 
-/// Why a range of offsets was passed, or has to be, without having been read for sure.
+/// Why the engine can't read a range of offsets.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub(crate) enum GapReason {
-    /// The records are gone: retention, or somebody deleted them.
+pub enum GapReason {
+    /// Retention or an operator deleted the records.
     RetentionGap,
-    /// The log ends before the position.
+    /// The partition log ends before the position.
     LogTruncated,
-    /// The log is another one: its topic has another id, or the last record committed is another record.
+    /// The partition log is another one: the topic has another id, or the last committed record is a different record.
     LogReplaced,
-    /// What the log holds there can't be read.
+    /// The records are damaged.
     LogCorrupt,
 }
 
 impl GapReason {
-    /// The word for it, as `offset_gaps.reason` and `consumer_offsets.halt_reason` hold it.
+    /// Every reason.
+    pub const ALL: [Self; 4] = [Self::RetentionGap, Self::LogTruncated, Self::LogReplaced, Self::LogCorrupt];
+
+    /// The text in `offset_gaps.reason`.
     #[must_use]
-    pub(crate) const fn as_str(self) -> &'static str {
+    pub const fn as_str(self) -> &'static str {
         match self {
             Self::RetentionGap => "retention_gap",
             Self::LogTruncated => "log_truncated",
@@ -64,102 +74,114 @@ impl GapReason {
     }
 }
 
-/// A range of offsets, `to` excluded, that the tables do not vouch for. It may be empty where the log was replaced: then
-/// nothing that was committed is in doubt.
+/// The range of offsets `[from, to)` that the guarantee does not cover. It can be empty if the partition log was
+/// replaced: then no committed record is in doubt.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(crate) struct Gap {
-    /// Why.
+    /// Why the range is a gap.
     pub reason: GapReason,
-    /// The first offset.
+    /// The first offset of the range.
     pub from: Position,
-    /// Past the last one.
+    /// The first offset behind the range.
     pub to: Position,
 }
 
 impl Gap {
-    /// How many there are; not each of them need have held a record.
+    /// The number of offsets. It can be larger than the number of records, because offsets have holes.
     #[must_use]
     pub(crate) fn offsets(&self) -> u64 {
         u64::try_from(self.to.0.saturating_sub(self.from.0)).unwrap_or_default()
     }
 }
 
-/// What is done about records that retention has removed. Any other gap halts its partition.
+/// What the engine does at a gap that retention made. Every other gap halts the partition.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum GapPolicy {
-    /// The partition halts until an operator says where to go on.
+    /// The partition is halted until an operator resumes it.
     Halt,
-    /// The gap is recorded and passed, in one transaction.
+    /// One transaction records the gap and moves the partition behind it.
     Skip,
 }
 
-/// What the ledger's row remembers of the log.
+/// What the row remembers of the partition log, and what the checks have proven since.
+///
+/// | the row remembers | Kafka says | result |
+/// |---|---|---|
+/// | any topic id, or none | no topic id | no difference, and `checked` stays |
+/// | no topic id | id A | the process remembers A. It proves nothing about older records, so `checked` stays |
+/// | id A | id A | the same topic: everything below the position is checked |
+/// | id A, and a last record that is not compared yet | id A | the same topic, but `checked` stays |
+/// | id A | id B | `log_replaced`: the gap begins at `checked` |
+/// | a last record | the same record, or no record | no difference: everything below the position is checked |
+/// | a last record | a different record | `log_replaced`: the gap begins at `checked`, or at that record if it is lower |
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct KnownLog {
-    /// Which topic the position belongs to; `None` as long as nobody could tell.
+    /// The id of the topic from which the records below the position were read. `None`: Kafka has not told it yet.
     pub topic_id: Option<TopicId>,
-    /// The last record below the position, if it is near enough to be read again. Between the two there is no other.
+    /// The last record below the position, until it is compared. `None`: it is compared, or it is too far below the
+    /// position. No other record lies between it and the position.
     pub last: Option<(Offset, Digest)>,
-    /// Everything below it was read from the log that is known: the position at the last good check.
+    /// The position at the last good check. Every record below it was read from the known log.
     pub checked: Position,
 }
 
-/// What is asked about one partition.
+/// What the engine wants to know about one partition log.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct LogQuestion {
-    /// The position to read next.
+    /// The next position to read.
     pub(crate) at: Position,
-    /// The broker has said that the position is outside of the log.
+    /// The broker refused the position as out of range.
     pub(crate) out_of_range: bool,
-    /// What comes next could not be read, again and again.
+    /// The next record was unreadable several times.
     pub(crate) unreadable: bool,
-    /// It is being read, and nothing has come for long.
+    /// The consumer reads the partition and has received no record for a long time.
     pub(crate) idle: bool,
 }
 
-/// What came of reading one partition alone, with a client that knows nothing yet.
+/// The result of a read of one partition with a new client.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Probe {
-    /// A record.
+    /// The client received a record.
     Record,
-    /// The broker refuses the position.
+    /// The broker refused the position as out of range.
     OutOfRange,
-    /// What stands there can't be trusted.
+    /// The record at the position is damaged.
     Unreadable,
-    /// Neither, in the time there was.
+    /// The client received nothing before the time limit.
     Nothing,
 }
 
-/// What is seen of the log now. What is missing could not be told.
+/// What Kafka says about the topic now. An answer that is missing is left out.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct LogObservation {
-    /// Which topic has the name.
+    /// The id of the topic that has the name now.
     pub(crate) topic_id: Option<TopicId>,
-    /// What there is to read.
+    /// The readable ranges.
     pub(crate) bounds: BTreeMap<Partition, LogBounds>,
-    /// Past the last record, transactions that are still open included; of partitions that are out of range.
+    /// The positions behind the last records, open transactions included. Asked only if a position is out of range.
     pub(crate) last_ends: BTreeMap<Partition, Position>,
-    /// Where the next record is that can be read; of partitions that can't be read where they stand.
+    /// The position of the next readable record. Asked only for partitions whose next record is unreadable.
     pub(crate) readable_from: BTreeMap<Partition, Position>,
-    /// What came of it where a partition that is being read looks strange from outside.
+    /// The results of probes. A probe runs only for a partition that is idle, or whose log ends below the position.
     pub(crate) probes: BTreeMap<Partition, Probe>,
 }
 
-/// How a look at the log came out.
+/// The result of [`check_log`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum LogCheck {
-    /// It is the log that we know, as far as anybody can tell, and it has what comes next.
+    /// The consumer can read the partition at its position.
     Good,
-    /// It is not.
+    /// The consumer can't read the partition at its position.
     Faulty(Gap),
-    /// Nobody has answered.
+    /// Kafka did not answer.
     Unknown,
 }
 
 impl KnownLog {
-    /// Whether it is another topic that has the name now. The good answer is remembered: all that was committed when the
-    /// question was asked came from the topic that is known. Not while the last record is still to be looked at: the log
-    /// may be another one under the same id. An id that is learnt proves nothing about what came before it.
+    /// Compares the topic id. True: another topic has the name now.
+    ///
+    /// `at` is the position of the partition before Kafka was asked. If the id is the same, every record below `at`
+    /// came from the known topic.
     pub(crate) fn is_replaced(&mut self, seen: Option<&TopicId>, at: Position) -> bool {
         match (&self.topic_id, seen) {
             (Some(known), Some(seen)) if known != seen => return true,
@@ -170,34 +192,45 @@ impl KnownLog {
         false
     }
 
-    /// The last record is the same, or none is there any more: nothing speaks against it.
+    /// The last record is the same, or it no longer exists.
     pub(crate) fn last_record_matched(&mut self, at: Position) {
         self.last = None;
         self.checked = self.checked.max(at);
     }
 
-    /// All that was committed since the last good check, up to where the partition stands.
+    /// The gap of a replaced log: everything from the last good check to the position.
     pub(crate) fn gap_since_check(&self, at: Position) -> Gap {
         Gap { reason: GapReason::LogReplaced, from: self.checked.min(at), to: at }
     }
 
-    /// The same if the record at this offset is another one, or should not be: it is in doubt for sure, whatever was good.
+    /// The gap of a log with a different record at `offset`. It includes that record, whatever the checks proved
+    /// before.
     pub(crate) fn gap_from(&self, offset: Offset, at: Position) -> Gap {
         let gap = self.gap_since_check(at);
         Gap { from: gap.from.min(Position(offset.0)), ..gap }
     }
 }
 
-/// Whether a partition can be read where it stands. Retention is told by the start of the log. That the log ends before the
-/// position counts only if the broker has refused the position, too: what a broker says of the end may be late, and leaves
-/// out transactions that are open.
-pub(crate) fn check_log(partition: Partition, doubt: LogQuestion, seen: &LogObservation) -> LogCheck {
-    let at = doubt.at;
+/// Checks whether the consumer can read a partition at its position.
+///
+/// | the position | Kafka says | result |
+/// |---|---|---|
+/// | any | no bounds | unknown |
+/// | below the start | the start | `retention_gap` from the position to the start |
+/// | in the bounds | the bounds | good |
+/// | above the end, and not refused | the end | good: the end can be old, and it excludes open transactions |
+/// | refused as out of range | no last end | unknown |
+/// | refused as out of range | a last end below the position | `log_truncated` from the last end to the position |
+/// | refused as out of range | a last end at or above the position | good |
+/// | unreadable | the next readable record is at the position | good |
+/// | unreadable | the next readable record is above the position | `log_corrupt` from the position to that record |
+pub(crate) fn check_log(partition: Partition, question: LogQuestion, seen: &LogObservation) -> LogCheck {
+    let at = question.at;
     let Some(bounds) = seen.bounds.get(&partition) else { return LogCheck::Unknown };
     if bounds.start > at {
         return LogCheck::Faulty(Gap { reason: GapReason::RetentionGap, from: at, to: bounds.start });
     }
-    if doubt.out_of_range {
+    if question.out_of_range {
         match seen.last_ends.get(&partition) {
             None => return LogCheck::Unknown,
             Some(&end) if end < at => {
@@ -223,60 +256,63 @@ mod tests {
         LogObservation { bounds: BTreeMap::from([(P, bounds)]), ..LogObservation::default() }
     }
 
-    fn check(at: i64, out_of_range: bool, seen: &LogObservation, expected: LogCheck) {
-        let doubt = LogQuestion { at: Position(at), out_of_range, unreadable: false, idle: false };
-        assert_eq!(check_log(P, doubt, seen), expected, "{at} {out_of_range} {seen:?}");
-    }
-
     fn faulty(reason: GapReason, from: i64, to: i64) -> LogCheck {
         LogCheck::Faulty(Gap { reason, from: Position(from), to: Position(to) })
     }
 
+    /// The rows of the table of [`check_log`], in its order.
     #[test]
-    fn what_is_gone_from_the_start_is_a_gap_with_exact_bounds() {
-        check(5, false, &seen(36, 50), faulty(GapReason::RetentionGap, 5, 36));
-        check(36, false, &seen(36, 50), LogCheck::Good);
-        check(0, false, &seen(0, 0), LogCheck::Good);
-        check(100, true, &seen(101, 101), faulty(GapReason::RetentionGap, 100, 101));
-    }
-
-    #[test]
-    fn an_end_below_the_position_counts_only_if_the_broker_has_refused_the_position() {
-        let shorter = |end| LogObservation { last_ends: BTreeMap::from([(P, Position(end))]), ..seen(0, 18) };
-        check(25, false, &seen(0, 18), LogCheck::Good);
-        check(25, true, &shorter(20), faulty(GapReason::LogTruncated, 20, 25));
-        check(25, true, &shorter(25), LogCheck::Good);
-        check(25, true, &seen(0, 18), LogCheck::Unknown);
-    }
-
-    #[test]
-    fn what_can_not_be_read_reaches_to_the_next_record_that_can() {
+    fn a_position_is_checked_as_the_table_says() {
+        let check = |at, out_of_range, seen: &LogObservation, expected: LogCheck| {
+            let question = LogQuestion { at: Position(at), out_of_range, unreadable: false, idle: false };
+            assert_eq!(check_log(P, question, seen), expected, "{at} {out_of_range} {seen:?}");
+        };
+        let last_end = |end| LogObservation { last_ends: BTreeMap::from([(P, Position(end))]), ..seen(0, 18) };
         let readable = |from| LogObservation { readable_from: BTreeMap::from([(P, Position(from))]), ..seen(0, 50) };
-        check(7, false, &readable(9), faulty(GapReason::LogCorrupt, 7, 9));
-        check(7, false, &readable(7), LogCheck::Good);
-    }
 
-    #[test]
-    fn who_does_not_answer_is_not_to_blame() {
         check(5, false, &LogObservation::default(), LogCheck::Unknown);
         check(5, true, &LogObservation::default(), LogCheck::Unknown);
+        check(5, false, &seen(36, 50), faulty(GapReason::RetentionGap, 5, 36));
+        check(100, true, &seen(101, 101), faulty(GapReason::RetentionGap, 100, 101));
+        check(36, false, &seen(36, 50), LogCheck::Good);
+        check(0, false, &seen(0, 0), LogCheck::Good);
+        check(25, false, &seen(0, 18), LogCheck::Good);
+        check(25, true, &seen(0, 18), LogCheck::Unknown);
+        check(25, true, &last_end(20), faulty(GapReason::LogTruncated, 20, 25));
+        check(25, true, &last_end(25), LogCheck::Good);
+        check(7, false, &readable(7), LogCheck::Good);
+        check(7, false, &readable(9), faulty(GapReason::LogCorrupt, 7, 9));
     }
 
+    /// The rows of the table of [`KnownLog`], in its order.
     #[test]
-    fn another_topic_id_puts_in_doubt_what_was_committed_since_the_last_good_check() {
-        let id = |name: &str| TopicId(name.to_owned());
-        let mut known = KnownLog { topic_id: None, last: None, checked: Position(10) };
-        assert!(!known.is_replaced(None, Position(20)));
-        assert_eq!(known.checked, Position(10), "nobody has said that it is the same");
-        assert!(!known.is_replaced(Some(&id("a")), Position(20)));
-        assert_eq!((&known.topic_id, known.checked), (&Some(id("a")), Position(10)), "learnt, and proves nothing");
-        assert!(!known.is_replaced(Some(&id("a")), Position(30)));
-        assert!(!known.is_replaced(None, Position(35)));
-        let gap = Gap { reason: GapReason::LogReplaced, from: Position(30), to: Position(40) };
-        assert!(known.is_replaced(Some(&id("b")), Position(40)));
-        assert!(known.is_replaced(Some(&id("b")), Position(40)), "it stays another one");
-        assert_eq!(known.gap_since_check(Position(40)), gap);
-        let moved_back = Gap { reason: GapReason::LogReplaced, from: Position(4), to: Position(4) };
-        assert_eq!(known.gap_since_check(Position(4)), moved_back);
+    fn a_log_is_compared_as_the_table_says() {
+        let id = |name: &str| Some(TopicId(name.to_owned()));
+        let last = Some((Offset(8), Digest([0; 32])));
+        let check = |known: (Option<TopicId>, Option<(Offset, Digest)>), seen, replaced, checked| {
+            let text = format!("{known:?} {seen:?}");
+            let mut log = KnownLog { topic_id: known.0, last: known.1, checked: Position(5) };
+            assert_eq!(log.is_replaced(Option::as_ref(&seen), Position(9)), replaced, "{text}");
+            assert_eq!(log.checked, Position(checked), "{text}");
+            log
+        };
+        let gap = |from, to| Gap { reason: GapReason::LogReplaced, from: Position(from), to: Position(to) };
+
+        check((None, None), None, false, 5);
+        check((id("a"), None), None, false, 5);
+        let learned = check((None, None), id("a"), false, 5);
+        assert_eq!(learned.topic_id, id("a"));
+        check((id("a"), None), id("a"), false, 9);
+        check((id("a"), last), id("a"), false, 5);
+        let mut replaced = check((id("a"), last), id("b"), true, 5);
+        assert!(replaced.is_replaced(id("b").as_ref(), Position(9)), "the new id is never learned");
+        assert_eq!(replaced.gap_since_check(Position(9)), gap(5, 9));
+        assert_eq!(replaced.gap_since_check(Position(4)), gap(4, 4), "an operator moved the position back");
+        let mut same = check((id("a"), last), id("a"), false, 5);
+        same.last_record_matched(Position(9));
+        assert_eq!((same.last, same.checked), (None, Position(9)));
+        let different = check((id("a"), last), id("a"), false, 5);
+        assert_eq!(different.gap_from(Offset(8), Position(9)), gap(5, 9));
+        assert_eq!(same.gap_from(Offset(8), Position(9)), gap(8, 9), "that record is in the gap");
     }
 }

@@ -1,7 +1,7 @@
-//! What can be asked about a running engine: where its partitions stand, whether the database does what it is asked, and
-//! what was counted.
+//! The state of a run for observers: the status of each partition, whether the database works, and the counts.
 //!
-//! Only told to, never asked, by those who write: nothing that they decide depends on it.
+//! The pipeline writes it. Only observers read it: the HTTP server, the watchdog and [`until_end`](crate::until_end).
+//! No transaction depends on it.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -9,186 +9,193 @@ use std::time::{Duration, Instant, SystemTime};
 
 use crate::model::batch::ClaimedBatch;
 use crate::model::error_class::ErrorClass;
+use crate::model::halt::HaltReason;
 use crate::model::operation::DbOperation;
 use crate::model::outcome::BatchOutcome;
 use crate::model::protocol::{LedgerRow, State};
 use crate::model::record::{Partition, Position};
 use crate::model::standing::{HeldPartition, Membership, PartitionStatus, SchedulerView};
+use crate::model::topic_log::GapReason;
 use crate::observe::counts::Counts;
 
-/// One for each run; its clones tell the same.
+/// The state of one run. All clones share it.
+///
+/// It has two locks, one for the state and one for the counts. A thread never holds both, and it holds neither while it
+/// asks the scheduler.
 #[derive(Clone, Default)]
 pub struct Health {
-    known: Arc<Mutex<HealthState>>,
+    state: Arc<Mutex<HealthState>>,
     counts: Arc<Mutex<Counts>>,
 }
 
 #[derive(Default)]
 struct HealthState {
     topic: String,
-    assignment: Option<Arc<dyn SchedulerView>>,
-    halt_reasons: BTreeMap<Partition, String>,
-    /// By the rows, when they were last read; a partition that is read knows better.
+    scheduler: Option<Arc<dyn SchedulerView>>,
+    halt_reasons: BTreeMap<Partition, HaltReason>,
+    /// The positions of the rows at their last read or write. The protocol state has a newer one while it reads.
     positions: BTreeMap<Partition, Position>,
-    /// Where the log ends, and until when that counts if nothing newer is heard.
+    /// The ends of the partition logs, and the time when each answer is too old to use.
     ends: BTreeMap<Partition, (Position, Instant)>,
     stalled: BTreeSet<Partition>,
-    /// What last failed, and until when that counts if nothing is heard of it again.
-    trouble: Option<(DbOperation, Instant)>,
+    /// The database operation that failed, and the time after which the success of any operation ends the failure.
+    failure: Option<(DbOperation, Instant)>,
 }
 
-/// Where a run stands at one moment.
+/// The state of a run at one time.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct HealthSnapshot {
-    /// The topic that is read.
+    /// The name of the topic.
     pub topic: String,
-    /// Whether we are a member of the group.
+    /// Whether this process is a member of the consumer group.
     pub membership: Membership,
-    /// The end has begun.
+    /// Whether the process stops.
     pub stopping: bool,
-    /// The last work on the database was done.
+    /// Whether the last database operation succeeded.
     pub database_works: bool,
-    /// What the records that wait or are being written occupy.
+    /// The size of all records that are queued or in a transaction.
     pub buffered_bytes: usize,
-    /// The partitions that are ours.
+    /// The partitions that Kafka assigned to this process.
     pub partitions: Vec<PartitionHealth>,
 }
 
-/// Where a partition stands.
+/// The state of one partition of this process.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PartitionHealth {
-    /// Which one.
+    /// The partition.
     pub partition: Partition,
-    /// What it does.
+    /// What the partition does now.
     pub status: PartitionStatus,
-    /// The row's reason, once it has been read; halted partitions only.
-    pub halt_reason: Option<String>,
-    /// Below it, everything is handled; not known before the row has been claimed, nor while it is somebody else's.
+    /// Why the partition is halted. `None`: it is not halted, or its row has not been read yet.
+    pub halt_reason: Option<HaltReason>,
+    /// The position: all records below it are handled. `None`: this process does not own the row.
     pub position: Option<Position>,
-    /// How many offsets the position is behind the end of the log, as of the last look at the log.
+    /// The offsets from the position to the end of the partition log, as Kafka told it last. `None`: one of the two is
+    /// unknown.
     pub lag: Option<u64>,
-    /// Records of it wait in this process, or are being written.
+    /// Whether records of the partition are queued or in a transaction.
     pub records_wait: bool,
-    /// The watchdog says so: records wait, and nothing has been committed for too long.
+    /// Whether the watchdog found the partition stalled: records wait, and nothing has been committed for too long.
     pub stalled: bool,
 }
 
 impl Health {
-    /// `None` as long as the run has not begun.
+    /// The state of the run now. `None`: the run has not started yet.
     #[must_use]
     pub fn snapshot(&self) -> Option<HealthSnapshot> {
-        let assignment = Arc::clone(self.lock().assignment.as_ref()?);
+        let scheduler = Arc::clone(self.lock().scheduler.as_ref()?);
         let mut snapshot = HealthSnapshot {
             topic: String::new(),
-            membership: assignment.membership(),
-            stopping: assignment.stopping(),
+            membership: scheduler.membership(),
+            stopping: scheduler.stopping(),
             database_works: true,
-            buffered_bytes: assignment.buffered_bytes(),
+            buffered_bytes: scheduler.buffered_bytes(),
             partitions: Vec::new(),
         };
-        // Asked for before our own lock is taken, so that there is no order of locks to get wrong.
-        let held = assignment.held();
-        let known = self.lock();
+        // The scheduler has a lock of its own: release it before taking this one.
+        let held = scheduler.held();
+        let state = self.lock();
         let now = Instant::now();
-        snapshot.topic.clone_from(&known.topic);
-        snapshot.database_works = known.trouble.is_none();
-        snapshot.partitions = held.into_iter().filter_map(|held| known.standing(held, now)).collect();
+        snapshot.topic.clone_from(&state.topic);
+        snapshot.database_works = state.failure.is_none();
+        snapshot.partitions = held.into_iter().filter_map(|held| state.partition(held, now)).collect();
         Some(snapshot)
     }
 
-    /// What was counted so far; nothing is, before the run has begun.
+    /// The counts so far. They are all 0 before the run starts.
     #[must_use]
     pub fn counts(&self) -> Counts {
         self.counting().clone()
     }
 
-    /// The run begins. What was counted before stays.
-    pub(crate) fn began(&self, topic: &str, assignment: Arc<dyn SchedulerView>) {
-        *self.lock() = HealthState { topic: topic.to_owned(), assignment: Some(assignment), ..HealthState::default() };
+    /// The run starts. The counts stay as they are.
+    pub(crate) fn began(&self, topic: &str, scheduler: Arc<dyn SchedulerView>) {
+        *self.lock() = HealthState { topic: topic.to_owned(), scheduler: Some(scheduler), ..HealthState::default() };
     }
 
-    /// What a row says that was claimed; `None` if there is none.
+    /// A writer has claimed a row. `None`: there is no row.
     pub(crate) fn claimed(&self, partition: Partition, row: Option<LedgerRow>) {
-        let mut known = self.lock();
+        let mut state = self.lock();
         match row {
-            Some(row) => known.positions.insert(partition, row.next),
-            None => known.positions.remove(&partition),
+            Some(row) => state.positions.insert(partition, row.next),
+            None => state.positions.remove(&partition),
         };
     }
 
-    /// What a row says, and about a halt.
-    pub(crate) fn seen(&self, partition: Partition, row: Option<LedgerRow>, halt_reason: Option<String>) {
+    /// A writer has read a row and its halt reason. `None`: there is no row, or it is not halted.
+    pub(crate) fn seen(&self, partition: Partition, row: Option<LedgerRow>, halt_reason: Option<HaltReason>) {
         self.claimed(partition, row);
-        let mut known = self.lock();
+        let mut state = self.lock();
         match halt_reason {
-            Some(reason) => known.halt_reasons.insert(partition, reason),
-            None => known.halt_reasons.remove(&partition),
+            Some(reason) => state.halt_reasons.insert(partition, reason),
+            None => state.halt_reasons.remove(&partition),
         };
     }
 
-    /// This process has halted a partition, which is at this position.
-    pub(crate) fn halted(&self, partition: Partition, at: Position, reason: &'static str) {
-        self.counting().halted(reason);
-        let mut known = self.lock();
-        known.positions.insert(partition, at);
-        known.halt_reasons.insert(partition, reason.to_owned());
+    /// This process has halted a partition at this position.
+    pub(crate) fn halted(&self, partition: Partition, at: Position, reason: HaltReason) {
+        self.counting().halted(reason.clone());
+        let mut state = self.lock();
+        state.positions.insert(partition, at);
+        state.halt_reasons.insert(partition, reason);
     }
 
-    /// Where the log of a partition ends: past the last record that can be read. That counts for so long if nothing newer
-    /// is heard.
+    /// Kafka has told the end of a partition log. The answer is used until a newer one arrives, for at most `lasts`.
     pub(crate) fn log_end(&self, partition: Partition, end: Position, lasts: Duration) {
         let now = Instant::now();
         self.lock().ends.insert(partition, (end, now.checked_add(lasts).unwrap_or(now)));
     }
 
-    /// So many offsets were found to be gone.
-    pub(crate) fn gap(&self, reason: &'static str, records: u64) {
+    /// A gap of this many offsets is recorded.
+    pub(crate) fn gap(&self, reason: GapReason, records: u64) {
         self.counting().gap(reason, records);
     }
 
-    /// A transaction has ended that took so long, and is now `now`.
+    /// A transaction that took `took` has ended at `now`, with the outcome of each of its batches.
     pub(crate) fn written<E>(
         &self,
-        work: &[ClaimedBatch<E>],
-        handled: &[BatchOutcome],
+        batches: &[ClaimedBatch<E>],
+        outcomes: &[BatchOutcome],
         took: Duration,
         now: SystemTime,
     ) {
-        self.counting().written(work, handled, took, now);
-        let mut known = self.lock();
-        for (one, _) in work.iter().zip(handled).filter(|(_, handled)| **handled != BatchOutcome::Fenced) {
-            known.positions.insert(one.batch.partition(), one.batch.step().to());
+        self.counting().written(batches, outcomes, took, now);
+        let mut state = self.lock();
+        for (claimed, _) in batches.iter().zip(outcomes).filter(|(_, outcome)| **outcome != BatchOutcome::Fenced) {
+            state.positions.insert(claimed.batch.partition(), claimed.batch.step().to());
         }
     }
 
-    /// How many letters the table holds, by status.
+    /// The dead letters in the table have been counted, by status.
     pub(crate) fn letters(&self, by_status: BTreeMap<String, u64>) {
         self.counting().dead_letters = by_status;
     }
 
-    /// What the watchdog found.
+    /// The watchdog has found these partitions stalled, and no others.
     pub(crate) fn stalled(&self, partitions: BTreeSet<Partition>) {
         self.lock().stalled = partitions;
     }
 
-    /// The database did not do what it was asked, and is asked again. That counts until it does as much, or for so long: a
-    /// partition that was taken away in the middle leaves nobody who would try again.
-    pub(crate) fn failed(&self, errand: DbOperation, class: ErrorClass, lasts: Duration) {
+    /// A database operation has failed and will be retried.
+    ///
+    /// The database counts as failed until this operation succeeds, or one that proves more. After the time `lasts`,
+    /// the success of any operation is sufficient: after a revoke, no writer retries this operation.
+    pub(crate) fn failed(&self, operation: DbOperation, class: ErrorClass, lasts: Duration) {
         self.counting().retried(class);
-        let mut known = self.lock();
+        let mut state = self.lock();
         let now = Instant::now();
         let until = now.checked_add(lasts).unwrap_or(now);
-        let (before, not_sooner) = known.trouble.unwrap_or((errand, until));
-        known.trouble = Some((errand.max(before), until.max(not_sooner)));
+        let (before, at_least) = state.failure.unwrap_or((operation, until));
+        state.failure = Some((operation.max(before), until.max(at_least)));
     }
 
-    /// The database did what it was asked.
-    pub(crate) fn done(&self, errand: DbOperation) {
-        self.lock().trouble.take_if(|(failed, until)| errand >= *failed || *until <= Instant::now());
+    /// A database operation has succeeded.
+    pub(crate) fn done(&self, operation: DbOperation) {
+        self.lock().failure.take_if(|(failed, until)| operation >= *failed || *until <= Instant::now());
     }
 
     fn lock(&self) -> MutexGuard<'_, HealthState> {
-        self.known.lock().unwrap_or_else(PoisonError::into_inner)
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn counting(&self) -> MutexGuard<'_, Counts> {
@@ -197,7 +204,8 @@ impl Health {
 }
 
 impl HealthState {
-    fn standing(&self, held: HeldPartition, now: Instant) -> Option<PartitionHealth> {
+    /// `None`: the partition is not assigned to this process.
+    fn partition(&self, held: HeldPartition, now: Instant) -> Option<PartitionHealth> {
         let HeldPartition { partition, state, records_wait } = held;
         let position = match state {
             State::Claimed(_, at) | State::Started(_, at) | State::LogFault(_, at) => Some(at),

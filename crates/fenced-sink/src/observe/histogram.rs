@@ -1,44 +1,44 @@
-//! How often values of each size came. Pure.
+//! A histogram with fixed bounds. Pure.
 
-/// Counts by size, and the sum of all values.
+/// The number of values by size, and their sum.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Histogram {
     bounds: &'static [f64],
-    /// One more than there are bounds: the last is for what is above all of them.
+    /// One count for each bound, and one for the values above the last bound.
     counts: Vec<u64>,
     sum: f64,
 }
 
 impl Histogram {
-    /// Without any value; the bounds grow.
+    /// An empty histogram. The bounds must increase.
     #[must_use]
     pub fn new(bounds: &'static [f64]) -> Self {
         Self { bounds, counts: vec![0; bounds.len().saturating_add(1)], sum: 0.0 }
     }
 
-    /// A value has come.
+    /// Adds a value.
     pub fn observe(&mut self, value: f64) {
-        let place = self.bounds.partition_point(|bound| *bound < value);
-        if let Some(count) = self.counts.get_mut(place) {
+        let index = self.bounds.partition_point(|bound| *bound < value);
+        if let Some(count) = self.counts.get_mut(index) {
             *count = count.saturating_add(1);
         }
         self.sum += value;
     }
 
-    /// Each upper bound, itself included, with the number of values between the bound before it and it. The last bound is
-    /// infinite.
+    /// Each upper bound with the number of values that are above the bound before it, and not above this one. The last
+    /// bound is infinite.
     #[must_use]
     pub fn buckets(&self) -> Vec<(f64, u64)> {
         self.bounds.iter().copied().chain([f64::INFINITY]).zip(self.counts.iter().copied()).collect()
     }
 
-    /// Of all values.
+    /// The sum of all values.
     #[must_use]
     pub fn sum(&self) -> f64 {
         self.sum
     }
 
-    /// How many values there were.
+    /// The number of values.
     #[must_use]
     pub fn count(&self) -> u64 {
         self.counts.iter().sum()
@@ -62,7 +62,7 @@ mod tests {
     }
 
     #[test]
-    fn a_value_counts_below_the_first_bound_that_it_does_not_exceed() {
+    fn a_value_is_counted_at_the_first_bound_that_is_not_below_it() {
         check(&[], &[0, 0, 0, 0]);
         check(&[0.0, 1.0, 1.1, 2.5, 9.0, 10.0, 10.1, 1e9], &[2, 2, 2, 2]);
     }

@@ -9,6 +9,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::kafka::topic_log_client::TopicLogClient;
+use crate::model::halt::HaltReason;
 use crate::model::record::Partition;
 use crate::model::standing::{Membership, PartitionStatus};
 use crate::model::stored_row::StoredRow;
@@ -23,7 +24,7 @@ const INTERVAL: Duration = Duration::from_secs(1);
 
 /// The partitions that are halted, each with its reason, while all others have reached their ends.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct HaltedPartitions(pub BTreeMap<Partition, String>);
+pub struct HaltedPartitions(pub BTreeMap<Partition, HaltReason>);
 
 /// Returns when every partition of the topic has reached the end that its log had at Kafka's first answer. It waits for
 /// that answer. `options` are those of the run, which has to continue.
@@ -133,7 +134,7 @@ enum ReadProgress {
     /// Every partition has reached its end.
     Done,
     /// Every partition has reached its end or is halted, for this reason.
-    Halted(BTreeMap<Partition, String>),
+    Halted(BTreeMap<Partition, HaltReason>),
 }
 
 /// A halted partition counts as halted at any position: a log that was truncated ends before its position.
@@ -141,8 +142,8 @@ fn progress(ends: &BTreeMap<Partition, LogBounds>, rows: &Rows) -> ReadProgress 
     let mut halted = BTreeMap::new();
     for (partition, bounds) in ends {
         match rows.get(partition) {
-            Some(found) if found.row.halted => {
-                halted.insert(*partition, found.halt_reason.clone().unwrap_or_default());
+            Some(StoredRow { halt_reason: Some(reason), .. }) => {
+                halted.insert(*partition, reason.clone());
             }
             Some(found) if found.row.next >= bounds.end => {}
             _ => return ReadProgress::Reading,
@@ -168,7 +169,7 @@ mod tests {
             let (next, halted) = (Position(standing.unwrap_or(12)), standing.is_err());
             let row = LedgerRow { next, epoch: Epoch(1), halted };
             let known = KnownLog { topic_id: None, last: None, checked: next };
-            Some((partition, StoredRow { row, known, halt_reason: standing.err().map(str::to_owned) }))
+            Some((partition, StoredRow { row, known, halt_reason: standing.err().map(HaltReason::parse) }))
         });
         assert_eq!(&progress(&ends, &rows.collect()), expected, "{standings:?}");
     }
@@ -182,7 +183,8 @@ mod tests {
 
     #[test]
     fn it_is_stuck_when_what_is_left_is_halted() {
-        let stuck = |partition, why: &str| ReadProgress::Halted([(Partition(partition), why.to_owned())].into());
+        let stuck =
+            |partition, why: &str| ReadProgress::Halted([(Partition(partition), HaltReason::parse(why))].into());
         check(&[Some(Ok(10)), Some(Err("log_truncated"))], &stuck(1, "log_truncated"));
         check(&[Some(Err("log_corrupt")), Some(Ok(9))], &ReadProgress::Reading);
         check(&[Some(Err("log_corrupt")), None], &ReadProgress::Reading);

@@ -1,7 +1,7 @@
-//! From an error of the database to what is done about it: one total function, over SQLSTATE and never over words.
+//! Gives each error of the database its class: one total function, over the SQLSTATE and never over the message.
 //!
-//! Invariant: what the environment caused never blames a record, since the verdict [`ErrorClass::Record`] is what makes a
-//! dead letter. Nothing falls through to "try again": an error that nobody thought of is [`ErrorClass::Unknown`].
+//! Invariant: [`ErrorClass::Record`] makes a dead letter, so an error that the environment causes never has this class.
+//! No error is retried by default: one that is not listed is [`ErrorClass::Unknown`].
 
 use sqlx::postgres::PgDatabaseError;
 use std::error::Error;
@@ -10,7 +10,7 @@ use std::io;
 use crate::model::error_class::{ErrorClass, RetryCause};
 use crate::model::sqlstate::SqlState;
 
-/// The verdict on an error of sqlx.
+/// The class of an error of sqlx.
 #[must_use]
 pub fn classify(error: &sqlx::Error) -> ErrorClass {
     match error {
@@ -21,17 +21,17 @@ pub fn classify(error: &sqlx::Error) -> ErrorClass {
             }
             None => ErrorClass::Unknown,
         },
-        // Our own limit, and that of the network: less at once may pass.
+        // Our own time limit, or that of the network: a smaller batch may succeed.
         sqlx::Error::Io(error) if error.kind() == io::ErrorKind::TimedOut => ErrorClass::TooSlow,
         sqlx::Error::Io(_) => ErrorClass::Retry(RetryCause::Connection),
-        // A handshake that broke off is the network's; a certificate that isn't trusted is somebody's decision.
+        // A handshake that was cut off is a network error. A certificate that is not trusted needs an operator.
         sqlx::Error::Tls(cause) if is_caused_by_io(cause.as_ref()) => ErrorClass::Retry(RetryCause::Connection),
         sqlx::Error::PoolTimedOut => ErrorClass::Retry(RetryCause::Timeout),
-        // The two sides no longer agree on where in the protocol they are.
+        // Client and server are no longer at the same point of the protocol.
         sqlx::Error::Protocol(_) | sqlx::Error::BeginFailed => ErrorClass::NewConnection,
-        // A value that has no form on the wire.
+        // A value that can't be encoded.
         sqlx::Error::Encode(_) => ErrorClass::Record,
-        // The connection's settings, or tables that are not the ones this program knows.
+        // Wrong settings of the connection, or tables with other columns or types than this program knows.
         sqlx::Error::Configuration(_)
         | sqlx::Error::ConfigFile(_)
         | sqlx::Error::Tls(_)
@@ -41,26 +41,26 @@ pub fn classify(error: &sqlx::Error) -> ErrorClass {
         | sqlx::Error::ColumnDecode { .. }
         | sqlx::Error::Decode(_)
         | sqlx::Error::Migrate(_) => ErrorClass::Operator,
-        // Mistakes of ours, what other drivers say, and what a later sqlx may add.
+        // Errors in our own code, errors of other drivers, and variants that a later sqlx may add.
         _ => ErrorClass::Unknown,
     }
 }
 
-/// The code of an error that Postgres answered with.
+/// The code of an error that Postgres returned.
 #[must_use]
 pub fn sqlstate_of(error: &sqlx::Error) -> Option<SqlState> {
     SqlState::parse(&error.as_database_error()?.code()?)
 }
 
-/// The verdict on a SQLSTATE; `routine` is the place in Postgres that reported it.
+/// The class of a SQLSTATE. `routine` is the function in Postgres that reported the error.
 fn classify_sqlstate(state: SqlState, routine: Option<&str>) -> ErrorClass {
     match (state.class(), state.as_str()) {
-        // "cached plan must not change result type": the one error told by more than its code. The words are
-        // translated on some servers, the name of the routine is not.
+        // "cached plan must not change result type": the only error that needs more than its code. Some servers translate
+        // the message, but not the name of the routine.
         ("0A", _) if routine == Some("RevalidateCachedQuery") => ErrorClass::NewConnection,
         (_, "26000" | "42P05") => ErrorClass::NewConnection,
 
-        // A sequence at its end gives no record an id.
+        // A sequence has reached its end: no record can get an id.
         (_, "2200H") => ErrorClass::Operator,
         ("22" | "23", _) | (_, "54000" | "54001" | "P0001") => ErrorClass::Record,
 

@@ -1,25 +1,23 @@
-//! The ledger: `consumer_offsets`, and every statement of the engine that reads or writes it.
+//! The ledger: the table `consumer_offsets`, and all statements that read or write it.
 //!
-//! Whatever moves or halts a partition names the epoch that it was claimed under and the position that it was read at;
-//! a row that says otherwise is not touched. That is the fence, and there is no other.
+//! Invariant: a statement that moves or halts a partition names the epoch of the claim and the position of the row. It
+//! changes the row only if both are unchanged. This is the fence.
 
-pub(crate) mod rows;
+mod rows;
 mod gaps;
-pub(crate) mod host;
+pub(crate) mod snapshot;
 pub(crate) mod operator;
+pub(crate) mod host;
+
+use sqlx::PgConnection;
+use std::collections::BTreeMap;
 
 use crate::model::batch::ClaimedStep;
 use crate::model::outcome::Totals;
 use crate::model::record::{Digest, Offset, Partition, Position};
 use crate::model::topic_log::KnownLog;
 
-pub(crate) mod snapshot;
-
-use std::collections::BTreeMap;
-
-use sqlx::PgConnection;
-
-/// Whose rows: all statements are bound to one group and topic.
+/// The rows of one consumer group and topic. All statements are bound to them.
 #[derive(Clone, Debug)]
 pub struct Ledger {
     group_id: String,
@@ -27,33 +25,33 @@ pub struct Ledger {
     owner: String,
 }
 
-/// How a step leaves its row.
+/// What a transaction writes into the row of a partition.
 #[derive(Clone, Debug)]
 pub(crate) struct Advance {
     /// The partition, held by [`Ledger::fence`].
     pub partition: Partition,
-    /// Where reading goes on.
+    /// The new position.
     pub to: Position,
     /// The last record of the step, if it had any.
     pub last: Option<(Offset, Digest)>,
-    /// What became of its records.
+    /// The outcomes of its records.
     pub totals: Totals,
-    /// Dead letters since the last good row.
+    /// The number of dead letters since the last stored row.
     pub letters_in_a_row: u32,
-    /// They are too many: nothing more is read until an operator says so.
+    /// The breaker has tripped: the partition is halted until an operator resumes it.
     pub halt: bool,
-    /// The log that its records were read from.
+    /// What is known about the topic log that its records were read from.
     pub known: Option<KnownLog>,
 }
 
 impl Ledger {
-    /// The rows of one group and topic; `owner` says who claims them, for people.
+    /// The rows of one group and topic. `owner` names this process in the rows that it claims.
     #[must_use]
     pub fn new(group_id: String, topic: String, owner: String) -> Self {
         Self { group_id, topic, owner }
     }
 
-    /// Who claims them.
+    /// The name of this process in the rows that it claims.
     #[must_use]
     pub(crate) fn owner(&self) -> &str {
         &self.owner
@@ -71,12 +69,12 @@ impl Ledger {
         &self.topic
     }
 
-    /// The first statement of every transaction that moves rows: locks them in order of partition and tells which are
-    /// still as they were claimed and read, and their dead letters in a row. A competitor waits here, and then matches
-    /// nothing.
+    /// The first statement of a transaction that moves rows. It locks the rows whose epoch and position are unchanged, in
+    /// the order of their partitions, and gives their dead letters in a row. If another transaction holds a row, the
+    /// statement waits, and then compares with what that transaction has committed.
     ///
     /// # Errors
-    /// Whatever the database answered.
+    /// What the database answered.
     pub(crate) async fn fence(
         &self,
         transaction: &mut PgConnection,
@@ -104,11 +102,11 @@ impl Ledger {
         Ok(held.into_iter().map(|row| (Partition(row.partition), letters(row.letters_in_a_row))).collect())
     }
 
-    /// The last statement of the transaction: moves the rows that [`Self::fence`] holds, all of them or it fails.
+    /// The last statement of the transaction. It moves all of the rows that [`Self::fence`] has locked, or it fails.
     ///
     /// # Errors
-    /// Whatever the database answered.
-    #[expect(clippy::as_conversions, reason = "how a query is told the type of an array of optional values")]
+    /// What the database answered.
+    #[expect(clippy::as_conversions, reason = "this syntax tells the macro the type of an array of optional values")]
     pub(crate) async fn advance(&self, transaction: &mut PgConnection, advances: &[Advance]) -> sqlx::Result<()> {
         let column = |value: fn(&Advance) -> i64| advances.iter().map(value).collect::<Vec<i64>>();
         let partitions: Vec<i32> = advances.iter().map(|advance| advance.partition.0).collect();
@@ -161,7 +159,7 @@ impl Ledger {
         if moved.rows_affected() == u64::try_from(advances.len()).unwrap_or(u64::MAX) {
             Ok(())
         } else {
-            Err(sqlx::Error::Protocol("consumer_offsets did not take the new positions".to_owned()))
+            Err(sqlx::Error::Protocol("consumer_offsets has not taken all of the new positions".to_owned()))
         }
     }
 }

@@ -1,7 +1,7 @@
-//! How long to wait before the next try. The only file that names the `backoff` crate.
+//! How long to wait before the next attempt. The only file that names the `backoff` crate.
 //!
-//! The longest wait doubles up to a bound, without end; how much of it is waited is drawn anew each time ("full
-//! jitter"), so that instances that lost the database together don't come back together.
+//! The longest wait doubles up to a bound and then stays there. Each wait is a random part of it ("full jitter"), so that
+//! instances that lost the database at the same moment do not reconnect at the same moment.
 
 use backoff::{ExponentialBackoff, backoff::Backoff as _};
 use std::{
@@ -9,7 +9,7 @@ use std::{
     time::Duration,
 };
 
-/// A schedule of waits. `Random` gives numbers from 0 to 1.
+/// Exponential backoff with full jitter. `Random` gives numbers from 0 to 1.
 #[derive(Debug)]
 pub struct Backoff<Random = fn() -> f64> {
     longest: ExponentialBackoff,
@@ -25,7 +25,7 @@ impl Backoff {
 }
 
 impl<Random: FnMut() -> f64> Backoff<Random> {
-    /// The same with random numbers from elsewhere.
+    /// The same with another source of random numbers.
     #[must_use]
     pub fn with_random(initial: Duration, max: Duration, random: Random) -> Self {
         let longest = ExponentialBackoff {
@@ -33,37 +33,37 @@ impl<Random: FnMut() -> f64> Backoff<Random> {
             initial_interval: initial,
             max_interval: max,
             multiplier: 2.0,
-            randomization_factor: 0.0, // the crate's jitter spreads around the interval; ours goes down to 0
+            randomization_factor: 0.0, // the crate's jitter lies around the interval, ours between 0 and the interval
             max_elapsed_time: None,
             ..ExponentialBackoff::default()
         };
         Self { longest, random }
     }
 
-    /// How long to wait now; the next wait may be longer.
+    /// How long to wait before the next attempt. Each call counts as one failure.
     pub fn wait(&mut self) -> Duration {
-        // Without a maximum of elapsed time the crate never gives up.
+        // Without `max_elapsed_time` the crate always gives a wait.
         let longest = self.longest.next_backoff().unwrap_or(self.longest.max_interval);
         longest.min(self.longest.max_interval).mul_f64((self.random)().clamp(0.0, 1.0))
     }
 
-    /// It worked: the next trouble starts with a short wait again.
+    /// Call it after a success: the next failure starts with the initial wait.
     pub fn reset(&mut self) {
         self.longest.reset();
     }
 }
 
-/// How long to wait after so many failures of something that has no schedule of its own in memory, as a dead letter:
-/// between half of the wait and all of it.
+/// How long to wait after this number of failures: between half of the longest wait and all of it. For a task that stores
+/// only its number of failures, such as a dead letter.
 #[must_use]
 pub(crate) fn wait_after(failures: u32, initial: Duration, max: Duration) -> Duration {
-    let mut schedule = Backoff::with_random(initial, max, || 1.0);
-    // Past 64 doublings it stays at the bound.
-    let wait = (0..failures.clamp(1, 64)).map(|_| schedule.wait()).last().unwrap_or(initial);
+    let mut backoff = Backoff::with_random(initial, max, || 1.0);
+    // After 64 doublings the wait has reached any bound.
+    let wait = (0..failures.clamp(1, 64)).map(|_| backoff.wait()).last().unwrap_or(initial);
     wait.mul_f64(0.5 + random() / 2.0)
 }
 
-/// Every `RandomState` has keys of its own, so the hash of nothing is a random number.
+/// Each `RandomState` has its own random keys, so the hash of any fixed value is a random number.
 fn random() -> f64 {
     let bits = RandomState::new().hash_one(());
     f64::from(u32::try_from(bits >> 32).unwrap_or(u32::MAX)) / f64::from(u32::MAX)
@@ -90,19 +90,19 @@ mod tests {
     }
 
     #[test]
-    fn any_part_of_it_may_be_waited() {
+    fn a_wait_is_any_part_of_the_longest() {
         check(0.5, &[50, 100, 200, 400]);
         check(0.0, &[0, 0, 0]);
     }
 
     #[test]
-    fn it_goes_on_for_ever() {
+    fn the_waits_never_end() {
         let mut backoff = Backoff::with_random(INITIAL, MAX, || 1.0);
         assert!((0..10_000).map(|_| backoff.wait()).skip(10).all(|wait| wait == MAX));
     }
 
     #[test]
-    fn success_starts_the_schedule_anew() {
+    fn a_success_starts_with_the_initial_wait_again() {
         let mut backoff = Backoff::with_random(INITIAL, MAX, || 1.0);
         for _ in 0..5 {
             backoff.wait();
@@ -112,7 +112,7 @@ mod tests {
     }
 
     #[test]
-    fn two_instances_do_not_wait_alike() {
+    fn two_instances_have_different_waits() {
         let waits = || {
             let mut backoff = Backoff::new(INITIAL, MAX);
             (0..8).map(|_| backoff.wait()).collect::<Vec<_>>()
@@ -121,7 +121,7 @@ mod tests {
     }
 
     #[test]
-    fn a_letter_waits_between_half_of_its_wait_and_all_of_it() {
+    fn a_wait_after_failures_is_at_least_half_of_the_longest() {
         for (failures, longest) in
             [(0, 100), (1, 100), (2, 200), (5, 1_600), (9, 25_600), (10, 30_000), (u32::MAX, 30_000)]
         {

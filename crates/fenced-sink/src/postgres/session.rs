@@ -5,7 +5,7 @@ use sqlx::{ConnectOptions as _, Connection as _, PgConnection, Postgres, SqlSafe
 use std::io;
 use std::time::Duration;
 
-/// A connection and its time limit. A caller gives its statements to [`Self::run`], and never waits without end.
+/// A connection and its time limit. [`Self::run`] takes the statements of a caller, so that no caller waits without end.
 ///
 /// After a time-out the state of the connection is unknown: drop the session and connect again.
 #[derive(Debug)]
@@ -83,7 +83,7 @@ impl Session {
         Ok(Transaction { transaction, limit: self.limit })
     }
 
-    /// Ends the connection in agreement with the server. Dropping the session is enough where the server may be away.
+    /// Tells the server that the connection ends, and closes it. If the server may be away, drop the session instead.
     ///
     /// # Errors
     /// What the server or the network answered, or the time-out.

@@ -1,13 +1,13 @@
-//! The tables of the engine, for a team that uses it without `booking-history`.
+//! Creates the tables of the engine, for a program that does not use the migrations of `booking-history`.
 
 use sqlx::migrate::{MigrateError, Migration, MigrationType, Migrator};
 use sqlx::{PgConnection, SqlSafeStr as _};
 
-/// Where it is recorded which migrations are applied. It is not sqlx's own table, so that a program can have migrations
-/// of its own in the same schema.
+/// The table that records which of these migrations are applied. It is not sqlx's default table, so that a program can
+/// have its own migrations in the same schema.
 const APPLIED: &str = "fenced_sink_migrations";
 
-/// Version, description and text of each migration that concerns the engine, in order. `migrations/` is their only home.
+/// The version, description and text of each migration of the engine, in order.
 const MIGRATIONS: [(i64, &str, &str); 5] = [
     (2, "consumer offsets", include_str!("../../../../migrations/0002_consumer_offsets.up.sql")),
     (3, "dead letters", include_str!("../../../../migrations/0003_dead_letters.up.sql")),
@@ -22,7 +22,7 @@ const MIGRATIONS: [(i64, &str, &str); 5] = [
 /// Not for a database that `booking-history migrate up` manages: that command creates the same tables.
 ///
 /// # Errors
-/// `PostgreSQL` refuses a statement, or the tables were made by another version of this list.
+/// `PostgreSQL` refuses a statement, or another version of the engine has created the tables.
 pub async fn create_tables(connection: &mut PgConnection) -> Result<(), MigrateError> {
     let migration = |(version, description, sql): (i64, &'static str, &'static str)| {
         Migration::new(version, description.into(), MigrationType::ReversibleUp, sql.into_sql_str(), false)
@@ -37,7 +37,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn every_migration_but_the_table_of_bookings_is_in_the_list() {
+    fn every_migration_except_the_table_of_bookings_is_in_the_list() {
         let directory = concat!(env!("CARGO_MANIFEST_DIR"), "/../../migrations");
         let names =
             std::fs::read_dir(directory).unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap());

@@ -18,7 +18,7 @@ use crate::postgres::ledger::{Advance, Ledger};
 use crate::postgres::session::Session;
 use crate::postgres::transaction::mode::WriteMode;
 
-/// Why a transaction was not committed, or may not have been.
+/// Why a transaction was not committed, or why this is unknown.
 #[derive(Debug)]
 pub(crate) enum WriteFailure {
     /// It was rolled back because a bulk write failed on a record. Write the batches row by row.

@@ -6,7 +6,7 @@ use crate::event::Event;
 use crate::model::batch::Entry;
 use crate::model::event::{Lookup, Parsed};
 use crate::model::record::{Offset, Partition, Position};
-use crate::postgres::dead_letters::stored::{Range, StoredLetter, read_letters};
+use crate::postgres::dead_letters::stored::{OffsetRange, StoredLetter, read_letters};
 use crate::postgres::ledger::Ledger;
 use crate::postgres::ledger::snapshot::CountedRow;
 use crate::postgres::session::Transaction;
@@ -45,7 +45,8 @@ impl<'a> Comparer<'a> {
         let (ledger, ranges) = (self.ledger, ranges(entries));
         let letters = snapshot.run(|connection| read_letters(connection, ledger, &ranges)).await?;
         let letters = by_record(letters);
-        let cases: Vec<Case<'_, E>> = entries.iter().map(|entry| Case::new(entry, &letters)).collect();
+        let cases: Vec<RecordWithLetter<'_, E>> =
+            entries.iter().map(|entry| RecordWithLetter::new(entry, &letters)).collect();
         let own: Vec<&E> = cases.iter().filter_map(|case| case.own).collect();
         let corrected: Vec<&E> = cases.iter().filter_map(|case| case.corrected.as_ref()).collect();
         let mut own = look_up(snapshot, &own).await?.into_iter();
@@ -60,7 +61,7 @@ impl<'a> Comparer<'a> {
         Ok(findings)
     }
 
-    fn add<E: Event>(&mut self, case: &Case<'_, E>, checked: RecordCheck) -> Vec<Finding> {
+    fn add<E: Event>(&mut self, case: &RecordWithLetter<'_, E>, checked: RecordCheck) -> Vec<Finding> {
         let (partition, offset) = (case.entry.record.partition, case.entry.record.offset);
         self.records += 1;
         let counted_from = self.counted.get(&partition).map_or(Position(0), |row| row.from);
@@ -129,7 +130,7 @@ async fn look_up<E: Event>(snapshot: &mut Transaction<'_>, events: &[&E]) -> sql
 }
 
 /// A record, its event and its dead letter.
-struct Case<'a, E> {
+struct RecordWithLetter<'a, E> {
     entry: &'a Entry<E>,
     /// The event in the record.
     own: Option<&'a E>,
@@ -138,7 +139,7 @@ struct Case<'a, E> {
     corrected: Option<E>,
 }
 
-impl<'a, E: Event> Case<'a, E> {
+impl<'a, E: Event> RecordWithLetter<'a, E> {
     fn new(entry: &'a Entry<E>, letters: &'a BTreeMap<(Partition, Offset), Vec<StoredLetter>>) -> Self {
         let own = if let Ok(Parsed::Event(event)) = &entry.parsed { Some(event) } else { None };
         let at_offset = letters.get(&(entry.record.partition, entry.record.offset));
@@ -171,7 +172,7 @@ impl<'a, E: Event> Case<'a, E> {
 }
 
 /// The first and last offset of each partition's records.
-fn ranges<E>(entries: &[Entry<E>]) -> Vec<Range> {
+fn ranges<E>(entries: &[Entry<E>]) -> Vec<OffsetRange> {
     let mut ranges: BTreeMap<Partition, (Offset, Offset)> = BTreeMap::new();
     for Entry { record, .. } in entries {
         let (first, last) = ranges.entry(record.partition).or_insert((record.offset, record.offset));

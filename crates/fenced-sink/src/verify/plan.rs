@@ -25,7 +25,7 @@ pub(super) struct PlanInputs<'a> {
 
 /// What a verification does.
 #[derive(Debug, Default, PartialEq, Eq)]
-pub(super) struct Plan {
+pub(super) struct VerifyPlan {
     /// The ranges that it reads.
     pub(super) ranges: BTreeMap<Partition, Step>,
     /// The partitions whose totals it compares.
@@ -41,8 +41,8 @@ const UNCLAIMED: &str =
 const COMPACTED: &str = "the topic is compacted: records that were handled may be gone";
 
 /// Plans the verification of the partitions in scope. The error says in words why nothing can be compared.
-pub(super) fn plan(inputs: &PlanInputs<'_>, scope: &Scope) -> Result<Plan, String> {
-    let mut plan = Plan::default();
+pub(super) fn plan(inputs: &PlanInputs<'_>, scope: &Scope) -> Result<VerifyPlan, String> {
+    let mut plan = VerifyPlan::default();
     let mut reads_everything = true;
     for (&partition, row) in inputs.ledger {
         let Some(bounds) = inputs.bounds.get(&partition) else {
@@ -100,7 +100,7 @@ pub(super) fn plan(inputs: &PlanInputs<'_>, scope: &Scope) -> Result<Plan, Strin
     Ok(plan)
 }
 
-impl Plan {
+impl VerifyPlan {
     fn leave_out(&mut self, partition: Option<Partition>, what: NotCheckedPart, why: String) {
         self.not_checked.push(NotChecked { partition, what, why });
     }

@@ -85,7 +85,7 @@ mod tests {
     }
 
     #[test]
-    fn ignored_records_and_letters_are_told_apart_from_rows() {
+    fn ignored_records_and_letters_do_not_count_as_rows() {
         check("rrril", [2, 0, 2, 1], &["ignored"]);
         check("rrril", [2, 0, 1, 2], &["dead_lettered"]);
         check("rrril", [3, 1, 1, 0], &["dead_lettered"]);

@@ -4,7 +4,7 @@ use fenced_sink::{Epoch, LogBounds, Partition, Position};
 use super::*;
 
 fn row(partition: i32, next_offset: i64, halt_reason: Option<&str>) -> PartitionRow {
-    let halt_reason = halt_reason.map(str::to_owned);
+    let halt_reason = halt_reason.map(HaltReason::parse);
     let never = Time::default();
     PartitionRow {
         partition: Partition(partition),

@@ -32,7 +32,7 @@ fn check(batch: Option<&Batch<()>>, from: i64, to: i64, expected: &[i64]) {
 }
 
 #[test]
-fn a_batch_is_what_has_arrived() {
+fn a_batch_has_all_that_has_arrived() {
     let mut queue = queue([arrival(5, 1), arrival(6, 1)]);
     check(queue.take(Position(5), ALL).as_ref(), 5, 7, &[5, 6]);
     assert!(queue.take(Position(7), ALL).is_none());
@@ -40,13 +40,13 @@ fn a_batch_is_what_has_arrived() {
 }
 
 #[test]
-fn what_is_handled_already_is_dropped_and_holes_are_jumped() {
+fn records_below_the_position_are_dropped_and_holes_are_passed() {
     let mut queue = queue([arrival(3, 1), arrival(4, 1), arrival(7, 1)]);
     check(queue.take(Position(4), ALL).as_ref(), 4, 8, &[4, 7]);
 }
 
 #[test]
-fn a_position_past_markers_makes_an_empty_step() {
+fn a_reached_position_behind_markers_makes_an_empty_step() {
     let mut queue = queue([Arrival::Reached(Position(9))]);
     let batch = queue.take(Position(5), ALL);
     check(batch.as_ref(), 5, 9, &[]);
@@ -54,7 +54,7 @@ fn a_position_past_markers_makes_an_empty_step() {
 }
 
 #[test]
-fn a_position_that_is_no_news_makes_none() {
+fn a_reached_position_at_or_below_the_start_makes_no_batch() {
     assert!(queue([Arrival::Reached(Position(5))]).take(Position(5), ALL).is_none());
     assert!(queue([Arrival::Reached(Position(4))]).take(Position(5), ALL).is_none());
 }
@@ -68,7 +68,7 @@ fn a_batch_ends_at_either_limit() {
 }
 
 #[test]
-fn a_record_above_the_bound_is_a_batch_alone() {
+fn a_record_above_the_limit_is_a_batch_of_its_own() {
     let mut queue = queue([arrival(0, 10), arrival(1, 9_000), arrival(2, 10)]);
     let limits = BatchLimits { bytes: 2_000, ..ALL };
     check(queue.take(Position(0), limits).as_ref(), 0, 1, &[0]);
@@ -77,7 +77,7 @@ fn a_record_above_the_bound_is_a_batch_alone() {
 }
 
 #[test]
-fn a_batch_that_is_cut_ends_behind_its_last_record() {
+fn a_cut_batch_ends_behind_its_last_record() {
     let mut queue = queue([arrival(3, 1), arrival(5, 1), arrival(6, 1), Arrival::Reached(Position(9))]);
     let mut batch = queue.take(Position(3), ALL).expect("a batch");
     batch.cut(2);
@@ -92,13 +92,13 @@ fn another_generation_empties_the_queue_and_the_same_one_does_not() {
     queue.set_generation(Generation::default().next());
     assert!(queue.is_empty());
     queue.push(Generation::default(), arrival(0, 1));
-    assert!(queue.is_empty(), "what the last generation read comes too late");
+    assert!(queue.is_empty(), "a record of an older generation is dropped");
 }
 
 proptest! {
-    /// Whatever the holes and the limits, the steps chain and hold every record once.
+    /// For any holes and limits, the steps chain and have every record once.
     #[test]
-    fn batches_chain_and_hold_every_record_once(
+    fn batches_chain_and_have_every_record_once(
         holes in prop::collection::vec(0_i64..4, 1..60),
         limits in prop::collection::vec((1_usize..7, 1_usize..3_000), 1..60),
         from in 0_i64..10,

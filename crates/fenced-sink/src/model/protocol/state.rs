@@ -1,79 +1,79 @@
-//! Where a partition can stand, and what moves it: what the row says, and what that led to.
+//! The states of a partition, the row that moves it between them, and the effect of a row.
 
 use crate::model::record::{Epoch, Position, Step};
 
-/// See the drawing in [`super`].
+/// The state of one partition in this process. The table in [`super`] has the transitions.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(crate) enum State {
-    /// Kafka gave it to somebody else, or to nobody yet.
+    /// Kafka has not assigned the partition to this process.
     Unassigned,
-    /// Kafka gave it to us; the row is not ours yet.
+    /// Kafka has assigned the partition. The process does not own the row yet.
     Assigned,
-    /// A transaction that raises the epoch is under way.
+    /// A transaction that raises the epoch of the row is running.
     Claiming,
-    /// The row is ours, under this epoch; the consumer thread is to start reading here.
+    /// The process owns the row under this epoch. The consumer thread must start to read at this position.
     Claimed(Epoch, Position),
-    /// Records arrive; everything below the position is committed.
+    /// The consumer thread reads. All records below the position are committed.
     Started(Epoch, Position),
-    /// A transaction that moves the row is under way.
+    /// A transaction that moves the row by this step is running.
     InFlight(Epoch, Step),
-    /// A transaction is under way and nothing follows it: Kafka took the partition away, or what it delivers can't be
-    /// trusted.
+    /// A transaction is running, and the process commits no other batch after it.
     Draining(AfterDrain),
-    /// The commit's answer was lost or the fence missed: nothing is known until the row has been read.
+    /// The process does not know the position of the row until it has read the row.
     Unknown(Epoch),
-    /// Somebody else holds a higher epoch. If Kafka still says that it is ours, it is claimed again, later.
+    /// Another process has claimed the row. This process claims it again after a delay, if Kafka still assigns it.
     Fenced,
-    /// The log is not the one that the ledger knows, or lacks what comes next: a writer is to note that in the row, which is
-    /// ours under this epoch and stands here.
+    /// The check of the partition log found a fault. A writer must record it in the row, which has this epoch and
+    /// position.
     LogFault(Epoch, Position),
-    /// An operator has to look: not read until the row's halt is lifted.
+    /// The row is halted. The partition is not read until an operator resumes it.
     Halted,
 }
 
-/// What a partition is once its last commit has ended.
+/// The state that follows [`State::Draining`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(crate) enum AfterDrain {
-    /// Somebody else's.
+    /// Kafka revoked the partition.
     Unassigned,
-    /// Ours again, to be claimed.
+    /// Kafka assigned the partition again. It must be claimed.
     Assigned,
-    /// Ours as before; the row says where reading goes on.
+    /// The partition is still assigned. The row says where reading starts again.
     Unknown(Epoch),
 }
 
-/// What the ledger's row says about a partition.
+/// The part of a row of `consumer_offsets` that the protocol needs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(crate) struct LedgerRow {
-    /// Where reading goes on.
+    /// The next position to read.
     pub next: Position,
-    /// The epoch of whoever claimed it last.
+    /// The epoch of the last claim.
     pub epoch: Epoch,
-    /// Whether it must not be read until an operator says so.
+    /// Whether the partition is halted.
     pub halted: bool,
 }
 
-/// What a look at the row, or a claim, led to.
+/// The effect of a claim, or of a row that was read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(crate) enum RowEffect {
-    /// All is as believed, or things moved on meanwhile.
+    /// The row is as expected, or the event came too late.
     Unchanged,
-    /// Reading goes on from here; what was read before is dropped.
+    /// Reading starts at this position. The records that were read before are dropped.
     Start(Position),
-    /// Somebody else claimed it.
+    /// Another process has claimed the row.
     Fenced,
     /// The row is halted.
     Halted,
-    /// It has to be claimed (again): there is no row, its epoch went back, or its halt was lifted.
+    /// The process must claim the row: the claim failed, the row is missing, its epoch is lower, or it is no longer
+    /// halted.
     ClaimAgain,
 }
 
-/// Counts the times that reading of a partition began or ended here.
+/// Counts how often reading of the partition started or ended in this process.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(crate) struct Generation(u64);
 
 impl Generation {
-    /// A newer one than this.
+    /// The next generation.
     #[must_use]
     pub(crate) fn next(self) -> Self {
         Self(self.0.saturating_add(1))

@@ -1,59 +1,7 @@
-//! Rule by rule. What holds whatever happens is in `simulation`.
+//! Each test covers one rule. [`crate::model::simulation`] covers all orders of events.
 
-use proptest::prelude::*;
-use proptest::sample::Index;
-
-use super::simulation::{Happening, World};
 use crate::model::protocol::{Generation, LedgerRow, Protocol, RowEffect, State};
 use crate::model::record::{Epoch, Position, Step};
-
-fn happening() -> impl Strategy<Value = Happening> {
-    use Happening::*;
-    prop_oneof![
-        30 => Just(GoOn),
-        2 => Just(Assign),
-        1 => Just(Revoke),
-        4 => Just(BeginClaim),
-        4 => any::<bool>().prop_map(|answered| Claim { answered }),
-        5 => Just(Follow),
-        5 => (1_usize..6).prop_map(Deliver),
-        5 => (1_usize..5).prop_map(BeginCommit),
-        5 => (any::<bool>(), any::<bool>()).prop_map(|(arrives, answered)| Commit { arrives, answered }),
-        3 => Just(BeginLook),
-        3 => Just(EndLook),
-        1 => Just(Corrupt),
-        1 => Just(Fault),
-        1 => (any::<bool>(), any::<bool>()).prop_map(|(arrives, answered)| Note { arrives, answered }),
-        1 => Just(Stop),
-        1 => any::<bool>().prop_map(Halt),
-        1 => Just(ForgetRow),
-    ]
-}
-
-proptest! {
-    #![proptest_config(ProptestConfig { cases: 500, ..ProptestConfig::default() })]
-
-    #[test]
-    fn every_record_is_handled_exactly_once_whatever_happens(
-        happenings in prop::collection::vec((any::<Index>(), happening()), 0..300)
-    ) {
-        let mut world = World::new();
-        for (who, happening) in &happenings {
-            world.step(who.index(2), happening);
-        }
-        world.end_in_peace();
-    }
-}
-
-#[test]
-fn the_seeds_of_the_fuzzer_hold() {
-    let seeds = std::fs::read_dir(concat!(env!("CARGO_MANIFEST_DIR"), "/../../fuzz/seeds/partition")).expect("seeds");
-    let seeds: Vec<_> = seeds.map(|seed| std::fs::read(seed.expect("a seed").path()).expect("bytes")).collect();
-    assert!(seeds.len() >= 10);
-    for seed in &seeds {
-        super::simulation::replay(seed);
-    }
-}
 
 fn row(next: i64, epoch: i64) -> LedgerRow {
     LedgerRow { next: Position(next), epoch: Epoch(epoch), halted: false }
@@ -62,27 +10,31 @@ fn row(next: i64, epoch: i64) -> LedgerRow {
 fn started() -> Protocol {
     let mut protocol = Protocol::default();
     protocol.assigned();
-    let generation = protocol.begin_claim().expect("owned");
+    let generation = protocol.begin_claim().expect("assigned");
     assert_eq!(protocol.claimed(generation, Some(row(7, 1))), RowEffect::Start(Position(7)));
     assert!(protocol.started(protocol.generation()));
     protocol
 }
 
 fn step(from: i64, to: i64) -> Step {
-    Step::new(Position(from), Position(to)).expect("forwards")
+    Step::new(Position(from), Position(to)).expect("from < to")
 }
 
 #[test]
 fn a_claim_that_answers_after_a_revoke_starts_nothing() {
     let mut protocol = Protocol::default();
     protocol.assigned();
-    let generation = protocol.begin_claim().expect("owned");
+    let generation = protocol.begin_claim().expect("assigned");
     protocol.revoked();
     assert_eq!(protocol.claimed(generation, Some(row(7, 1))), RowEffect::Unchanged);
     protocol.assigned();
-    assert_eq!(protocol.claimed(generation, Some(row(7, 1))), RowEffect::Unchanged, "nor after it came back");
-    let newer = protocol.begin_claim().expect("owned again");
-    assert_eq!(protocol.claimed(generation, Some(row(7, 1))), RowEffect::Unchanged, "nor in place of the next claim's");
+    assert_eq!(
+        protocol.claimed(generation, Some(row(7, 1))),
+        RowEffect::Unchanged,
+        "also after the partition was assigned again"
+    );
+    let newer = protocol.begin_claim().expect("assigned again");
+    assert_eq!(protocol.claimed(generation, Some(row(7, 1))), RowEffect::Unchanged, "also while the next claim runs");
     assert_eq!(protocol.claimed(newer, Some(row(7, 2))), RowEffect::Start(Position(7)));
 }
 
@@ -90,29 +42,29 @@ fn a_claim_that_answers_after_a_revoke_starts_nothing() {
 fn a_start_that_comes_after_a_revoke_is_refused() {
     let mut protocol = Protocol::default();
     protocol.assigned();
-    let generation = protocol.begin_claim().expect("owned");
+    let generation = protocol.begin_claim().expect("assigned");
     protocol.claimed(generation, Some(row(7, 1)));
     let (generation, _) = protocol.read_target().expect("claimed");
     protocol.revoked();
     assert!(!protocol.started(generation));
     protocol.assigned();
-    let claim = protocol.begin_claim().expect("owned again");
+    let claim = protocol.begin_claim().expect("assigned again");
     protocol.claimed(claim, Some(row(9, 2)));
-    assert!(!protocol.started(generation), "it would read from where the last claim said");
+    assert!(!protocol.started(generation), "it would read from the position of the older claim");
 }
 
 #[test]
-fn a_commit_must_begin_where_the_partition_stands() {
+fn a_commit_must_begin_at_the_position() {
     let mut protocol = started();
     assert_eq!(protocol.begin_commit(step(8, 9)), None);
     assert_eq!(protocol.begin_commit(step(7, 9)), Some(Epoch(1)));
-    assert_eq!(protocol.begin_commit(step(9, 10)), None, "one at a time");
+    assert_eq!(protocol.begin_commit(step(9, 10)), None, "one commit at a time");
     protocol.committed();
     assert_eq!(protocol.ready_at(), Some(Position(9)));
 }
 
 #[test]
-fn a_partition_that_comes_back_while_its_commit_drains_is_claimed_only_after_it() {
+fn a_partition_that_is_assigned_again_while_its_commit_drains_is_claimed_after_the_commit() {
     let mut protocol = started();
     protocol.begin_commit(step(7, 9));
     assert!(protocol.revoked());
@@ -136,30 +88,30 @@ fn the_row_decides_after_a_lost_answer() {
         let mut protocol = started();
         protocol.begin_commit(step(7, 9));
         protocol.commit_failed();
-        assert_eq!(protocol.read_target(), None, "nothing is read until the row has answered");
-        let belief = protocol.begin_row_read().expect("unsure");
-        assert_eq!(protocol.row_read(belief, found), expected, "{found:?}");
+        assert_eq!(protocol.read_target(), None, "nothing is read until the row is read");
+        let token = protocol.begin_row_read().expect("unknown");
+        assert_eq!(protocol.row_read(token, found), expected, "{found:?}");
     }
 }
 
 #[test]
-fn what_is_not_trusted_is_read_again_after_the_commit_in_flight() {
+fn a_restart_reads_again_after_the_commit_in_flight() {
     let mut protocol = started();
     let before = protocol.generation();
     protocol.begin_commit(step(7, 9));
     protocol.restart();
-    assert_ne!(protocol.generation(), before, "what was read is dropped at once");
+    assert_ne!(protocol.generation(), before, "the records in memory are dropped at once");
     assert_eq!(protocol.read_target(), None);
     assert!(protocol.commit_in_flight());
     protocol.committed();
-    let belief = protocol.begin_row_read().expect("unsure");
-    assert_eq!(protocol.row_read(belief, Some(row(9, 1))), RowEffect::Start(Position(9)));
+    let token = protocol.begin_row_read().expect("unknown");
+    assert_eq!(protocol.row_read(token, Some(row(9, 1))), RowEffect::Start(Position(9)));
 }
 
 #[test]
-fn a_fault_is_noted_where_the_partition_stands_and_found_anew_after_a_commit_in_flight() {
+fn a_log_fault_is_recorded_at_the_position_and_found_again_after_a_commit_in_flight() {
     let mut protocol = started();
-    assert_eq!(protocol.log_fault(Generation::default()), None, "what an older reading found is too late");
+    assert_eq!(protocol.log_fault(Generation::default()), None, "a fault of an older generation is too late");
     let (generation, epoch, at) = protocol.log_fault(protocol.generation()).expect("started");
     assert_eq!((epoch, at, protocol.read_target(), protocol.begin_row_read()), (Epoch(1), Position(7), None, None));
     protocol.log_fault_recorded(generation, true);
@@ -170,7 +122,7 @@ fn a_fault_is_noted_where_the_partition_stands_and_found_anew_after_a_commit_in_
     protocol.log_fault_recorded(generation, false);
     assert_eq!(protocol.state(), State::Unknown(Epoch(1)), "the row decides");
     protocol.log_fault_recorded(generation, true);
-    assert_eq!(protocol.state(), State::Unknown(Epoch(1)), "an answer is heard once");
+    assert_eq!(protocol.state(), State::Unknown(Epoch(1)), "a second answer has no effect");
 
     let mut protocol = started();
     protocol.begin_commit(step(7, 9));
@@ -180,24 +132,24 @@ fn a_fault_is_noted_where_the_partition_stands_and_found_anew_after_a_commit_in_
 }
 
 #[test]
-fn a_look_that_a_commit_overtook_is_void() {
+fn a_row_that_was_read_before_a_commit_has_no_effect() {
     let mut protocol = started();
-    let belief = protocol.begin_row_read().expect("started");
+    let token = protocol.begin_row_read().expect("started");
     protocol.begin_commit(step(7, 9));
     protocol.committed();
-    assert_eq!(protocol.row_read(belief, Some(row(7, 1))), RowEffect::Unchanged);
+    assert_eq!(protocol.row_read(token, Some(row(7, 1))), RowEffect::Unchanged);
     assert_eq!(protocol.ready_at(), Some(Position(9)));
 }
 
 #[test]
-fn an_idle_owner_follows_what_an_operator_writes() {
+fn an_idle_owner_follows_the_changes_of_an_operator() {
     let mut protocol = started();
-    let belief = protocol.begin_row_read().expect("started");
-    assert_eq!(protocol.row_read(belief, Some(row(7, 1))), RowEffect::Unchanged);
-    assert_eq!(protocol.row_read(belief, Some(row(2, 1))), RowEffect::Start(Position(2)));
-    let belief = protocol.begin_row_read().expect("claimed");
-    assert_eq!(protocol.row_read(belief, Some(LedgerRow { halted: true, ..row(2, 1) })), RowEffect::Halted);
-    let belief = protocol.begin_row_read().expect("halted");
-    assert_eq!(protocol.row_read(belief, Some(LedgerRow { halted: true, ..row(2, 1) })), RowEffect::Unchanged);
-    assert_eq!(protocol.row_read(belief, Some(row(2, 1))), RowEffect::ClaimAgain);
+    let token = protocol.begin_row_read().expect("started");
+    assert_eq!(protocol.row_read(token, Some(row(7, 1))), RowEffect::Unchanged);
+    assert_eq!(protocol.row_read(token, Some(row(2, 1))), RowEffect::Start(Position(2)));
+    let token = protocol.begin_row_read().expect("claimed");
+    assert_eq!(protocol.row_read(token, Some(LedgerRow { halted: true, ..row(2, 1) })), RowEffect::Halted);
+    let token = protocol.begin_row_read().expect("halted");
+    assert_eq!(protocol.row_read(token, Some(LedgerRow { halted: true, ..row(2, 1) })), RowEffect::Unchanged);
+    assert_eq!(protocol.row_read(token, Some(row(2, 1))), RowEffect::ClaimAgain);
 }

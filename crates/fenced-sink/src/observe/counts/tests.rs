@@ -30,7 +30,7 @@ fn written(counts: &mut Counts, work: &[ClaimedBatch<()>], handled: &[BatchOutco
 }
 
 #[test]
-fn what_is_committed_is_counted_by_outcome_batch_and_transaction_and_what_is_fenced_is_not() {
+fn a_committed_batch_is_counted_and_a_fenced_one_is_not() {
     let refusal = Refusal { reason: Reason::NotJson, field: None, detail: String::new() };
     let letter = || RecordOutcome::DeadLettered(DeadLetterCause::from(refusal.clone()));
     let work = [batch(&[NOW; 3]), batch(&[NOW; 2]), batch(&[NOW]), batch(&[])];
@@ -51,15 +51,15 @@ fn what_is_committed_is_counted_by_outcome_batch_and_transaction_and_what_is_fen
 }
 
 #[test]
-fn only_an_age_that_a_record_can_have_is_counted() {
-    use TimestampType::{CreateTime, LogAppendTime, None as Nobody};
+fn only_a_plausible_age_is_counted() {
+    use TimestampType::{CreateTime, LogAppendTime, None as NoTimestamp};
     let check = |millis, kind, expected: Option<u64>| {
         let found = age(Timestamp { millis, kind }, NOW).map(|age| age.as_millis());
         assert_eq!(found, expected.map(u128::from), "{millis} {kind:?}");
     };
     check(NOW - 250, CreateTime, Some(250));
     check(NOW - 250, LogAppendTime, Some(250));
-    check(NOW - 250, Nobody, None);
+    check(NOW - 250, NoTimestamp, None);
     check(NOW + 60_000, CreateTime, Some(0));
     check(NOW + 60_001, CreateTime, None);
     check(FIRST_MILLIS, CreateTime, Some((NOW - FIRST_MILLIS).unsigned_abs()));
@@ -69,12 +69,12 @@ fn only_an_age_that_a_record_can_have_is_counted() {
 }
 
 #[test]
-fn a_retry_is_counted_under_a_reason_that_was_there_at_nought() {
+fn a_retry_is_counted_under_a_reason_that_started_at_0() {
     let mut counts = Counts::default();
     let mut check = |class: ErrorClass, expected: &str| {
         let before = counts.retries.clone();
         counts.retried(class);
-        assert_eq!(counts.retries.len(), RETRIES.len(), "{class:?} has a reason of its own");
+        assert_eq!(counts.retries.len(), RETRIES.len(), "{class:?} is counted under an unknown reason");
         assert_eq!(counts.retries[expected], before[expected] + 1, "{class:?}");
     };
     check(ErrorClass::Retry(RetryCause::Connection), "connection");

@@ -1,14 +1,16 @@
 use super::*;
 
 use crate::model::error_class::{ErrorClass, RetryCause};
+use crate::model::halt::HaltReason;
 use crate::model::operation::DbOperation;
 use crate::model::protocol::{LedgerRow, State};
 use crate::model::record::{Epoch, Partition, Position, Step};
 use crate::model::standing::{HeldPartition, Membership, SchedulerView};
+use crate::model::topic_log::GapReason;
 use crate::observe::counts::Counts;
 use crate::observe::health::{Health, PartitionHealth};
 
-/// Partitions, by number, with these states.
+/// One partition for each state, numbered from 0.
 struct FixedStates(Vec<State>);
 
 impl SchedulerView for FixedStates {
@@ -52,15 +54,15 @@ fn row(next: i64) -> LedgerRow {
 }
 
 #[test]
-fn trouble_lasts_until_as_much_is_done_or_nothing_is_heard_of_it_any_more() {
+fn a_failure_lasts_until_such_an_operation_succeeds_or_the_failure_is_too_old() {
     let health = running(&[AT_5]);
     let works = || health.snapshot().unwrap().database_works;
-    let failed = |errand, lasts| health.failed(errand, ErrorClass::Retry(RetryCause::Timeout), lasts);
+    let failed = |operation, lasts| health.failed(operation, ErrorClass::Retry(RetryCause::Timeout), lasts);
     assert!(works());
     failed(DbOperation::Write, Duration::from_mins(1));
     failed(DbOperation::ReadRows, Duration::ZERO);
     health.done(DbOperation::ReadRows);
-    assert!(!works(), "a look proves nothing about writes");
+    assert!(!works(), "a read proves nothing about writes");
     health.done(DbOperation::Write);
     assert!(works());
     failed(DbOperation::Write, Duration::ZERO);
@@ -71,41 +73,41 @@ fn trouble_lasts_until_as_much_is_done_or_nothing_is_heard_of_it_any_more() {
 }
 
 #[test]
-fn only_a_halted_partition_has_a_reason() {
+fn only_a_halted_partition_has_a_halt_reason() {
     let health = running(&[State::Halted, State::Assigned]);
-    let reasons = || each(&health, |standing| standing.halt_reason);
+    let reasons = || each(&health, |partition| partition.halt_reason);
     assert_eq!(reasons(), [None, None]);
-    health.seen(Partition(0), Some(row(5)), Some("log_corrupt".to_owned()));
-    health.seen(Partition(1), Some(row(5)), Some("log_corrupt".to_owned()));
-    assert_eq!(reasons(), [Some("log_corrupt".to_owned()), None]);
+    health.seen(Partition(0), Some(row(5)), Some(HaltReason::LogCorrupt));
+    health.seen(Partition(1), Some(row(5)), Some(HaltReason::LogCorrupt));
+    assert_eq!(reasons(), [Some(HaltReason::LogCorrupt), None]);
     health.seen(Partition(0), Some(row(5)), None);
     assert_eq!(reasons(), [None, None]);
-    health.halted(Partition(0), Position(9), "log_truncated");
-    assert_eq!(reasons(), [Some("log_truncated".to_owned()), None]);
-    assert_eq!(health.counts().halts["log_truncated"], 1);
+    health.halted(Partition(0), Position(9), HaltReason::LogTruncated);
+    assert_eq!(reasons(), [Some(HaltReason::LogTruncated), None]);
+    assert_eq!(health.counts().halts[&HaltReason::LogTruncated], 1);
 }
 
 #[test]
-fn a_position_is_that_of_the_reading_or_else_of_the_row_as_long_as_it_is_ours() {
+fn a_position_is_that_of_the_protocol_state_or_of_the_owned_row() {
     let in_flight = State::InFlight(Epoch(1), Step::new(Position(6), Position(8)).unwrap());
     let states =
         [AT_5, in_flight, State::Unknown(Epoch(1)), State::Halted, State::Assigned, State::Claiming, State::Fenced];
     let health = running(&states);
-    let positions = || each(&health, |standing| standing.position.map(|at| at.0));
+    let positions = || each(&health, |partition| partition.position.map(|at| at.0));
     assert_eq!(positions(), [Some(5), Some(6), None, None, None, None, None]);
     (0..7).for_each(|partition| health.seen(Partition(partition), Some(row(4)), None));
     assert_eq!(positions(), [Some(5), Some(6), Some(4), Some(4), None, None, None]);
-    health.halted(Partition(3), Position(9), "log_truncated");
+    health.halted(Partition(3), Position(9), HaltReason::LogTruncated);
     health.seen(Partition(2), None, None);
     health.claimed(Partition(5), Some(row(3)));
     assert_eq!(positions(), [Some(5), Some(6), None, Some(9), None, None, None]);
 }
 
 #[test]
-fn lag_is_what_is_known_of_the_log_less_the_position_and_never_below_nothing() {
+fn lag_is_the_known_end_less_the_position_and_never_negative() {
     let health = running(&[AT_5, AT_5, AT_5, AT_5, State::Halted, State::Assigned]);
     let minute = Duration::from_mins(1);
-    assert_eq!(each(&health, |standing| standing.lag), [None; 6], "nobody has looked at the log");
+    assert_eq!(each(&health, |partition| partition.lag), [None; 6], "no end is known yet");
     health.log_end(Partition(0), Position(12), minute);
     health.log_end(Partition(1), Position(5), minute);
     health.log_end(Partition(2), Position(3), minute);
@@ -114,17 +116,21 @@ fn lag_is_what_is_known_of_the_log_less_the_position_and_never_below_nothing() {
     health.log_end(Partition(5), Position(12), minute);
     health.log_end(Partition(99), Position(12), minute);
     health.seen(Partition(4), Some(row(2)), None);
-    let lags = each(&health, |standing| standing.lag);
-    assert_eq!(lags, [Some(7), Some(0), Some(0), None, Some(10), None], "too old for 3, not claimed yet for 5");
+    let lags = each(&health, |partition| partition.lag);
+    assert_eq!(
+        lags,
+        [Some(7), Some(0), Some(0), None, Some(10), None],
+        "the end of 3 is too old, and 5 is not claimed yet"
+    );
 }
 
 #[test]
-fn two_runs_in_a_process_count_apart_and_clones_of_one_together() {
+fn two_runs_count_separately_and_clones_of_one_run_together() {
     let (one, other) = (Health::default(), Health::default());
-    one.clone().gap("retention_gap", 30);
-    one.gap("retention_gap", 1);
+    one.clone().gap(GapReason::RetentionGap, 30);
+    one.gap(GapReason::RetentionGap, 1);
     one.letters([("parked".to_owned(), 3)].into());
     one.began("toys", Arc::new(FixedStates(Vec::new())));
-    assert_eq!((one.counts().gap_records["retention_gap"], one.counts().dead_letters["parked"]), (31, 3));
+    assert_eq!((one.counts().gap_records[&GapReason::RetentionGap], one.counts().dead_letters["parked"]), (31, 3));
     assert_eq!(other.counts(), Counts::default());
 }

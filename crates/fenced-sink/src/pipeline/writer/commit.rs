@@ -8,6 +8,7 @@ use crate::event::Event;
 use crate::model::batch::{ClaimedBatch, Entry};
 use crate::model::error_class::ErrorClass;
 use crate::model::event::{LogPoint, Parsed, RecordRef};
+use crate::model::halt::HaltReason;
 use crate::model::mirror::CommittedPosition;
 use crate::model::outcome::{BatchOutcome, RecordOutcome, totals};
 use crate::pipeline::line_budget::LineBudget;
@@ -105,10 +106,9 @@ impl<E: Event> Writer<E> {
                 return;
             }
         };
-        let reason = "too_many_dead_letters";
         self.context.unclassified.committed(partition);
         if halted {
-            self.context.health.halted(partition, step.to(), reason);
+            self.context.health.halted(partition, step.to(), HaltReason::TooManyDeadLetters);
         }
         self.context.scheduler.answer(WriterReport::Committed {
             position: CommittedPosition::confirmed(partition, step.to()),
@@ -118,7 +118,14 @@ impl<E: Event> Writer<E> {
         });
         self.log_batch(claimed, outcomes, attempt);
         if halted {
-            tracing::error!(topic, partition = partition.0, position = step.to().0, reason, "partition_halted");
+            let reason = HaltReason::TooManyDeadLetters;
+            tracing::error!(
+                topic,
+                partition = partition.0,
+                position = step.to().0,
+                reason = reason.as_str(),
+                "partition_halted"
+            );
         }
     }
 

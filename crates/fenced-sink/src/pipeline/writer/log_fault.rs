@@ -23,9 +23,9 @@ impl<E: Event> Writer<E> {
     pub(super) async fn record_log_fault(&mut self, fault: LogFaultReport) -> sqlx::Result<()> {
         let recorded = self.try_to_record(&fault).await;
         let halted = matches!(recorded, Ok(Recorded::Halted));
-        let (reason, health) = (fault.gap.reason.as_str(), &self.context.health);
+        let (reason, health) = (fault.gap.reason, &self.context.health);
         if halted {
-            health.halted(fault.partition, fault.at, reason);
+            health.halted(fault.partition, fault.at, reason.into());
         }
         if let Ok(Recorded::Halted | Recorded::Skipped) = recorded {
             health.gap(reason, fault.gap.offsets());
@@ -33,7 +33,7 @@ impl<E: Event> Writer<E> {
         self.context.scheduler.answer(WriterReport::LogFaultRecorded(fault.partition, fault.generation, halted));
 
         let (topic, partition, position) = (self.context.ledger.topic(), fault.partition.0, fault.at.0);
-        let (from, to) = (fault.gap.from.0, fault.gap.to.0);
+        let (from, to, reason) = (fault.gap.from.0, fault.gap.to.0, reason.as_str());
         match recorded? {
             Recorded::Halted => {
                 let hint = "see offset_gaps; `offsets resume --help` says how to go on";

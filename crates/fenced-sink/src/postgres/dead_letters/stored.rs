@@ -27,14 +27,14 @@ pub(crate) struct StoredLetter {
 }
 
 /// The first and last offset of some records of a partition.
-pub(crate) type Range = (Partition, Offset, Offset);
+pub(crate) type OffsetRange = (Partition, Offset, Offset);
 
 /// Reads the letters of these offsets, by the index of their unique key. If the topic log was replaced, some of them may
 /// belong to records of the old one.
 pub(crate) async fn read_letters(
     connection: &mut PgConnection,
     ledger: &Ledger,
-    ranges: &[Range],
+    ranges: &[OffsetRange],
 ) -> sqlx::Result<Vec<StoredLetter>> {
     let partitions: Vec<i32> = ranges.iter().map(|(partition, ..)| partition.0).collect();
     let firsts: Vec<i64> = ranges.iter().map(|(_, first, _)| first.0).collect();

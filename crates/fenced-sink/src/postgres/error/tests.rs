@@ -6,7 +6,7 @@ use crate::model::error_class::{ErrorClass, RetryCause};
 use crate::model::sqlstate::SqlState;
 use crate::postgres::error::classify;
 
-/// `code verdict name` a line.
+/// `code class name` in each line.
 const EVERY_CODE: &str = include_str!("every_code.txt");
 
 fn every_code() -> impl Iterator<Item = (&'static str, &'static str)> {
@@ -17,15 +17,15 @@ fn every_code() -> impl Iterator<Item = (&'static str, &'static str)> {
     })
 }
 
-fn shown(verdict: ErrorClass) -> String {
-    match verdict {
+fn shown(class: ErrorClass) -> String {
+    match class {
         ErrorClass::Retry(cause) => cause.name().to_owned(),
         other => format!("{other:?}"),
     }
 }
 
 #[test]
-fn every_code_of_postgres_has_its_verdict() {
+fn every_code_of_postgres_has_its_class() {
     let mut seen = BTreeSet::new();
     for (code, expected) in every_code() {
         let state = SqlState::parse(code).unwrap();
@@ -38,19 +38,19 @@ fn every_code_of_postgres_has_its_verdict() {
 #[test]
 fn only_data_faults_blame_a_record() {
     let blamed: BTreeSet<_> =
-        every_code().filter(|(_, verdict)| *verdict == "Record").map(|(code, _)| &code[..2]).collect();
+        every_code().filter(|(_, class)| *class == "Record").map(|(code, _)| &code[..2]).collect();
     assert_eq!(blamed, BTreeSet::from(["22", "23", "54", "P0"]));
 }
 
 #[test]
-fn only_a_stale_plan_is_told_by_more_than_its_code() {
+fn only_a_stale_plan_needs_more_than_its_code() {
     let unsupported = SqlState::parse("0A000").unwrap();
     assert_eq!(classify_sqlstate(unsupported, Some("RevalidateCachedQuery")), ErrorClass::NewConnection);
     assert_eq!(classify_sqlstate(unsupported, Some("transformOnConflictClause")), ErrorClass::Operator);
 }
 
 #[test]
-fn two_kinds_of_refusal_may_heal() {
+fn two_codes_may_succeed_in_a_retry() {
     let healing = every_code().map(|(code, _)| code).filter(|code| SqlState::parse(code).unwrap().may_heal());
     assert_eq!(healing.collect::<Vec<_>>(), ["23503", "P0001"]);
 }
@@ -60,7 +60,7 @@ fn check(error: &sqlx::Error, expected: ErrorClass) {
 }
 
 #[test]
-fn errors_of_the_driver_are_decided_one_by_one() {
+fn each_error_of_the_driver_has_its_class() {
     let io = || io::Error::from(io::ErrorKind::ConnectionReset);
     check(&sqlx::Error::Io(io()), ErrorClass::Retry(RetryCause::Connection));
     check(&sqlx::Error::Tls(Box::new(io())), ErrorClass::Retry(RetryCause::Connection));
@@ -84,10 +84,10 @@ fn errors_of_the_driver_are_decided_one_by_one() {
 }
 
 #[test]
-fn where_no_record_is_written_none_is_blamed() {
+fn an_operation_without_records_blames_none() {
     for (code, _) in every_code() {
-        let verdict = classify_sqlstate(SqlState::parse(code).unwrap(), None).without_a_record();
-        assert!(!matches!(verdict, ErrorClass::Record | ErrorClass::Unknown | ErrorClass::TooSlow), "{code}");
+        let class = classify_sqlstate(SqlState::parse(code).unwrap(), None).without_a_record();
+        assert!(!matches!(class, ErrorClass::Record | ErrorClass::Unknown | ErrorClass::TooSlow), "{code}");
     }
 }
 
@@ -99,7 +99,7 @@ proptest! {
     }
 
     #[test]
-    fn codes_nobody_defined_never_try_for_ever(code in "[6-9Q-W][0-9A-Z]{4}") {
+    fn an_undefined_code_is_unknown(code in "[6-9Q-W][0-9A-Z]{4}") {
         prop_assert_eq!(classify_sqlstate(SqlState::parse(&code).unwrap(), None), ErrorClass::Unknown);
     }
 }

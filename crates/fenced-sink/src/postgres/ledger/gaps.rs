@@ -1,4 +1,4 @@
-//! Gaps: recorded in the statement that halts a partition at one, or moves it past.
+//! Records a gap, in the statement that halts a partition at the gap or moves it past the gap.
 
 use sqlx::PgConnection;
 
@@ -7,11 +7,12 @@ use crate::model::topic_log::{Gap, GapPolicy};
 use crate::postgres::ledger::Ledger;
 
 impl Ledger {
-    /// Halts a partition at a gap, or moves it past one that begins where it stands, if its row is still as it was claimed
-    /// and read: then the gap is on record too, else nothing is done. False: it is not.
+    /// Records a gap, and halts the partition or moves it past the gap, as `policy` says. It does so only if the epoch and
+    /// position of the row are unchanged; else it does nothing and gives false. A partition can only be moved past a gap
+    /// that begins at its position.
     ///
     /// # Errors
-    /// Whatever the database answered.
+    /// What the database answered.
     pub(crate) async fn record_log_fault(
         &self,
         connection: &mut PgConnection,
@@ -21,8 +22,8 @@ impl Ledger {
         gap: &Gap,
         policy: GapPolicy,
     ) -> sqlx::Result<bool> {
-        // One statement, so one transaction: the fence, the gap, and what becomes of the partition.
-        let noted = sqlx::query!(
+        // One statement is one transaction: the fence, the gap, and the new state of the partition.
+        let recorded = sqlx::query!(
             "with held as (
                  select partition from consumer_offsets
                  where group_id = $1 and topic = $2 and partition = $3 and epoch = $4 and next_offset = $5
@@ -51,6 +52,6 @@ impl Ledger {
         )
         .execute(connection)
         .await?;
-        Ok(noted.rows_affected() == 1)
+        Ok(recorded.rows_affected() == 1)
     }
 }

@@ -8,6 +8,7 @@
 
 use sqlx::PgConnection;
 
+use crate::model::halt::HaltReason;
 use crate::model::record::{Epoch, Partition, Position, TopicId};
 use crate::postgres::ledger::Ledger;
 use crate::postgres::ledger::host::host_name;
@@ -27,7 +28,7 @@ pub struct PartitionRow {
     /// When it was halted, if it is halted.
     pub halted_at: Option<Time>,
     /// Why it is halted, if it is halted.
-    pub halt_reason: Option<String>,
+    pub halt_reason: Option<HaltReason>,
     /// The end of the gap that halted it. The gap is not acknowledged yet.
     pub gap_end: Option<Position>,
     /// When the row last changed.
@@ -111,7 +112,7 @@ impl Ledger {
             epoch: Epoch(row.epoch),
             owner: row.owner,
             halted_at: row.halted_at,
-            halt_reason: row.halt_reason,
+            halt_reason: row.halt_reason.as_deref().map(HaltReason::parse),
             gap_end: row.gap_to.map(Position),
             updated_at: row.updated_at,
             letters_in_a_row: row.letters_in_a_row,

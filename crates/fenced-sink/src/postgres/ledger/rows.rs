@@ -1,8 +1,9 @@
-//! The rows themselves: made, taken over, looked at.
+//! Creates, claims and reads the rows.
 
 use sqlx::{Connection as _, PgConnection};
 use std::collections::BTreeMap;
 
+use crate::model::halt::HaltReason;
 use crate::model::protocol::LedgerRow;
 use crate::model::record::{Digest, Epoch, Offset, Partition, Position, TopicId};
 use crate::model::start::FirstPositions;
@@ -10,15 +11,16 @@ use crate::model::stored_row::StoredRow;
 use crate::model::topic_log::KnownLog;
 use crate::postgres::ledger::Ledger;
 
-/// So near to the position the last record must be, to be read again: markers and compacted records may lie between.
-const NEAR: i64 = 1_000;
+/// The last record is read again only if it lies at most this far before the position. Transaction markers and compacted
+/// records may lie between the two.
+const MAX_DISTANCE: i64 = 1_000;
 
 impl Ledger {
-    /// Takes the row over: from here every older owner is fenced. `None` if there is no row; it is never made here,
-    /// because an upsert would let an owner of long ago in.
+    /// Claims the row: raises its epoch, which fences all earlier owners. `None` if the row is missing. The statement
+    /// never inserts it: an upsert would let a process with an old claim own the partition.
     ///
     /// # Errors
-    /// Whatever the database answered.
+    /// What the database answered.
     pub(crate) async fn claim(
         &self,
         connection: &mut PgConnection,
@@ -38,16 +40,17 @@ impl Ledger {
         )
         .fetch_optional(connection)
         .await?;
-        Ok(row.map(RowColumns::found))
+        Ok(row.map(RowColumns::into_row))
     }
 
-    /// Makes the rows that are missing, all in one transaction and one process at a time. Rows that are there stay as
-    /// they are.
+    /// Creates the missing rows in one transaction. An advisory lock lets one process at a time do so. Existing rows are
+    /// not changed.
     ///
     /// # Errors
-    /// Whatever the database answered.
+    /// What the database answered.
     pub(crate) async fn create_rows(&self, connection: &mut PgConnection, firsts: &FirstPositions) -> sqlx::Result<()> {
         let mut transaction = connection.begin().await?;
+        // No other process creates rows of this group and topic until this transaction ends.
         sqlx::query!(
             "select pg_advisory_xact_lock(hashtextextended('consumer_offsets' || chr(10) || $1 || chr(10) || $2, 0))",
             self.group_id,
@@ -55,6 +58,7 @@ impl Ledger {
         )
         .execute(&mut *transaction)
         .await?;
+        // Whether the topic has rows. The answer holds until this transaction ends, because of the lock.
         let known = sqlx::query_scalar!(
             r#"select exists(select from consumer_offsets where group_id = $1 and topic = $2) as "known!""#,
             self.group_id,
@@ -67,6 +71,7 @@ impl Ledger {
         let partitions: Vec<i32> = firsts.iter().map(|first| first.partition.0).collect();
         let positions: Vec<i64> = firsts.iter().map(|first| first.position.0).collect();
         let refused: Vec<bool> = firsts.iter().map(|first| first.refused).collect();
+        // Never changes a row: another program, or an operator, may have created it.
         sqlx::query!(
             "insert into consumer_offsets (group_id, topic, partition, topic_id, next_offset, checked_offset, counted_from,
                                            halted_at, halt_reason)
@@ -87,10 +92,10 @@ impl Ledger {
         transaction.commit().await
     }
 
-    /// Reads rows as they are, without a lock.
+    /// Reads rows without a lock.
     ///
     /// # Errors
-    /// Whatever the database answered.
+    /// What the database answered.
     pub(crate) async fn read_rows(
         &self,
         connection: &mut PgConnection,
@@ -108,7 +113,7 @@ impl Ledger {
         )
         .fetch_all(connection)
         .await?;
-        Ok(rows.into_iter().map(|row| (Partition(row.partition), row.found())).collect())
+        Ok(rows.into_iter().map(|row| (Partition(row.partition), row.into_row())).collect())
     }
 }
 
@@ -126,20 +131,23 @@ struct RowColumns {
 }
 
 impl RowColumns {
-    /// An operator may have moved the position: then nobody knows what lies between the last record and it, unless there is
-    /// no room. So it is with a row that an older version wrote.
-    fn found(self) -> StoredRow {
+    /// Keeps the last record only if no record can lie between it and the position. The service knows this if it wrote the
+    /// position itself. If an operator has moved the position, or an older version has written the row, only a last record
+    /// directly before the position is kept.
+    fn into_row(self) -> StoredRow {
         let next = self.next_offset;
-        let ours = self.last_next_offset == Some(next);
-        let next_to_it = |offset: i64| offset.saturating_add(1) == next;
-        let near = |offset: i64| offset < next && next.saturating_sub(offset) <= NEAR && (ours || next_to_it(offset));
+        let is_unmoved = self.last_next_offset == Some(next);
+        let is_last = |offset: i64| {
+            let distance = next.saturating_sub(offset);
+            distance == 1 || (is_unmoved && (1..=MAX_DISTANCE).contains(&distance))
+        };
         let digest = self.last_digest.and_then(|digest| digest.try_into().ok()).map(Digest);
-        let last = self.last_offset.filter(|offset| near(*offset)).map(Offset).zip(digest);
+        let last = self.last_offset.filter(|offset| is_last(*offset)).map(Offset).zip(digest);
         let checked = Position(self.checked_offset.unwrap_or(self.counted_from).min(next));
         StoredRow {
             row: LedgerRow { next: Position(next), epoch: Epoch(self.epoch), halted: self.halt_reason.is_some() },
             known: KnownLog { topic_id: self.topic_id.map(TopicId), last, checked },
-            halt_reason: self.halt_reason,
+            halt_reason: self.halt_reason.as_deref().map(HaltReason::parse),
         }
     }
 }
@@ -148,7 +156,7 @@ impl RowColumns {
 mod tests {
     use super::*;
 
-    /// What is remembered of the last record of a row that stands at 100.
+    /// The last record that is kept, of a row with position 100.
     fn check(last_offset: i64, last_next_offset: Option<i64>, expected: Option<i64>) {
         let columns = RowColumns {
             partition: 0,
@@ -162,17 +170,19 @@ mod tests {
             counted_from: 0,
             halt_reason: None,
         };
-        let last = columns.found().known.last.map(|(offset, _)| offset.0);
+        let last = columns.into_row().known.last.map(|(offset, _)| offset.0);
         assert_eq!(last, expected, "{last_offset} {last_next_offset:?}");
     }
 
     #[test]
-    fn the_last_record_is_remembered_if_it_is_known_that_nothing_lies_behind_it() {
+    fn the_last_record_is_kept_if_no_record_can_lie_behind_it() {
         check(99, Some(100), Some(99));
         check(95, Some(100), Some(95));
         check(95, Some(96), None);
         check(100, Some(100), None);
-        // As an older version left it.
+        check(-900, Some(100), Some(-900));
+        check(-901, Some(100), None);
+        // A row of an older version.
         check(99, None, Some(99));
         check(95, None, None);
     }

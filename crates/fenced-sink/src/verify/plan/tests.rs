@@ -4,7 +4,7 @@ use crate::model::outcome::Totals;
 use crate::model::record::{Partition, Position, Step};
 use crate::model::topic_log::LogBounds;
 use crate::postgres::ledger::snapshot::{CountedRow, RecordedGap};
-use crate::verify::plan::{Plan, PlanInputs, ahead, plan};
+use crate::verify::plan::{PlanInputs, VerifyPlan, ahead, plan};
 use crate::verify::report::{NotCheckedPart, Scope};
 
 /// For each partition: counted from, next, and the start and end of its log.
@@ -25,7 +25,7 @@ type PlanSummary = (Vec<(i32, i64, i64)>, Vec<i32>, bool, Vec<(i32, i64, i64, &'
 
 const REASONS: [&str; 5] = ["as asked", "before the totals", "gap", "gone", "has no row"];
 
-fn summary(plan: &Plan) -> PlanSummary {
+fn summary(plan: &VerifyPlan) -> PlanSummary {
     let left_out = plan.not_checked.iter().filter_map(|one| {
         let NotCheckedPart::Records(offsets) = &one.what else { return None };
         let reason = REASONS.into_iter().find(|reason| one.why.contains(reason)).unwrap();
