@@ -85,7 +85,10 @@ fn undecided(row: &PartitionRow, reason: &HaltReason) -> Option<String> {
              with the first record after it that can be read",
             row.gap_end.map_or(next.0, |to| to.0).max(next.0.saturating_add(1))
         ),
-        _ => return None,
+        HaltReason::RetentionGap
+        | HaltReason::TooManyDeadLetters
+        | HaltReason::NoStartPosition
+        | HaltReason::Other(_) => return None,
     };
     Some(format!("partition {partition} is halted, {reason}: {what}"))
 }
