@@ -23,6 +23,8 @@ while read -r instruction words; do
   case "$instruction $words" in
   COPY\ *)
     read -ra paths <<<"$words"
+    # As Docker does, creates the directory of the target.
+    mkdir -p "$(dirname "$context/${paths[-1]}")"
     cp -r "${paths[@]:0:${#paths[@]}-1}" "$context/${paths[-1]}"
     ;;
   RUN\ apt-get\ *) ;;

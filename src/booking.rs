@@ -1,10 +1,11 @@
-//! The built-in event: a booking that was created, kept as one row of `booking_history`.
+//! The event of this service: a booking that was created. It becomes one row of `booking_history`.
 //!
-//! Three steps, a file each: [`wire`] takes the JSON apart, [`valid`] proves the values, [`table`] writes the rows. A
-//! [`Booking`] holds nothing that Postgres could refuse for its value. Nothing is trimmed, defaulted or repaired: what
-//! is not exactly right is refused whole, with a reason. No record's content gets into a refusal's words.
+//! Three steps, one file each: [`wire`] reads the JSON, [`valid`] checks the values, [`table`] writes the rows. A [`Booking`]
+//! has no value that the table refuses. Nothing is trimmed, defaulted or repaired: a message that is not exactly right is
+//! refused, with a reason. The text of a refusal never contains the content of the record.
 
 mod wire;
+mod fault;
 mod decimal;
 mod created_at;
 mod valid;
@@ -15,7 +16,8 @@ use sqlx::PgConnection;
 use tracing::info;
 
 pub use created_at::CreatedAt;
-pub use valid::{Booking, BookingId, DiscountPercent, HotelId, Price, PromoCode, UserId, ValueFault};
+pub use fault::ValueFault;
+pub use valid::{Booking, BookingId, DiscountPercent, HotelId, Price, PromoCode, UserId};
 
 impl Event for Booking {
     fn parse(record: &Record) -> Result<Parsed<Self>, Refusal> {
@@ -47,10 +49,10 @@ impl Event for Booking {
         table::page(connection, from, limit).await
     }
 
-    fn log(&self, moment: LogPoint, place: RecordRef<'_>) {
+    fn log(&self, point: LogPoint, record: RecordRef<'_>) {
         let (booking_id, hotel_id, user_id) = (self.booking_id.as_str(), self.hotel_id.as_str(), self.user_id.as_str());
-        let RecordRef { topic, partition, offset } = place;
-        match moment {
+        let RecordRef { topic, partition, offset } = record;
+        match point {
             LogPoint::Received => {
                 info!(booking_id, hotel_id, user_id, topic, %partition, %offset, "processing_booking_created_event");
             }
@@ -65,10 +67,10 @@ impl Event for Booking {
 }
 
 impl Booking {
-    /// The message that this booking comes in: what [`Event::parse`] reads back as the same booking.
+    /// The message of this booking. [`Event::parse`] reads it back as the same booking.
     ///
     /// # Errors
-    /// None that a booking can cause; `serde_json` reserves the right.
+    /// No booking causes one. The type is that of `serde_json`.
     pub fn to_json(&self) -> serde_json::Result<Vec<u8>> {
         wire::write(self)
     }

@@ -1,11 +1,13 @@
-//! What the program can be asked to do: one file for each command.
+//! The commands of the program, one file each, and what they share.
 
 mod failure;
 mod output;
-mod time;
+mod timestamp;
 mod migrate;
-mod offsets;
+mod database;
+mod engine;
 mod run;
+mod offsets;
 mod dead_letters;
 mod verify;
 
@@ -13,16 +15,16 @@ use std::{fs, path::Path};
 
 use clap::{CommandFactory as _, FromArgMatches as _, Parser, Subcommand};
 
+pub use engine::options;
 pub use failure::CommandError;
 pub use migrate::{MIGRATOR, SchemaState, schema_state};
-pub use run::options;
 
 use crate::{
     config::{self, RawSettings, Settings},
     telemetry,
 };
 
-/// The arguments, and the environment where it stands in for them.
+/// The arguments. A setting that is not among them comes from the environment.
 #[derive(Parser)]
 #[command(
     name = "booking-history",
@@ -40,46 +42,46 @@ pub struct CommandLine {
 
 #[derive(Subcommand)]
 enum Command {
-    /// Keeps the history until it is told to stop
+    /// Store bookings until a signal stops the service
     #[command(after_help = run::EXAMPLES)]
     Run(run::RunArgs),
-    /// Brings the database's schema up to date, takes it back, or shows where it is
+    /// Create or update the tables, revert migrations, or show which are applied
     #[command(after_help = migrate::EXAMPLES, arg_required_else_help = true)]
     Migrate(migrate::MigrateArgs),
-    /// Shows where each partition stands, moves positions, or lets halted partitions go on
+    /// Show the position and the state of each partition, move positions, or resume halted partitions
     #[command(after_help = offsets::EXAMPLES, arg_required_else_help = true)]
     Offsets(offsets::OffsetsArgs),
-    /// Shows the records that could not become a row; what changes them is SQL
+    /// Show the records that could not be stored; SQL functions change them
     #[command(after_help = dead_letters::EXAMPLES, arg_required_else_help = true)]
     DeadLetters(dead_letters::DeadLettersArgs),
-    /// Reads what was handled again and compares it with the tables; changes nothing
+    /// Read handled records again and compare them with the tables; changes nothing
     #[command(after_help = verify::EXAMPLES)]
     Verify(verify::VerifyArgs),
 }
 
 impl CommandLine {
-    /// Reads the arguments and the environment. Ends the process itself with 0 after `--help`, with 2 after a mistake.
+    /// Reads the arguments and the environment. Exits itself with 0 after `--help`, and with 2 after a mistake.
     #[must_use]
     pub fn parse_or_exit() -> Self {
         let matches = Self::described().get_matches();
         Self::from_arg_matches(&matches).unwrap_or_else(|error| error.exit())
     }
 
-    /// The arguments as clap is told about them.
+    /// The arguments, as clap parses them.
     fn described() -> clap::Command {
-        // A setting may stand before or after the command, and its value in the environment may be a secret.
+        // `global`: a setting may stand before or after the command. Help must not show values: some are secrets.
         Self::command().mut_args(|arg| arg.global(true).hide_env_values(true))
     }
 
-    /// Does what was asked for.
+    /// Runs the command.
     ///
     /// # Errors
-    /// It can't be done; the error knows the exit code.
+    /// The command failed, or found something. The error has the exit code.
     pub fn run(self) -> Result<(), CommandError> {
         let runtime = tokio::runtime::Builder::new_multi_thread()
             .enable_all()
             .build()
-            .map_err(|error| CommandError::Internal(format!("no threads for the work: {error}")))?;
+            .map_err(|error| CommandError::Internal(format!("can't start threads: {error}")))?;
         let settings = || Settings::from_raw(&self.settings, |file: &Path| fs::read_to_string(file));
         let done = runtime.block_on(async {
             match &self.command {
@@ -90,7 +92,7 @@ impl CommandLine {
                 Command::Verify(args) => verify::run(args, &logging(settings()?)).await,
             }
         });
-        // A question to a frozen server may still be open: nobody waits for its answer.
+        // Does not wait for blocking calls: a request to a frozen server could delay the exit.
         runtime.shutdown_background();
         done
     }
@@ -101,10 +103,10 @@ fn logging(settings: Settings) -> Settings {
     settings
 }
 
-/// Adds the `.env` file of the working directory to the environment. Call it first, while there is one thread.
+/// Adds the `.env` file of the working directory to the environment. Call it first, while the process has one thread.
 ///
 /// # Errors
-/// There is one that can't be understood.
+/// The file exists and can't be read or parsed.
 pub fn load_dotenv() -> Result<(), CommandError> {
     Ok(config::load_dotenv(Path::new(".env"))?)
 }

@@ -1,8 +1,8 @@
-//! Environment and flags -> proven settings, or everything that is wrong with them at once.
+//! Environment and flags -> checked settings, or a list of everything that is wrong with them.
 //!
-//! Flags win over the environment, the environment over a `.env` file in the working directory. clap collects plain
-//! text and judges nothing, so that one pure function, [`Settings::from_raw`], sees all of it and reports all of it.
-//! No fault and no `Debug` ever shows a password.
+//! Flags win over the environment, and the environment over a `.env` file in the working directory. clap only collects text.
+//! One pure function, [`Settings::from_raw`], checks all settings, so it can report all errors at once. No error text and no
+//! `Debug` shows a password.
 
 mod database;
 mod faults;
@@ -26,14 +26,14 @@ pub use properties::{Properties, consumer_properties};
 pub use raw::RawSettings;
 pub use values::{LogFilter, LogFormat};
 
-/// All settings, each proven to be usable. The names are those of the environment.
+/// All settings, checked. Each comment begins with the name in the environment.
 #[derive(Clone, Debug)]
 pub struct Settings {
-    /// `DATABASE_URL`, or what `DATABASE_URL_FILE` holds.
+    /// `DATABASE_URL`, or the content of `DATABASE_URL_FILE`.
     pub database: Database,
     /// `KAFKA_BOOTSTRAP_SERVERS`.
     pub kafka_bootstrap_servers: String,
-    /// `KAFKA_TOPIC`: a legal name, never a pattern.
+    /// `KAFKA_TOPIC`: a valid name, never a pattern.
     pub kafka_topic: String,
     /// `KAFKA_GROUP_ID`.
     pub kafka_group_id: String,
@@ -41,13 +41,13 @@ pub struct Settings {
     pub log_level: LogFilter,
     /// `LOG_FORMAT`.
     pub log_format: LogFormat,
-    /// `LOG_RECORDS_PER_SECOND`; 0 is none.
+    /// `LOG_RECORDS_PER_SECOND`; 0: no lines.
     pub log_records_per_second: u32,
     /// `KAFKA_START`.
     pub kafka_start: StartPolicy,
     /// `KAFKA_GAP_POLICY`.
     pub kafka_gap_policy: GapPolicy,
-    /// `KAFKA_PROPERTIES` and `KAFKA_PROPERTIES_FILE`: none of them breaks the guarantee.
+    /// `KAFKA_PROPERTIES` and `KAFKA_PROPERTIES_FILE`, without any property that breaks the guarantee.
     pub kafka_properties: Properties,
     /// `WRITERS`.
     pub writers: NonZeroUsize,
@@ -57,7 +57,7 @@ pub struct Settings {
     pub batch_max_bytes: NonZeroUsize,
     /// `BUFFER_MAX_BYTES`.
     pub buffer_max_bytes: NonZeroUsize,
-    /// `DATABASE_TIMEOUT`: whole milliseconds and never 0, which Postgres would read as "no limit".
+    /// `DATABASE_TIMEOUT`: at least one millisecond, because 0 means "no limit" to `PostgreSQL`.
     pub database_timeout: Duration,
     /// `RETRY_INITIAL`: at most `retry_max`.
     pub retry_initial: Duration,
@@ -69,23 +69,23 @@ pub struct Settings {
     pub dead_letter_retry_initial: Duration,
     /// `DEAD_LETTER_RETRY_MAX`.
     pub dead_letter_retry_max: Duration,
-    /// `BREAKER_CONSECUTIVE`; `None` is off.
+    /// `BREAKER_CONSECUTIVE`; `None`: off.
     pub breaker_consecutive: Option<NonZeroU32>,
-    /// `HTTP_ADDR`; `None` is off.
+    /// `HTTP_ADDR`; `None`: off.
     pub http_addr: Option<SocketAddr>,
-    /// `STARTUP_TIMEOUT`; 0 is one try.
+    /// `STARTUP_TIMEOUT`; 0: one attempt.
     pub startup_timeout: Duration,
-    /// `SHUTDOWN_TIMEOUT`; 0 waits for nothing.
+    /// `SHUTDOWN_TIMEOUT`; 0: no wait.
     pub shutdown_timeout: Duration,
     /// `TOPIC_CHECK_INTERVAL`.
     pub topic_check_interval: Duration,
 }
 
 impl Settings {
-    /// Proves the settings. `read_file` reads the files that some of them name.
+    /// Checks the settings. `read_file` reads the files that some settings name.
     ///
     /// # Errors
-    /// Every setting that can't be used, not only the first.
+    /// Every setting that cannot be used, not only the first.
     pub fn from_raw(raw: &RawSettings, read_file: impl Fn(&Path) -> io::Result<String>) -> Result<Self, ConfigFaults> {
         let mut faults = ConfigFaults::default();
 
@@ -102,7 +102,7 @@ impl Settings {
         let properties = properties::choose(&mut faults, raw, &read_file);
         let writers = faults.check("WRITERS", &raw.writers, values::count(100));
         let records = faults.check("BATCH_MAX_RECORDS", &raw.batch_max_records, values::count(1_000_000));
-        // One message to Postgres is below 1 GiB, and a batch's last record comes on top of the bound.
+        // A message to PostgreSQL is limited to 1 GiB, and the last record of a batch may exceed this bound.
         let bytes = faults.check("BATCH_MAX_BYTES", &raw.batch_max_bytes, values::bytes(256 << 20));
         let buffer = faults.check("BUFFER_MAX_BYTES", &raw.buffer_max_bytes, values::bytes(64 << 30));
         let database_timeout = faults.check("DATABASE_TIMEOUT", &raw.database_timeout, values::some_time);
@@ -152,26 +152,26 @@ impl Settings {
     }
 }
 
-/// Adds a `.env` file of the working directory to the environment; what is set already wins. No file is no fault.
+/// Adds a `.env` file of the working directory to the environment. A variable that is set already wins. The file is optional.
 ///
-/// Call it before any thread is started: it changes the process's environment.
+/// Call it before the first thread starts, because it changes the environment of the process.
 ///
 /// # Errors
-/// There is a file that can't be read or understood.
+/// The file exists and cannot be read or parsed.
 pub fn load_dotenv(path: &Path) -> Result<(), ConfigFaults> {
     let accepted = match dotenvy::from_path(path) {
         Ok(()) => return Ok(()),
         Err(error) if error.not_found() => return Ok(()),
-        // The error holds the whole line, which may hold a password.
+        // The error contains the whole line, which may contain a password.
         Err(dotenvy::Error::LineParse(line, _)) => match line.split_once('=') {
             Some((name, _)) if values::is_variable_name(name) => {
-                format!("NAME=value lines; the one of {name} can't be read (put its value in single quotes)")
+                format!("NAME=value lines; the line of {name} can't be read (put its value in single quotes)")
             }
-            _ => "NAME=value lines and comments; another line is there (a value with spaces, # or $ stands in 'single \
-                  quotes')"
+            _ => "NAME=value lines and comments; the file has another line (put a value with spaces, # or $ in single \
+                  quotes)"
                 .to_owned(),
         },
-        Err(error) => format!("a file that can be read, or none: {error}"),
+        Err(error) => format!("a file that can be read, or no file: {error}"),
     };
     Err(ConfigFaults::one(ConfigFault { setting: ".env", given: None, accepted }))
 }

@@ -1,14 +1,19 @@
 //! Keeps the history of bookings from Kafka in `PostgreSQL`, exactly once.
 //!
-//! The engine is the library [`fenced_sink`]: it holds the guarantee and never names a booking. This package is its
-//! built-in use:
+//! The engine is the library [`fenced_sink`]. It holds the guarantee and does not know what a booking is. This package adds
+//! what the engine needs to become the program `booking-history`:
 //!
 //! | module | holds |
 //! |---|---|
-//! | [`config`] | environment, `.env` and flags -> settings, or everything that is wrong with them |
-//! | [`booking`] | the event: JSON -> a valid booking -> a row of `booking_history` |
-//! | [`telemetry`] | log lines, `/livez`, `/readyz` and `/metrics` |
-//! | [`commands`] | one file for each command |
+//! | [`config`] | environment, `.env` file and flags -> checked settings, or a list of everything that is wrong with them |
+//! | [`booking`] | the event: JSON -> a valid [`booking::Booking`] -> a row of the table `booking_history` |
+//! | [`telemetry`] | log lines, and `/livez`, `/readyz` and `/metrics` over HTTP |
+//! | [`commands`] | one file for each command, and the exit codes |
+//!
+//! `booking` uses only the engine. `telemetry` uses `config`. `commands` uses all of them, and `main` only `commands`.
+//!
+//! The words of the protocol (position, epoch, fence, gap, halt, dead letter) are explained in [`fenced_sink`], and in the
+//! glossary of `docs/architecture.md`.
 
 pub mod config;
 pub mod booking;

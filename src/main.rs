@@ -8,13 +8,17 @@ use std::{
 use booking_history::commands::{self, CommandLine};
 
 fn main() -> ExitCode {
-    // Before clap, which reads the environment; its fault is kept until `--help` has had its chance.
+    // Before clap, which reads settings from the environment, and while the process has one thread: a program must not
+    // change its environment later.
     let dotenv = commands::load_dotenv();
+    // Ends the process after `--help` and after a mistake in the arguments. An unreadable `.env` file must not prevent that,
+    // so its error is returned later.
     let command_line = CommandLine::parse_or_exit();
+    // The only place that turns an error into an exit code.
     match dotenv.and_then(|()| command_line.run()) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            // Where standard error is gone, the exit code has to do.
+            // `eprintln!` panics if standard error is closed. The exit code still has to tell what happened.
             writeln!(io::stderr(), "error: {error}").ok();
             ExitCode::from(error.exit_code())
         }

@@ -1,8 +1,8 @@
-//! What the outside gets to see of a running service: one line in the log for each thing that happened,
-//! and how it is, over HTTP.
+//! What a running service shows: log lines on standard error, and health and metrics over HTTP.
 
-pub mod health;
-pub mod metrics;
 mod logs;
+mod readiness;
+pub mod metrics;
+pub mod http;
 
 pub use logs::init;

@@ -1,9 +1,9 @@
-//! Any bytes as a record's value: reading them never panics, always gives the same answer, and a booking that was
-//! accepted is accepted again as the message that it writes itself.
+//! Any bytes as the value of a record. Reading them never panics and always has the same result. The message that an accepted
+//! booking writes is accepted again as the same booking.
 #![no_main]
 
-use fenced_sink::{Event, Offset, Parsed, Partition, Record, Timestamp, TimestampType};
 use booking_history::booking::Booking;
+use fenced_sink::{Event, Offset, Parsed, Partition, Record, Timestamp, TimestampType};
 use libfuzzer_sys::fuzz_target;
 
 fuzz_target!(|bytes: &[u8]| {

@@ -1,18 +1,18 @@
-//! When a booking was made: RFC 3339 in the message, a `timestamptz` in the table.
+//! When a booking was made: RFC 3339 in the message, `timestamptz` in the table.
 
 use chrono::{DateTime, Datelike as _, Utc};
 
-use super::valid::ValueFault;
+use super::fault::ValueFault;
 
-/// An instant in the years 2000 to 2100 of UTC, in whole microseconds, which is what a `timestamptz` holds.
+/// An instant in the years 2000 to 2100 of UTC, in whole microseconds, as a `timestamptz` has them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct CreatedAt(DateTime<Utc>);
 
 impl CreatedAt {
-    /// Cuts the instant to microseconds: by us, since Postgres cuts a binary one and rounds one in a text.
+    /// Cuts the instant to microseconds. `PostgreSQL` would cut a binary value and round a text, so we do it.
     ///
     /// # Errors
-    /// Another year, or a leap second, for which Postgres would store another minute.
+    /// The year is outside 2000 to 2100, or it is a leap second, which `PostgreSQL` would store as the next minute.
     pub fn new(instant: DateTime<Utc>) -> Result<Self, ValueFault> {
         if !(2000..=2100).contains(&instant.year()) {
             return Err(ValueFault::invalid("not within the years 2000 to 2100 of UTC"));
@@ -23,11 +23,11 @@ impl CreatedAt {
         DateTime::from_timestamp_micros(instant.timestamp_micros()).map(Self).ok_or(ValueFault::invalid("not a time"))
     }
 
-    /// Reads RFC 3339 with an offset. Stricter than chrono, which also takes a space for the `T`, and U+2212 for the
-    /// minus sign.
+    /// Reads RFC 3339 with an offset. Stricter than chrono, which also accepts a space in place of the `T`, and U+2212 in place
+    /// of the minus sign.
     ///
     /// # Errors
-    /// Not RFC 3339, or refused by [`CreatedAt::new`].
+    /// The text is not RFC 3339, or [`CreatedAt::new`] refuses the instant.
     pub fn from_rfc3339(text: &str) -> Result<Self, ValueFault> {
         let strict = text.is_ascii() && matches!(text.as_bytes().get(10), Some(b'T' | b't'));
         match DateTime::parse_from_rfc3339(text) {
@@ -114,7 +114,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_below_a_microsecond_is_cut_not_rounded() {
+    fn less_than_a_microsecond_is_cut_not_rounded() {
         check_time("2026-02-15T14:37:34.8590679Z", Some("2026-02-15T14:37:34.859067+00:00"));
         check_time("2026-02-15T14:37:34.9999999999999999Z", Some("2026-02-15T14:37:34.999999+00:00"));
         check_time("2026-02-15T14:37:34.0000009Z", Some("2026-02-15T14:37:34+00:00"));

@@ -1,57 +1,50 @@
-//! The text of a JSON number as the exact value that it denotes.
+//! A JSON number as the exact value that it denotes.
 //!
-//! Never through a float, and in time and memory bounded by the text: `1e999999999` is refused by looking at it.
+//! The value never passes through a float. Time and memory are bounded by the length of the text: `1e999999999` is refused
+//! without computing it.
 
+use fenced_sink::Reason;
 use rust_decimal::Decimal;
+use serde_json::value::RawValue;
 
-use super::valid::ValueFault;
+use super::fault::ValueFault;
 
-/// Digits on either side of the point: more than any money has, and few enough for an `i64`.
+/// The most digits before the point, and the most after it. No amount of money has more, and an `i64` can hold them.
 const DIGITS: i64 = 18;
 
-const NOT_A_NUMBER: ValueFault = ValueFault::invalid("not a JSON number");
+const NOT_A_NUMBER: ValueFault = ValueFault { reason: Reason::WrongType, detail: "must be a number" };
 const TOO_MANY_DIGITS: ValueFault = ValueFault::invalid("more digits than any amount has");
 
-/// Reads the JSON grammar `-?(0|[1-9][0-9]*)(\.[0-9]+)?([eE][+-]?[0-9]+)?` and nothing else. `-0` is 0, `9e1` is 90;
-/// the answer has no trailing zeros after the point.
-pub(super) fn parse(text: &str) -> Result<Decimal, ValueFault> {
-    let (negative, text) = text.strip_prefix('-').map_or((false, text), |rest| (true, rest));
-    let (mantissa, exponent) = match text.split_once(['e', 'E']) {
-        Some((mantissa, exponent)) => (mantissa, parse_exponent(exponent)?),
-        None => (text, 0),
-    };
-    let (whole, fraction) = match mantissa.split_once('.') {
-        Some((_, "")) => return Err(NOT_A_NUMBER),
-        Some(parts) => parts,
-        None => (mantissa, ""),
-    };
-    let all_digits = whole.bytes().chain(fraction.bytes()).all(|byte| byte.is_ascii_digit());
-    if !all_digits || whole.is_empty() || (whole.len() > 1 && whole.starts_with('0')) {
+/// Reads a number by value: `-0` is 0, `9e1` is 90. The result has no trailing zeros after the point.
+///
+/// `serde_json` has checked the grammar of a [`RawValue`], so JSON that begins like a number is a number.
+pub(super) fn parse(json: &RawValue) -> Result<Decimal, ValueFault> {
+    let (negative, text) = json.get().strip_prefix('-').map_or((false, json.get()), |rest| (true, rest));
+    if !text.starts_with(|first: char| first.is_ascii_digit()) {
         return Err(NOT_A_NUMBER);
     }
-    let value = scaled(whole, fraction, exponent)?;
+    let (mantissa, exponent) = match text.split_once(['e', 'E']) {
+        Some((mantissa, exponent)) => (mantissa, parse_exponent(exponent)),
+        None => (text, 0),
+    };
+    let (whole, fraction) = mantissa.split_once('.').unwrap_or((mantissa, ""));
+    let value = scale(whole, fraction, exponent)?;
     Ok(if negative && !value.is_zero() { -value } else { value })
 }
 
-/// Beyond what an `i64` holds it is that many digits too many, either way.
-fn parse_exponent(text: &str) -> Result<i64, ValueFault> {
-    let (sign, digits) = match text.strip_prefix(['+', '-']) {
-        Some(digits) => (if text.starts_with('-') { -1 } else { 1 }, digits),
-        None => (1, text),
-    };
-    if digits.is_empty() || !digits.bytes().all(|byte| byte.is_ascii_digit()) {
-        return Err(NOT_A_NUMBER);
-    }
-    Ok(digits.parse().unwrap_or(i64::MAX / 4) * sign)
+/// An exponent that an `i64` cannot hold becomes the largest or the smallest one, which [`scale`] refuses.
+fn parse_exponent(text: &str) -> i64 {
+    text.parse().unwrap_or(if text.starts_with('-') { i64::MIN } else { i64::MAX })
 }
 
-/// The digits of `whole` and `fraction` in a row, times ten to the power of `exponent` less the digits of `fraction`.
-fn scaled(whole: &str, fraction: &str, exponent: i64) -> Result<Decimal, ValueFault> {
-    // What counts is between the first and the last digit that is not zero; `power` is the place of the last one.
+/// The digits of `whole` and `fraction` as one integer, times ten to the power of `exponent` minus the length of `fraction`.
+fn scale(whole: &str, fraction: &str, exponent: i64) -> Result<Decimal, ValueFault> {
+    // `significant` is the integer from the first to the last digit that is not zero, `digits` is its length, and `zeros`
+    // counts the zeros after it.
     let mut significant: i64 = 0;
     let mut zeros: u32 = 0;
     let mut digits: i64 = 0;
-    for digit in whole.bytes().chain(fraction.bytes()).map(|byte| i64::from(byte - b'0')) {
+    for digit in whole.chars().chain(fraction.chars()).filter_map(|digit| digit.to_digit(10)) {
         if digit == 0 {
             zeros = zeros.saturating_add(1);
             continue;
@@ -61,7 +54,7 @@ fn scaled(whole: &str, fraction: &str, exponent: i64) -> Result<Decimal, ValueFa
         if digits > DIGITS {
             return Err(TOO_MANY_DIGITS);
         }
-        significant = significant * ten_to(shift)? + digit;
+        significant = significant * ten_to(shift)? + i64::from(digit);
         zeros = 0;
     }
     if significant == 0 {
@@ -89,8 +82,13 @@ mod tests {
 
     use super::*;
 
+    /// The value of a text that `serde_json` accepts.
+    fn value(text: &str) -> Result<Decimal, ValueFault> {
+        parse(serde_json::from_str(text).unwrap())
+    }
+
     fn check(text: &str, expected: Result<&str, ValueFault>) {
-        assert_eq!(parse(text).map(|value| value.to_string()), expected.map(str::to_owned), "{text:.40}");
+        assert_eq!(value(text).map(|value| value.to_string()), expected.map(str::to_owned), "{text:.40}");
     }
 
     #[test]
@@ -115,7 +113,7 @@ mod tests {
     }
 
     #[test]
-    fn too_many_digits_are_refused_by_looking() {
+    fn too_many_digits_are_refused_without_computing_them() {
         check("1e999999999", Err(TOO_MANY_DIGITS));
         check("1e-999999999", Err(TOO_MANY_DIGITS));
         check("1e99999999999999999999999999999", Err(TOO_MANY_DIGITS));
@@ -126,11 +124,19 @@ mod tests {
     }
 
     #[test]
-    fn nothing_but_the_grammar_is_a_number() {
+    fn other_json_is_no_number() {
+        for json in ["null", "true", "\"1\"", "[1]", r#"{"1":1}"#] {
+            check(json, Err(NOT_A_NUMBER));
+        }
+    }
+
+    /// The parser relies on it.
+    #[test]
+    fn serde_json_refuses_what_is_not_in_the_grammar() {
         for text in
-            ["", "-", "+1", "01", "-01", ".5", "1.", "1.e2", "1e", "1e+", "1e1.5", "1e1e1", "0x1", "NaN", "1_0", " 1"]
+            ["", "-", "+1", "01", "-01", ".5", "1.", "1.e2", "1e", "1e+", "1e1.5", "1e1e1", "0x1", "NaN", "1_0", "- 1"]
         {
-            check(text, Err(NOT_A_NUMBER));
+            assert!(serde_json::from_str::<&RawValue>(text).is_err(), "{text}");
         }
     }
 
@@ -141,17 +147,17 @@ mod tests {
             shift in 0_usize..20,
             zeros in 0_usize..5,
         ) {
-            let value = Decimal::new(hundredths, 2);
-            prop_assert_eq!(parse(&value.to_string()), Ok(value));
-            prop_assert_eq!(parse(&format!("{value}{}", "0".repeat(zeros))), Ok(value));
-            prop_assert_eq!(parse(&format!("{hundredths}{}E-{}", "0".repeat(shift), shift + 2)), Ok(value));
+            let amount = Decimal::new(hundredths, 2);
+            prop_assert_eq!(value(&amount.to_string()), Ok(amount));
+            prop_assert_eq!(value(&format!("{amount}{}", "0".repeat(zeros))), Ok(amount));
+            prop_assert_eq!(value(&format!("{hundredths}{}E-{}", "0".repeat(shift), shift + 2)), Ok(amount));
         }
 
         #[test]
-        fn it_takes_what_serde_json_takes(text in "-?[0-9.eE+-]{1,12}") {
-            let number = text.starts_with(['-', '0', '1', '2', '3', '4', '5', '6', '7', '8', '9'])
-                && serde_json::from_str::<serde::de::IgnoredAny>(&text).is_ok();
-            prop_assert_eq!(parse(&text) != Err(NOT_A_NUMBER), number);
+        fn every_number_of_serde_json_has_a_value_or_too_many_digits(text in "-?[0-9.eE+-]{1,12}") {
+            if let Ok(json) = serde_json::from_str::<&RawValue>(&text) {
+                prop_assert_ne!(parse(json), Err(NOT_A_NUMBER));
+            }
         }
     }
 }

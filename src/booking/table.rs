@@ -1,7 +1,7 @@
-//! The table `booking_history`: its statements, each for many bookings at once.
+//! The SQL of the table `booking_history`. Each statement handles many bookings.
 //!
-//! Their text is constant and their parameters are arrays, one a column, so Postgres plans each once. `::bigint` is
-//! for a table adopted from the old service, whose ids are integers.
+//! The text is constant and each parameter is one column as an array, so `PostgreSQL` plans each statement once. `::bigint`
+//! is for a table of the old Python service, whose ids are integers.
 
 use std::collections::HashMap;
 
@@ -12,10 +12,10 @@ use sqlx::PgConnection;
 
 use super::valid::{Booking, PromoCode};
 
-/// Inserts all or fails; the ids of the new rows are in the order of `bookings`.
+/// Inserts all bookings or fails. Returns the ids of the new rows in the order of `bookings`.
 pub(super) async fn insert_all(connection: &mut PgConnection, bookings: &[&Booking]) -> sqlx::Result<Vec<i64>> {
     let columns = BookingColumns::of(bookings);
-    // All rows or none; `order by place`, free since `with ordinality` comes sorted, hands out ids in the order sent.
+    // Inserts all rows or none, with ids in the order sent: `order by place` needs no sort after `with ordinality`.
     sqlx::query_scalar!(
         r#"
         with inserted as (
@@ -40,54 +40,56 @@ pub(super) async fn insert_all(connection: &mut PgConnection, bookings: &[&Booki
     )
     .fetch_one(connection)
     .await
-    .map_err(blame_the_sequence)
+    .map_err(as_fault_of_the_sequence)
 }
 
-/// Inserts what is not there, and tells the fate of each of `bookings`, in their order.
+/// Inserts the bookings whose key is new. Returns the outcome of each booking, in the order of `bookings`.
 ///
-/// Two statements on purpose: the snapshot of the insert may not see the row that it met, if that was committed after
-/// the insert began.
+/// It needs two statements: the snapshot of the insert does not show an existing row that was committed after the insert
+/// began.
 pub(super) async fn insert_each(
     connection: &mut PgConnection,
     bookings: &[&Booking],
 ) -> sqlx::Result<Vec<InsertOutcome>> {
     let mut new = insert_missing(connection, bookings).await?;
-    // Of several bookings with one key the first was inserted; it takes the id, so the others are compared with it.
-    let fates: Vec<Option<InsertOutcome>> =
+    // Of several bookings with one key, the insert took the first. The first gets the id here, and the others are compared
+    // with its row.
+    let inserted: Vec<Option<InsertOutcome>> =
         bookings.iter().map(|booking| new.remove(booking.booking_id.as_str()).map(InsertOutcome::Stored)).collect();
-    // A trigger has given rows other keys. One row alone is this booking's; of several nobody knows whose they are.
+    // A row is left over if a trigger changed its key. If one booking was sent, the row is its row. Of several bookings, it is
+    // not known which one became the row.
     match (new.into_values().next(), bookings.len()) {
         (None, _) => {}
         (Some(id), 1) => return Ok(vec![InsertOutcome::Stored(id)]),
         (Some(_), _) => return Err(sqlx::Error::Encode("a trigger has changed the key of a row".into())),
     }
-    let met: Vec<&Booking> =
-        bookings.iter().zip(&fates).filter(|(_, fate)| fate.is_none()).map(|(booking, _)| *booking).collect();
-    let fate = |found| match found {
+    let existing = bookings.iter().zip(&inserted).filter(|(_, outcome)| outcome.is_none());
+    let existing: Vec<&Booking> = existing.map(|(booking, _)| *booking).collect();
+    let outcome = |found| match found {
         Lookup::Missing => InsertOutcome::Discarded,
         Lookup::Same(_) => InsertOutcome::Duplicate,
         Lookup::Different(_) => InsertOutcome::Conflict,
     };
-    let mut compared = find(connection, &met).await?.into_iter().map(fate);
-    Ok(fates.into_iter().filter_map(|fate| fate.or_else(|| compared.next())).collect())
+    let mut compared = find(connection, &existing).await?.into_iter().map(outcome);
+    Ok(inserted.into_iter().filter_map(|outcome| outcome.or_else(|| compared.next())).collect())
 }
 
-/// No record is to blame for an id that the table made up: rows were copied in with ids of their own, and the sequence
-/// is behind them.
-fn blame_the_sequence(error: sqlx::Error) -> sqlx::Error {
+/// A duplicate id is never the fault of a record, because the table generates the ids. It happens if rows were copied into the
+/// table with their ids, and its sequence is lower than those. An operator must correct that, so no record becomes a dead letter.
+fn as_fault_of_the_sequence(error: sqlx::Error) -> sqlx::Error {
     let constraint = error.as_database_error().and_then(|error| error.constraint());
     if constraint != Some("booking_history_pkey") {
         return error;
     }
-    let advice = "the next id of booking_history is taken; set its sequence behind the highest id, by \
+    let advice = "the next id of booking_history exists already; set its sequence above the highest id: \
         select setval(pg_get_serial_sequence('booking_history', 'id'), max(id)) from booking_history";
     sqlx::Error::Configuration(advice.into())
 }
 
-/// The ids of the rows that are new, by key.
+/// Inserts the bookings whose key is new. Returns the ids of the new rows, by key.
 async fn insert_missing(connection: &mut PgConnection, bookings: &[&Booking]) -> sqlx::Result<HashMap<String, i64>> {
     let columns = BookingColumns::of(bookings);
-    // A key that is there already is left as it is; of one sent more than once the first is inserted.
+    // Leaves an existing row unchanged. Of several rows with one key it inserts the first.
     let rows = sqlx::query!(
         r#"
         insert into booking_history
@@ -110,17 +112,18 @@ async fn insert_missing(connection: &mut PgConnection, bookings: &[&Booking]) ->
     )
     .fetch_all(connection)
     .await
-    .map_err(blame_the_sequence)?;
+    .map_err(as_fault_of_the_sequence)?;
     Ok(rows.into_iter().map(|row| (row.booking_id, row.id)).collect())
 }
 
-/// What the table holds under the key of each booking, in their order.
+/// Compares each booking with the row that has its key, in the order of `bookings`.
 pub(super) async fn find(connection: &mut PgConnection, bookings: &[&Booking]) -> sqlx::Result<Vec<Lookup>> {
     if bookings.is_empty() {
         return Ok(Vec::new());
     }
     let columns = BookingColumns::of(bookings);
-    // One answer for each row sent: is one with its key there, and is all else the same by value, null only as null.
+    // Returns one row for each booking sent: the id of the stored row, and whether all other columns are equal by value. A null
+    // equals only a null.
     let rows = sqlx::query!(
         r#"
         select
@@ -156,9 +159,9 @@ pub(super) async fn find(connection: &mut PgConnection, bookings: &[&Booking]) -
         .collect())
 }
 
-/// Ids and keys from this id on, in order of the ids.
+/// Ids and keys from this id on, in order of id.
 pub(super) async fn page(connection: &mut PgConnection, from: i64, limit: i64) -> sqlx::Result<Vec<(i64, String)>> {
-    // By the index of the primary key, however large the table is.
+    // Uses the index of the primary key, so the size of the table does not matter.
     let rows = sqlx::query!(
         r#"select id::bigint as "id!", booking_id from booking_history where id >= $1 order by booking_history.id limit $2"#,
         from,
@@ -169,7 +172,7 @@ pub(super) async fn page(connection: &mut PgConnection, from: i64, limit: i64) -
     Ok(rows.into_iter().map(|row| (row.id, row.booking_id)).collect())
 }
 
-/// The bookings turned by ninety degrees, as `unnest` takes them.
+/// The bookings as one array per column, as `unnest` needs them.
 struct BookingColumns<'a> {
     booking_id: Vec<&'a str>,
     user_id: Vec<&'a str>,

@@ -1,4 +1,4 @@
-//! What becomes of a message, whole.
+//! From the bytes of a message to a booking or a refusal.
 
 use std::fs;
 use std::path::Path;
@@ -9,7 +9,7 @@ use rust_decimal::Decimal;
 
 use super::*;
 
-/// As the old service was sent it.
+/// A message as the old Python service received it.
 const MESSAGE: &str = r#"{"event_type":"BookingCreated","data":{"id":"13","user_id":"test-user-2","hotel_id":"test-hotel-1","price":90.0,"promo_code":"TESTCODE1","discount_percent":10.0,"created_at":"2026-02-15T14:37:34.859067+00:00"}}"#;
 
 fn record(value: Option<&[u8]>) -> Record {
@@ -59,7 +59,7 @@ fn a_tombstone_is_refused() {
 }
 
 #[test]
-fn another_event_is_ignored_by_its_name_whatever_it_holds() {
+fn another_event_is_ignored_by_its_name_whatever_its_content() {
     let ignored = parse(br#"{"data":{"id":"\ud800"},"event_type":"Booking\u0043ancelled","data":1e999}"#);
     assert_eq!(ignored, Ok(Parsed::Ignored { event_type: "BookingCancelled".to_owned() }));
 }
@@ -85,7 +85,7 @@ fn a_refusal_names_the_field_by_its_path() {
 }
 
 #[test]
-fn a_field_that_is_known_may_be_there_once() {
+fn a_known_field_may_be_present_once() {
     for key in
         ["event_type", "data", "id", "user_id", "hotel_id", "price", "promo_code", "discount_percent", "created_at"]
     {
@@ -99,9 +99,9 @@ fn a_field_that_is_known_may_be_there_once() {
     assert!(parse(unknown.as_bytes()).is_ok());
 }
 
-/// The name of a seed is what must become of it, a dash, and what it is.
+/// The name of a seed is the expected outcome, a dash, and a description.
 #[test]
-fn every_seed_of_the_fuzzer_becomes_what_its_name_says() {
+fn every_seed_of_the_fuzzer_has_the_outcome_in_its_name() {
     let seeds = Path::new(env!("CARGO_MANIFEST_DIR")).join("fuzz/seeds/event");
     let mut replayed = 0;
     for seed in fs::read_dir(&seeds).unwrap() {
@@ -119,7 +119,7 @@ fn every_seed_of_the_fuzzer_becomes_what_its_name_says() {
 }
 
 #[test]
-fn what_is_nested_deep_neither_ends_the_process_nor_takes_long() {
+fn deep_nesting_neither_ends_the_process_nor_takes_long() {
     let deep = format!("{}1{}", r#"[{"a":"#.repeat(1_000_000), "}]".repeat(1_000_000));
     let unknown = message(r#""data":{"#, &format!(r#""x":{deep},"data":{{"y":{deep},"#));
     assert!(parse(unknown.as_bytes()).is_ok());
@@ -162,7 +162,7 @@ fn escaped(text: &str) -> String {
 
 proptest! {
     #[test]
-    fn a_booking_survives_its_own_message(booking in any_booking()) {
+    fn a_booking_is_read_back_from_its_own_message(booking in any_booking()) {
         prop_assert_eq!(parse(&booking.to_json().unwrap()), Ok(Parsed::Event(booking)));
     }
 
@@ -202,7 +202,7 @@ proptest! {
     }
 
     #[test]
-    fn no_change_to_a_message_panics_or_gets_into_the_words_of_a_refusal(
+    fn no_change_to_a_message_panics_or_gets_into_the_text_of_a_refusal(
         place in 0..MESSAGE.len(),
         removed in 0_usize..40,
         added in prop::collection::vec(any::<u8>(), 0..8),

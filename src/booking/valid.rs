@@ -1,46 +1,31 @@
-//! The values of a booking, each proven when it is made.
+//! The values of a booking, each checked when it is created.
 //!
-//! The bounds are the contract with whoever sends bookings; the table's CHECKs repeat them, so a value that exists here
-//! fits there. A booking may combine any values, hence its public fields.
+//! The bounds are the contract with the services that send bookings. The CHECKs of the table repeat them, so the table accepts
+//! each value that exists here. Any values may be combined, so the fields of a booking are public.
 
 use fenced_sink::Reason;
 use rust_decimal::Decimal;
 
 use super::created_at::CreatedAt;
+use super::fault::ValueFault;
 
 /// A booking that can become a row.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Booking {
     /// The unique key, `data.id` of the message.
     pub booking_id: BookingId,
-    /// Who booked.
+    /// The user who booked.
     pub user_id: UserId,
-    /// What was booked.
+    /// The hotel that was booked.
     pub hotel_id: HotelId,
-    /// What it cost.
+    /// The price.
     pub price: Price,
-    /// The code that was given, if any; an empty one is not the same as none.
+    /// The promotion code, if there was one. An empty code differs from no code.
     pub promo_code: Option<PromoCode>,
-    /// What was taken off.
+    /// The discount.
     pub discount_percent: DiscountPercent,
-    /// When it was booked.
+    /// When the booking was made.
     pub created_at: CreatedAt,
-}
-
-/// Why a value is not accepted, in words that contain nothing of it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("{detail}")]
-pub struct ValueFault {
-    /// What kind of fault it is.
-    pub reason: Reason,
-    /// One sentence for a person.
-    pub detail: &'static str,
-}
-
-impl ValueFault {
-    pub(super) const fn invalid(detail: &'static str) -> Self {
-        Self { reason: Reason::InvalidValue, detail }
-    }
 }
 
 macro_rules! text {
@@ -50,10 +35,10 @@ macro_rules! text {
         pub struct $name(String);
 
         impl $name {
-            /// Takes the text as it is, or says why it can't be one.
+            /// Accepts the text unchanged, or says why it is not valid.
             ///
             /// # Errors
-            /// Outside the bounds above, or a NUL character in it.
+            /// The text is outside the bounds above, or has a NUL character.
             pub fn new(text: impl Into<String>) -> Result<Self, ValueFault> {
                 let text = text.into();
                 $check(&text)?;
@@ -92,7 +77,7 @@ text!(
 
 fn check_id(text: &str) -> Result<(), ValueFault> {
     if text.is_empty() {
-        return Err(ValueFault::invalid("an id is never empty"));
+        return Err(ValueFault::invalid("must not be empty"));
     }
     check_text(text)
 }
@@ -104,7 +89,7 @@ fn check_text(text: &str) -> Result<(), ValueFault> {
     check_nul(text)
 }
 
-/// Postgres can't hold this character in any text.
+/// `PostgreSQL` cannot store this character.
 pub(super) fn check_nul(text: &str) -> Result<(), ValueFault> {
     if text.contains('\0') {
         return Err(ValueFault { reason: Reason::NulCharacter, detail: "contains the character U+0000" });
@@ -117,10 +102,10 @@ pub(super) fn check_nul(text: &str) -> Result<(), ValueFault> {
 pub struct Price(Decimal);
 
 impl Price {
-    /// Takes the amount by value: trailing zeros go, and -0 is 0.
+    /// Takes the amount by value: without trailing zeros, and with 0 for -0.
     ///
     /// # Errors
-    /// Outside the bounds above.
+    /// The amount is outside the bounds above.
     pub fn new(amount: Decimal) -> Result<Self, ValueFault> {
         let amount = bounded(amount)?;
         if amount >= Decimal::from(10_000_000_000_u64) {
@@ -141,10 +126,10 @@ impl Price {
 pub struct DiscountPercent(Decimal);
 
 impl DiscountPercent {
-    /// Takes the number by value: trailing zeros go, and -0 is 0.
+    /// Takes the number by value: without trailing zeros, and with 0 for -0.
     ///
     /// # Errors
-    /// Outside the bounds above.
+    /// The number is outside the bounds above.
     pub fn new(percent: Decimal) -> Result<Self, ValueFault> {
         let percent = bounded(percent)?;
         if percent > Decimal::ONE_HUNDRED {
@@ -160,11 +145,11 @@ impl DiscountPercent {
     }
 }
 
-/// What prices and percents have in common.
+/// The bounds that prices and percents share.
 fn bounded(number: Decimal) -> Result<Decimal, ValueFault> {
     let number = number.normalize();
     if number.is_sign_negative() {
-        return Err(ValueFault::invalid("never negative"));
+        return Err(ValueFault::invalid("must not be negative"));
     }
     if number.scale() > 2 {
         return Err(ValueFault::invalid("at most 2 digits after the point"));
@@ -180,7 +165,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn a_price_has_two_digits_behind_the_point_and_ten_before(units in any::<i64>(), scale in 0_u32..=18) {
+        fn a_price_has_ten_digits_before_and_two_after_the_point(units in any::<i64>(), scale in 0_u32..=18) {
             let amount = Decimal::new(units, scale);
             let fits = units >= 0 && amount.trunc_with_scale(2) == amount && amount.trunc() <= Decimal::from(9_999_999_999_u64);
             prop_assert_eq!(Price::new(amount).map(Price::amount).ok(), fits.then_some(amount));

@@ -1,4 +1,4 @@
-//! Why a command could not do its work, in words that say what to do, and the exit code that says who has to do it.
+//! Why a command failed: a text that says what to do, and the exit code.
 
 use fenced_sink::admin::{ErrorClass, SqlState, classify, sqlstate_of};
 use sqlx::postgres::PgDatabaseError;
@@ -8,37 +8,37 @@ use crate::config::{ConfigFaults, Database};
 /// There is one variant for each exit code.
 #[derive(Debug, thiserror::Error)]
 pub enum CommandError {
-    /// 1: nothing failed, but the answer is not what was hoped for.
+    /// 1: the command did its work, and found something.
     #[error("{0}")]
     Finding(String),
-    /// 2: what was asked for doesn't fit what is there; nothing was done.
+    /// 2: the arguments do not fit the partitions or the topic log. Nothing was changed.
     #[error("{0}")]
     Usage(String),
     /// 78: the settings can't be used.
     #[error(transparent)]
     Config(#[from] ConfigFaults),
-    /// 69: a server can't be used as it is.
+    /// 69: the command can't use a server.
     #[error("{0}")]
     Unavailable(String),
-    /// 70: a fault of ours, or corrupt data.
+    /// 70: an error in this program, or corrupt data.
     #[error("{0}")]
     Internal(String),
 }
 
 impl CommandError {
-    /// The process's exit code (the names are those of sysexits.h).
+    /// The exit code of the process. The names in the comments are those of `sysexits.h`.
     #[must_use]
     pub fn exit_code(&self) -> u8 {
         match self {
             Self::Finding(_) => 1,
-            Self::Usage(_) => 2,        // as clap has it
+            Self::Usage(_) => 2,        // as clap uses it
             Self::Config(_) => 78,      // EX_CONFIG
             Self::Unavailable(_) => 69, // EX_UNAVAILABLE
             Self::Internal(_) => 70,    // EX_SOFTWARE
         }
     }
 
-    /// What an error of the database means to whoever runs the command, where no record can be at fault.
+    /// What an error of the database means to the user of a command. For operations that no record can make fail.
     #[must_use]
     pub fn database(error: &sqlx::Error, database: &Database) -> Self {
         let state = sqlstate_of(error);
@@ -47,7 +47,7 @@ impl CommandError {
             None => error.to_string(),
         };
         let code = state.map(|state| format!(" ({state})")).unwrap_or_default();
-        // A hint of the server or of a migration knows more than we do. Its details are not shown: they hold rows.
+        // A hint from the server or from a migration is better than our advice. Details are not shown: they can hold rows.
         let hint = error.as_database_error().and_then(|refusal| refusal.try_downcast_ref::<PgDatabaseError>()?.hint());
         let advice = match (classify(error).without_a_record(), state.as_ref().map(SqlState::as_str)) {
             (ErrorClass::Corrupt, _) => {
@@ -57,21 +57,12 @@ impl CommandError {
             (_, Some("28P01" | "28000")) => "check user and password in DATABASE_URL, and pg_hba.conf",
             (_, Some("3D000")) => "create the database, or check its name in DATABASE_URL",
             (_, Some("42501")) => "grant the privilege, or connect as the owner of the tables",
-            (_, Some("25006")) => "DATABASE_URL must name the primary, this server takes no writes",
+            (_, Some("25006")) => "DATABASE_URL must name the primary: this server is read-only",
             (ErrorClass::Operator, None) => "check DATABASE_URL and the server's TLS settings",
             (ErrorClass::Operator, Some(_)) => "check the database's schema, settings and privileges",
             (_, None) => "check that it runs and that DATABASE_URL names it",
             (_, Some(_)) => "try again",
         };
         Self::Unavailable(format!("can't use PostgreSQL at {database}{code}: {cause}; {advice}"))
-    }
-
-    /// Nothing came back within `DATABASE_TIMEOUT`.
-    #[must_use]
-    pub fn database_silent(database: &Database) -> Self {
-        Self::Unavailable(format!(
-            "can't use PostgreSQL at {database}: no answer within DATABASE_TIMEOUT; check that it runs and that \
-             DATABASE_URL names it"
-        ))
     }
 }

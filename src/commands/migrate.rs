@@ -1,7 +1,7 @@
-//! `migrate`: the schema, one transaction for each migration.
+//! `migrate`: the schema of the database, one transaction for each migration.
 //!
-//! The record of what is applied is sqlx's table `_sqlx_migrations`, in the connection's `search_path`. Only one
-//! `migrate` works at a time (an advisory lock), and no migration waits for a table's lock without end.
+//! sqlx's table `_sqlx_migrations`, in the `search_path` of the connection, records which migrations are applied. An advisory
+//! lock lets only one `migrate` run at a time. A migration waits for the lock of a table at most `DATABASE_TIMEOUT`.
 
 mod state;
 
@@ -18,20 +18,20 @@ pub use state::{SchemaState, schema_state};
 
 use super::CommandError;
 use crate::config::{Database, Settings};
-use state::{Applied, applied, compare, is_known, ups};
+use state::{AppliedMigration, applied, compare, is_known, ups};
 
-/// All migrations that this program knows.
+/// The migrations of this program.
 pub static MIGRATOR: Migrator = sqlx::migrate!("./migrations");
 
 pub(super) const EXAMPLES: &str = "\
 Examples:
-  booking-history migrate status                      what is applied and what is not
-  booking-history migrate up                          apply what is missing; stop the service first
-  booking-history migrate down                        take the newest back
-  booking-history migrate down 2                      take the newest two back
-  booking-history migrate up --database-timeout 5m    wait longer for the tables' locks";
+  booking-history migrate status                      show which migrations are applied
+  booking-history migrate up                          apply the missing ones; stop the service first
+  booking-history migrate down                        revert the newest one
+  booking-history migrate down 2                      revert the newest two
+  booking-history migrate up --database-timeout 5m    wait longer for the locks of the tables";
 
-/// What `migrate` is asked to do.
+/// The arguments of `migrate`.
 #[derive(Args)]
 pub(super) struct MigrateArgs {
     #[command(subcommand)]
@@ -40,30 +40,29 @@ pub(super) struct MigrateArgs {
 
 #[derive(Subcommand)]
 enum MigrateCommand {
-    /// Applies every migration that is missing
+    /// Apply every missing migration
     Up,
-    /// Takes the newest migrations back
+    /// Revert the newest migrations
     Down {
-        /// How many
+        /// The number of migrations to revert
         #[arg(default_value = "1")]
         count: NonZeroUsize,
     },
-    /// Shows each migration and whether it is applied
+    /// Show each migration and whether it is applied
     Status,
 }
 
 pub(super) async fn run(args: &MigrateArgs, settings: &Settings) -> Result<(), CommandError> {
     let database = &settings.database;
-    // A migration that takes its time is no news, and its text is no line of a log.
+    // Otherwise sqlx logs the long text of each slow statement, and a migration may be slow.
     let options = database.options().clone().disable_statement_logging();
-    let connect = PgConnection::connect_with(&options);
-    let mut connection = match tokio::time::timeout(settings.database_timeout, connect).await {
-        Ok(connected) => connected.map_err(|error| CommandError::database(&error, database))?,
-        Err(_) => return Err(CommandError::database_silent(database)),
-    };
+    let connected = tokio::time::timeout(settings.database_timeout, PgConnection::connect_with(&options)).await;
+    let connected = connected
+        .unwrap_or_else(|_| Err(io::Error::new(io::ErrorKind::TimedOut, "no answer within DATABASE_TIMEOUT").into()));
+    let mut connection = connected.map_err(|error| CommandError::database(&error, database))?;
     limit_lock_waits(&mut connection, settings).await.map_err(|error| CommandError::database(&error, database))?;
 
-    let mut job = Job { migrator: &MIGRATOR, connection: &mut connection, out: io::stdout() };
+    let mut job = MigrationJob { migrator: &MIGRATOR, connection: &mut connection, out: io::stdout() };
     let done = match &args.command {
         MigrateCommand::Up => job.up().await,
         MigrateCommand::Down { count } => job.down(count.get()).await,
@@ -73,7 +72,7 @@ pub(super) async fn run(args: &MigrateArgs, settings: &Settings) -> Result<(), C
     connection.close().await.map_err(|error| CommandError::database(&error, database))
 }
 
-/// The longest wait for a lock is `DATABASE_TIMEOUT`. A statement may take as long as it needs: it may rewrite a table.
+/// Limits the wait for a lock. A statement has no limit, because it may rewrite a large table.
 async fn limit_lock_waits(connection: &mut PgConnection, settings: &Settings) -> sqlx::Result<()> {
     let timeout = format!("{}ms", settings.database_timeout.as_millis());
     sqlx::query("select set_config('lock_timeout', $1, false), set_config('statement_timeout', '0', false)")
@@ -83,21 +82,23 @@ async fn limit_lock_waits(connection: &mut PgConnection, settings: &Settings) ->
     Ok(())
 }
 
-/// A connection, what to apply through it, and where to say so.
-struct Job<'a, Out> {
+/// A connection, the migrations to apply through it, and where to report them.
+struct MigrationJob<'a, Out> {
     migrator: &'a Migrator,
     connection: &'a mut PgConnection,
     out: Out,
 }
 
-impl<Out: Write> Job<'_, Out> {
-    async fn up(&mut self) -> Result<(), Problem> {
+impl<Out: Write> MigrationJob<'_, Out> {
+    async fn up(&mut self) -> Result<(), MigrationProblem> {
         let applied = self.lock().await?;
         let pending: Vec<&Migration> = match compare(self.migrator, &applied) {
             SchemaState::Current => Vec::new(),
             SchemaState::Missing => ups(self.migrator).collect(),
             SchemaState::Older { pending } => ups(self.migrator).filter(|up| pending.contains(&up.version)).collect(),
-            state @ (SchemaState::Newer { .. } | SchemaState::Altered { .. }) => return Err(Problem::Schema(state)),
+            state @ (SchemaState::Newer { .. } | SchemaState::Altered { .. }) => {
+                return Err(MigrationProblem::Schema(state));
+            }
         };
         if pending.is_empty() {
             return self.say("the schema is up to date");
@@ -109,11 +110,11 @@ impl<Out: Write> Job<'_, Out> {
         self.say("the schema is up to date now")
     }
 
-    async fn down(&mut self, count: usize) -> Result<(), Problem> {
+    async fn down(&mut self, count: usize) -> Result<(), MigrationProblem> {
         let applied = self.lock().await?;
         let state = compare(self.migrator, &applied);
         if matches!(state, SchemaState::Newer { .. }) {
-            return Err(Problem::Schema(state));
+            return Err(MigrationProblem::Schema(state));
         }
         for version in applied.iter().rev().take(count).map(|applied| applied.version) {
             let down = self
@@ -121,7 +122,7 @@ impl<Out: Write> Job<'_, Out> {
                 .iter()
                 .find(|migration| migration.version == version && migration.migration_type.is_down_migration());
             let down = down.ok_or(MigrateError::VersionNotPresent(version))?;
-            self.say(format_args!("taking back {}", title(down)))?;
+            self.say(format_args!("reverting {}", title(down)))?;
             self.connection.revert(&self.migrator.table_name, down).await?;
         }
         match applied.len().checked_sub(count) {
@@ -130,7 +131,7 @@ impl<Out: Write> Job<'_, Out> {
         }
     }
 
-    async fn status(&mut self) -> Result<(), Problem> {
+    async fn status(&mut self) -> Result<(), MigrationProblem> {
         let applied = applied(self.connection).await.map_err(MigrateError::from)?;
         for line in status_lines(self.migrator, &applied) {
             self.say(line)?;
@@ -138,23 +139,23 @@ impl<Out: Write> Job<'_, Out> {
         Ok(())
     }
 
-    /// Keeps other `migrate`s out until the connection ends, and tells what is applied.
-    async fn lock(&mut self) -> Result<Vec<Applied>, Problem> {
-        self.connection.lock().await.map_err(|error| match Problem::from(error) {
-            Problem::TableLocked => Problem::AnotherMigrate,
+    /// Takes the advisory lock, so that other `migrate` commands wait until this connection ends. Reads what is applied.
+    async fn lock(&mut self) -> Result<Vec<AppliedMigration>, MigrationProblem> {
+        self.connection.lock().await.map_err(|error| match MigrationProblem::from(error) {
+            MigrationProblem::TableLocked => MigrationProblem::AnotherMigrate,
             other => other,
         })?;
         self.connection.ensure_migrations_table(&self.migrator.table_name).await?;
         Ok(applied(self.connection).await.map_err(MigrateError::from)?)
     }
 
-    fn say(&mut self, line: impl Display) -> Result<(), Problem> {
-        writeln!(self.out, "{line}").map_err(Problem::Output)
+    fn say(&mut self, line: impl Display) -> Result<(), MigrationProblem> {
+        writeln!(self.out, "{line}").map_err(MigrationProblem::Output)
     }
 }
 
-/// One line for each migration that this program or the database knows, in their order.
-fn status_lines(migrator: &Migrator, applied: &[Applied]) -> Vec<String> {
+/// One line for each migration of this program or of the database, in order.
+fn status_lines(migrator: &Migrator, applied: &[AppliedMigration]) -> Vec<String> {
     let mut lines: Vec<(i64, String)> = Vec::new();
     for up in ups(migrator) {
         let state = match applied.iter().find(|applied| applied.version == up.version) {
@@ -178,24 +179,24 @@ fn title(migration: &Migration) -> String {
     format!("{:04} {}", migration.version, migration.description)
 }
 
-/// What keeps a migration from being applied or taken back.
+/// Why a migration was not applied or reverted.
 #[derive(Debug)]
-enum Problem {
-    /// Somebody holds a lock on one of the tables.
+enum MigrationProblem {
+    /// Another connection holds a lock on one of the tables.
     TableLocked,
-    /// Another `migrate` is at work.
+    /// Another `migrate` is running.
     AnotherMigrate,
-    /// The schema isn't one that this program can work with.
+    /// This program can't work with the schema.
     Schema(SchemaState),
-    /// A migration, by its version, or what goes before it was refused.
+    /// The database refused the migration of this version, or (`None`) a statement before it.
     Refused(Option<i64>, sqlx::Error),
-    /// A mistake in the program's own migrations.
+    /// A mistake in the migrations of this program.
     Own(MigrateError),
-    /// Standard output is gone.
+    /// Standard output can't be written.
     Output(io::Error),
 }
 
-impl From<MigrateError> for Problem {
+impl From<MigrateError> for MigrationProblem {
     fn from(error: MigrateError) -> Self {
         let (version, error) = match error {
             MigrateError::Execute(error) => (None, error),
@@ -209,25 +210,25 @@ impl From<MigrateError> for Problem {
     }
 }
 
-impl Problem {
+impl MigrationProblem {
     fn explain(self, database: &Database) -> CommandError {
         match self {
             Self::TableLocked => CommandError::Unavailable(
-                "the tables are in use: stop the service (the old one too) and whatever else has them open, then run \
-                 the command again; a longer DATABASE_TIMEOUT waits longer for them"
+                "the tables are in use: stop the service, the old Python service and every other program that uses them, \
+                 then run this command again; a longer DATABASE_TIMEOUT waits longer for their locks"
                     .to_owned(),
             ),
             Self::AnotherMigrate => CommandError::Unavailable(
-                "another `booking-history migrate` is at work on this database: wait for its end, then run the \
-                 command again"
+                "another `booking-history migrate` is running on this database: wait until it ends, then run this command \
+                 again"
                     .to_owned(),
             ),
             Self::Schema(state) => CommandError::Unavailable(state.to_string()),
             Self::Refused(None, error) => CommandError::database(&error, database),
             Self::Refused(Some(version), error) => match CommandError::database(&error, database) {
                 CommandError::Unavailable(why) => {
-                    // An answer to COMMIT may be lost, so nothing is said about what it changed.
-                    CommandError::Unavailable(format!("migration {version:04}: {why}; then see `migrate status`"))
+                    // The answer to COMMIT may be lost, so it is not known whether the migration is applied.
+                    CommandError::Unavailable(format!("migration {version:04}: {why}; then run `booking-history migrate status`"))
                 }
                 other => other,
             },

@@ -1,39 +1,37 @@
-//! `offsets`: where each partition stands, moving it elsewhere, and letting a halted one go on.
+//! `offsets`: show the position of each partition, move it, and resume halted partitions.
 //!
-//! What changes rows does so in one transaction: it asks Kafka first, holds the rows, and only then decides, by what they
-//! say at that moment. A running service follows: it looks at its rows once a second.
+//! A command that changes rows asks Kafka first, and then does everything else in one transaction: it locks the rows, reads
+//! them and decides by what they hold at that moment. A running service reads its rows every second, so it follows.
 
+mod topic_log;
 mod position;
-mod rows;
 mod list;
 mod set;
 mod resume;
 
-use std::collections::BTreeMap;
-
 use clap::{Args, Subcommand, value_parser};
-use fenced_sink::admin::{TopicLogClient, TopicLogError, connect, within};
-use fenced_sink::{LogBounds, Partition, Position, TopicId};
-use sqlx::PgConnection;
+use fenced_sink::Partition;
+use fenced_sink::admin::{Ledger, PartitionRow};
 
 use super::CommandError;
-use super::output::Output;
-use crate::config::{Settings, consumer_properties};
+use super::output::OutputFormat;
+use crate::config::Settings;
 
 pub(super) const EXAMPLES: &str = "\
 Examples:
-  booking-history offsets list                            position, end of the log, lag, owner and state
-  booking-history offsets list --output json              one object a line
+  booking-history offsets list                            position, end of the topic log, lag, owner and state
+  booking-history offsets list --output json              one JSON object per line
   booking-history offsets set --partition 3 --to 1200 --dry-run
-                                                          what would be read again, or left out
+                                                          show how many records would be read again, or skipped
   booking-history offsets set --all --to 2026-02-15T14:00:00Z
                                                           from the first record of that time on
-  booking-history offsets resume --partition 3            a halted partition goes on
-  booking-history offsets resume --all --at earliest      elsewhere; a replaced or truncated log needs this
+  booking-history offsets resume --partition 3            resume a halted partition
+  booking-history offsets resume --all --at earliest      resume at another position; log_truncated, log_replaced and
+                                                          log_corrupt need --at
 
-Exit code 2: the log has no such position, a partition has no row yet, or a halt needs --at; nothing was changed.";
+Exit code 2: the topic log has no such position, a partition has no row yet, or a halt needs --at; nothing was changed.";
 
-/// What `offsets` is asked to do.
+/// The arguments of `offsets`.
 #[derive(Args)]
 pub(super) struct OffsetsArgs {
     #[command(subcommand)]
@@ -42,22 +40,22 @@ pub(super) struct OffsetsArgs {
 
 #[derive(Subcommand)]
 enum OffsetsCommand {
-    /// Shows each partition: position, log, lag, owner, state and totals
+    /// Show each partition: position, topic log, lag, owner, state and totals
     List {
-        /// table, or json for one object a line
+        /// The format of the output
         #[arg(long, value_enum, default_value = "table")]
-        output: Output,
+        output: OutputFormat,
     },
-    /// Moves positions; a running service follows within a second or two
+    /// Move positions; a running service follows within two seconds
     Set(set::SetArgs),
-    /// Lets halted partitions go on; a running service follows within a second or two
+    /// Resume halted partitions; a running service follows within two seconds
     Resume(resume::ResumeArgs),
 }
 
-/// Which partitions. `None` is all.
+/// The partitions to change. clap requires exactly one of the two.
 #[derive(Args)]
-struct Which {
-    /// The partition
+struct PartitionChoice {
+    /// One partition
     #[arg(
         long,
         value_name = "NUMBER",
@@ -71,6 +69,13 @@ struct Which {
     all: bool,
 }
 
+impl PartitionChoice {
+    /// `None`: all partitions.
+    fn partition(&self) -> Option<Partition> {
+        self.partition.map(Partition)
+    }
+}
+
 pub(super) async fn run(args: &OffsetsArgs, settings: &Settings) -> Result<(), CommandError> {
     match &args.command {
         OffsetsCommand::List { output } => list::list(*output, settings).await,
@@ -79,41 +84,24 @@ pub(super) async fn run(args: &OffsetsArgs, settings: &Settings) -> Result<(), C
     }
 }
 
-/// What Kafka says about the log.
-#[derive(Default)]
-struct LogFacts {
-    bounds: BTreeMap<Partition, LogBounds>,
-    /// Where the first record stands that is not older than the time asked for.
-    at_time: BTreeMap<Partition, Position>,
-    topic_id: Option<TopicId>,
+/// The rows of the group and topic. No owner: these commands claim no row.
+fn ledger(settings: &Settings) -> Ledger {
+    Ledger::new(settings.kafka_group_id.clone(), settings.kafka_topic.clone(), String::new())
 }
 
-/// Asks Kafka, through a client of its own. The error is the text for whoever needs the answer.
-async fn ask<T: Send + 'static>(
-    settings: &Settings,
-    question: impl FnOnce(&TopicLogClient) -> Result<T, TopicLogError> + Send + 'static,
-) -> Result<T, String> {
-    let log = TopicLogClient::new(&consumer_properties(settings).into_iter().collect(), &settings.kafka_topic);
-    let asked = tokio::task::spawn_blocking(move || question(&log)).await;
-    let answer = asked.map_err(|error| error.to_string()).and_then(|answer| answer.map_err(|error| error.to_string()));
-    answer.map_err(|error| {
-        format!(
-            "can't ask Kafka at {} about {}: {error}; check that it runs and that KAFKA_BOOTSTRAP_SERVERS names it",
-            settings.kafka_bootstrap_servers, settings.kafka_topic
-        )
-    })
-}
-
-async fn open(settings: &Settings) -> Result<PgConnection, CommandError> {
-    let opened = connect(settings.database.options(), settings.database_timeout).await;
-    opened.map_err(|error| CommandError::database(&error, &settings.database))
-}
-
-/// Work on the database, bounded, its error in words.
-async fn asked_of_the_database<T>(
-    settings: &Settings,
-    work: impl Future<Output = sqlx::Result<T>>,
-) -> Result<T, CommandError> {
-    let done = within(settings.database_timeout, work).await;
-    done.map_err(|error| CommandError::database(&error, &settings.database))
+/// These commands create no row. The service does, at the position that `KAFKA_START` says, when it claims a partition for
+/// the first time.
+fn require_rows(rows: &[PartitionRow], partition: Option<Partition>) -> Result<(), CommandError> {
+    match (rows, partition) {
+        ([], Some(partition)) => Err(CommandError::Usage(format!(
+            "partition {partition} has no row for this group and topic, because no service has claimed it yet; \
+             `booking-history run` creates the rows, `booking-history offsets list` shows all partitions"
+        ))),
+        ([], None) => Err(CommandError::Usage(
+            "no partition has a row for this group and topic, because no service has claimed one yet; check \
+             KAFKA_GROUP_ID and KAFKA_TOPIC; `booking-history run` creates the rows"
+                .to_owned(),
+        )),
+        _ => Ok(()),
+    }
 }

@@ -1,4 +1,4 @@
-//! How the listing commands print: aligned columns for people, one JSON object a line for tools.
+//! How commands print: aligned columns for people, one JSON object per line for tools.
 
 use std::io::{self, Write};
 
@@ -7,16 +7,16 @@ use serde::Serialize;
 
 use super::CommandError;
 
-/// Who reads it.
+/// The format of the output.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub(super) enum Output {
-    /// People
+pub(super) enum OutputFormat {
+    /// Aligned columns
     Table,
-    /// Tools: one object a line
+    /// One JSON object per line
     Json,
 }
 
-/// Writes to standard output. A reader that has seen enough (`| head`) is no fault.
+/// Writes to standard output. A reader that closed the pipe (`| head`) is no error.
 pub(super) fn print(text: &str) -> Result<(), CommandError> {
     let mut out = io::stdout().lock();
     match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
@@ -27,13 +27,13 @@ pub(super) fn print(text: &str) -> Result<(), CommandError> {
     }
 }
 
-/// Says something about the answer that is not part of it.
+/// Writes a remark to standard error, so that it is not part of the output.
 pub(super) fn remark(text: &str) {
-    // Where standard error is gone, there is nobody to be told.
+    // A remark is optional: the command continues if standard error is closed.
     writeln!(io::stderr(), "{text}").ok();
 }
 
-/// One object a line.
+/// One JSON object per line.
 pub(super) fn json_lines<T: Serialize>(objects: &[T]) -> Result<String, CommandError> {
     let mut lines = String::new();
     for object in objects {
@@ -44,7 +44,7 @@ pub(super) fn json_lines<T: Serialize>(objects: &[T]) -> Result<String, CommandE
     Ok(lines)
 }
 
-/// Columns as wide as what is in them. Cells are made [`printable`].
+/// Columns as wide as their longest cell. Each cell becomes [`printable`].
 pub(super) fn table<const COLUMNS: usize>(
     names: [&str; COLUMNS],
     rows: impl IntoIterator<Item = [String; COLUMNS]>,
@@ -66,11 +66,11 @@ pub(super) fn table<const COLUMNS: usize>(
     text
 }
 
-/// Text that does nothing to a terminal but show: a record may hold anything.
+/// Replaces each character that controls a terminal by its escape: a record may hold any text.
 pub(super) fn printable(text: &str) -> String {
     let each = text.chars().map(|c| match c {
         '\n' | '\t' => c.to_string(),
-        // They make text run backwards.
+        // They change the direction of the text.
         '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}' => c.escape_unicode().to_string(),
         c if c.is_control() => c.escape_unicode().to_string(),
         c => c.to_string(),
@@ -83,7 +83,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn columns_are_as_wide_as_what_is_in_them() {
+    fn columns_are_as_wide_as_their_longest_cell() {
         let row = |a: &str, b: &str| [a.to_owned(), b.to_owned(), String::new()];
         assert_eq!(
             table(["id", "reason", "note"], [row("1", "é"), row("1000", "two\nlines")]),
@@ -93,13 +93,13 @@ mod tests {
     }
 
     #[test]
-    fn nothing_that_a_record_holds_steers_a_terminal() {
+    fn no_text_of_a_record_controls_a_terminal() {
         assert_eq!(printable("a\tb\né \u{1F600}"), "a\tb\né \u{1F600}");
         assert_eq!(printable("\u{1b}[2J\r\u{9b}\u{202e}"), "\\u{1b}[2J\\u{d}\\u{9b}\\u{202e}");
     }
 
     #[test]
-    fn json_is_one_object_a_line() {
+    fn json_is_one_object_per_line() {
         assert_eq!(json_lines(&["a\nb", "c"]).unwrap(), "\"a\\nb\"\n\"c\"\n");
     }
 }

@@ -1,5 +1,5 @@
-//! `verify`: reads what was handled again and compares it with the tables. It changes nothing, and any number of services
-//! may work meanwhile.
+//! `verify`: reads handled records again and compares them with the tables. It changes nothing, and any number of services
+//! may run at the same time.
 
 mod report;
 
@@ -8,62 +8,63 @@ use clap::{Args, value_parser};
 use fenced_sink::verify::{Scope, VerifyError, verify};
 use fenced_sink::{EngineError, Partition, Position};
 
-use super::dead_letters::{open, timestamp};
-use super::output::Output;
-use super::{CommandError, options, run::explain};
+use super::engine::{explain, options};
+use super::output::OutputFormat;
+use super::timestamp::timestamp;
+use super::{CommandError, database};
 use crate::booking::Booking;
 use crate::config::Settings;
 use report::{Printer, findings_in_words};
 
 pub(super) const EXAMPLES: &str = "\
 Examples:
-  booking-history verify                            what was handled and is still in Kafka
+  booking-history verify                            all handled records that Kafka still has
   booking-history verify --partition 3 --from 1200 --to 1300
   booking-history verify --since 2026-02-15T00:00:00Z
-  booking-history verify --from 0                   also what was handled before the totals began
-  booking-history verify --output json              one finding a line, the last line has the sums
+  booking-history verify --from 0                   also records that were handled before the totals started
+  booking-history verify --output json              one finding per line; the last line has the sums
 
-Each record has to be there, with the same content to the last digit and byte: as a row, or whole
-as a dead letter. Totals have to add up. Findings:
+Each record must be in the tables with the same content: as a row, or as a dead letter with the same bytes. The
+totals must add up. Findings:
   missing  a record has neither a row nor a dead letter
-  altered  a row or a dead letter has other content than its record
-  extra    a row that no record explains; looked for only if all of the log is still there and read
-  total    totals that do not add up; compared only if all that they count is still there and read
-What could not be checked is listed in the end, with the reason.
+  altered  the content of a row or of a dead letter differs from its record
+  extra    no record explains a row; checked only if Kafka still has the whole topic and all of it is read
+  total    totals do not add up; checked only if Kafka still has all records that they count and all are read
+At the end, the command lists what it could not check, and why.
 
-It changes nothing and is safe beside running services: it compares with one snapshot of the
-database, which holds back vacuum while it runs, and reads Kafka outside of the group.
+It changes nothing. It compares with one snapshot of the database and reads Kafka outside the consumer group, so it is
+safe beside running services. While it runs, vacuum cannot remove row versions that were replaced since its start.
 
-Exit code 1: something was found. 69 or 70: not all could be compared, and why.";
+Exit code 1: there are findings. 69 or 70: the command could not compare everything; the error says why.";
 
-/// What `verify` is asked to do.
+/// The arguments of `verify`.
 #[derive(Args)]
 pub(super) struct VerifyArgs {
     /// Only this partition
     #[arg(long, value_name = "NUMBER", value_parser = value_parser!(i32).range(0..))]
     partition: Option<i32>,
-    /// From this offset on; without it, from where the totals begin
+    /// The first offset; without it, the offset from which the totals count
     #[arg(long, value_name = "OFFSET", value_parser = value_parser!(i64).range(0..), conflicts_with = "since")]
     from: Option<i64>,
-    /// Up to this offset, which is left out itself; without it, up to the position in the database
+    /// The first offset that is not compared any more; without it, the position in the database
     #[arg(long, value_name = "OFFSET", value_parser = value_parser!(i64).range(0..))]
     to: Option<i64>,
-    /// From the first record of this time on, such as 2026-02-15T14:00:00Z
+    /// Start with the first record at or after this time, such as 2026-02-15T14:00:00Z
     #[arg(long, value_name = "TIMESTAMP", value_parser = timestamp)]
     since: Option<DateTime<Utc>>,
-    /// How to print the findings
+    /// The format of the findings
     #[arg(long, value_enum, default_value = "table")]
-    output: Output,
+    output: OutputFormat,
 }
 
 pub(super) async fn run(args: &VerifyArgs, settings: &Settings) -> Result<(), CommandError> {
     if let (Some(from), Some(to)) = (args.from, args.to)
         && from >= to
     {
-        return Err(CommandError::Usage(format!("--to {to} has to lie behind --from {from}: nothing was compared")));
+        return Err(CommandError::Usage(format!("--to {to} must be above --from {from}: nothing was compared")));
     }
-    // Its own connection: it is only to tell early, and in words, that the tables are not there.
-    drop(open(settings).await?);
+    // Only to report early that the schema is not the right one. The engine opens its own connection.
+    drop(database::open(settings).await?);
     let scope = Scope {
         partition: args.partition.map(Partition),
         from: args.from.map(Position),
@@ -71,17 +72,15 @@ pub(super) async fn run(args: &VerifyArgs, settings: &Settings) -> Result<(), Co
         since: args.since.map(|since| since.timestamp_millis()),
     };
     let mut printer = Printer::new(args.output, &settings.kafka_topic);
-    let verified = verify::<Booking>(&options(settings), &scope, &mut |told| printer.told(&told)).await;
+    let verified = verify::<Booking>(&options(settings), &scope, &mut |progress| printer.show(&progress)).await;
     let findings = printer.findings();
-    let report = verified.map_err(|error| not_all(explain_verify(error, settings), findings))?;
+    let report = verified.map_err(|error| incomplete(explain_verify(error, settings), findings))?;
     printer.end(&report)?;
     if report.findings == 0 {
         Ok(())
     } else {
-        Err(CommandError::Finding(format!(
-            "the tables are not what the log says: {}",
-            findings_in_words(report.findings)
-        )))
+        let findings = findings_in_words(report.findings);
+        Err(CommandError::Finding(format!("the tables differ from the topic: {findings}")))
     }
 }
 
@@ -94,12 +93,13 @@ fn explain_verify(error: VerifyError, settings: &Settings) -> CommandError {
     }
 }
 
-/// Findings that were printed before it had to end count, and say nothing about the rest.
-fn not_all(error: CommandError, findings: u64) -> CommandError {
-    let words = |why: String| format!("{why}; not all was compared, {} before", findings_in_words(findings));
+/// Adds that the findings before the error are valid, and that there may be more.
+fn incomplete(error: CommandError, findings: u64) -> CommandError {
+    let with_findings =
+        |why: String| format!("{why}; not everything was compared, {} so far", findings_in_words(findings));
     match error {
-        CommandError::Unavailable(why) if findings > 0 => CommandError::Unavailable(words(why)),
-        CommandError::Internal(why) if findings > 0 => CommandError::Internal(words(why)),
+        CommandError::Unavailable(why) if findings > 0 => CommandError::Unavailable(with_findings(why)),
+        CommandError::Internal(why) if findings > 0 => CommandError::Internal(with_findings(why)),
         other => other,
     }
 }

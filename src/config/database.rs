@@ -1,4 +1,4 @@
-//! Where the database is, and how nobody gets to see its password.
+//! Where the database is. Its password is never shown.
 
 use std::{fmt, io, path::Path};
 
@@ -11,8 +11,8 @@ use super::{
 
 const ACCEPTED: &str = "postgresql://user:password@host:port/database";
 
-/// The parameters of a URL that sqlx understands; it would only warn about others, and a dropped `ssl=require` is a
-/// connection without TLS.
+/// The parameters of a URL that sqlx knows. sqlx only warns about others: an ignored `ssl=require` would be a connection
+/// without TLS.
 const PARAMETERS: [&str; 18] = [
     "sslmode",
     "ssl-mode",
@@ -39,14 +39,14 @@ const PARAMETERS: [&str; 18] = [
 pub struct Database(PgConnectOptions);
 
 impl Database {
-    /// What sqlx connects with. Its `Debug` shows the password: never log it.
+    /// The options for sqlx. Their `Debug` shows the password: never log them.
     #[must_use]
     pub fn options(&self) -> &PgConnectOptions {
         &self.0
     }
 }
 
-/// Tests and the demo bring their own.
+/// For tests, which have the options of their server.
 impl From<PgConnectOptions> for Database {
     fn from(options: PgConnectOptions) -> Self {
         Self(options)
@@ -70,7 +70,7 @@ impl fmt::Debug for Database {
 }
 
 impl Database {
-    /// The database's name; Postgres takes the user's where none is given.
+    /// The name of the database. Without one, `PostgreSQL` uses the name of the user.
     #[must_use]
     pub fn name(&self) -> &str {
         self.0.get_database().unwrap_or_else(|| self.0.get_username())
@@ -86,10 +86,10 @@ pub(super) fn choose(
     let (setting, parsed) = match raw.database_url_file.as_deref().filter(|file| !file.is_empty()) {
         None => ("DATABASE_URL", parse(&raw.database_url)),
         Some(_) if raw.database_url != DATABASE_URL => {
-            ("DATABASE_URL_FILE", Err("nothing beside DATABASE_URL; give one of the two".to_owned()))
+            ("DATABASE_URL_FILE", Err("no DATABASE_URL beside it; give one of the two".to_owned()))
         }
         Some(file) => match read_file(Path::new(file)) {
-            Ok(url) => ("DATABASE_URL_FILE", parse(url.trim()).map_err(|why| format!("a file that holds {why}"))),
+            Ok(url) => ("DATABASE_URL_FILE", parse(url.trim()).map_err(|why| format!("a file that contains {why}"))),
             Err(error) => {
                 let accepted = format!("a file that can be read: {error}");
                 faults.add(ConfigFault { setting: "DATABASE_URL_FILE", given: Some(file.to_owned()), accepted });
@@ -97,7 +97,7 @@ pub(super) fn choose(
             }
         },
     };
-    // A URL that can't be read can't be cut where its password ends: nothing of it is shown.
+    // No part of a URL that cannot be parsed is shown, because any part may be the password.
     parsed.map_err(|accepted| faults.add(ConfigFault { setting, given: None, accepted })).ok()
 }
 
@@ -122,11 +122,11 @@ fn parse(url: &str) -> Result<Database, String> {
     }))
 }
 
-/// The cause alone, which names no part of the URL.
+/// Only the cause, which contains no part of the URL.
 fn reason(error: &sqlx::Error) -> String {
     match error {
         sqlx::Error::Configuration(cause) => cause.to_string(),
-        _ => "it can't be read".to_owned(),
+        _ => "it can't be parsed".to_owned(),
     }
 }
 

@@ -1,19 +1,19 @@
-//! Everything that is wrong with the settings, in words for whoever set them.
+//! Everything that is wrong with the settings, for the user who set them.
 
 use std::fmt;
 
-/// One setting that can't be used.
+/// One setting that cannot be used.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ConfigFault {
     /// Its name in the environment.
     pub setting: &'static str,
-    /// What was given; `None` where it may hold a secret.
+    /// The given value. `None` if it may contain a secret.
     pub given: Option<String>,
     /// What is accepted instead.
     pub accepted: String,
 }
 
-/// All settings that can't be used; never empty when it is an error.
+/// All settings that cannot be used. As an error it is never empty.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct ConfigFaults(Vec<ConfigFault>);
 
@@ -29,12 +29,12 @@ impl ConfigFaults {
         self.0.iter()
     }
 
-    /// Notes a fault.
+    /// Adds a fault.
     pub(super) fn add(&mut self, fault: ConfigFault) {
         self.0.push(fault);
     }
 
-    /// Notes a fault unless `parse` accepts the text; its error says what it accepts.
+    /// Adds a fault unless `parse` accepts the text. The error of `parse` says what it accepts.
     pub(super) fn check<T>(
         &mut self,
         setting: &'static str,
@@ -56,7 +56,7 @@ impl fmt::Display for ConfigFault {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match &self.given {
             Some(given) => write!(f, "{}: given {given:?}, accepted: {}", self.setting, self.accepted),
-            None => write!(f, "{}: given something that is not shown, accepted: {}", self.setting, self.accepted),
+            None => write!(f, "{}: given a value that is not shown, accepted: {}", self.setting, self.accepted),
         }
     }
 }

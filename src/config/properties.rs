@@ -1,7 +1,7 @@
-//! librdkafka's properties: ours, the user's, and the ones that nobody may change.
+//! The properties of librdkafka: our defaults, those of the user, and those that the user must not change.
 //!
-//! A property that would break the guarantee is refused by name. Any other passes through unread, so whether it exists
-//! shows when the client is made.
+//! A property that would break the guarantee is refused by name. All others pass through unchecked: librdkafka refuses an
+//! unknown one when the client is created.
 
 use std::{collections::BTreeMap, fmt, io, path::Path};
 
@@ -13,7 +13,7 @@ use super::{
     raw::RawSettings,
 };
 
-/// What has no value of ours and still can't be given.
+/// Properties that the user must not set, although they have no fixed value.
 const REFUSED: [(&str, &str); 7] = [
     ("bootstrap.servers", "it is KAFKA_BOOTSTRAP_SERVERS"),
     ("metadata.broker.list", "it is KAFKA_BOOTSTRAP_SERVERS"),
@@ -21,14 +21,14 @@ const REFUSED: [(&str, &str); 7] = [
     ("topic.blacklist", "it could hide the topic"),
     ("plugin.library.paths", "a plug-in could commit, change or drop records"),
     ("enabled_events", "rebalances and errors would not reach the service"),
-    ("test.mock.num.brokers", "records would come from a made-up broker"),
+    ("test.mock.num.brokers", "records would come from a mock broker"),
 ];
 
-/// Ours where the user has no other.
+/// Defaults that the user may change.
 ///
-/// librdkafka keeps records of its own beside our buffer, and throws them away at every pause: 64 MiB and what one fetch
-/// brings beyond, 50 MiB for each broker (compressed: several times that in memory). So little is enough, if a full queue
-/// is looked at again soon and not only after a second.
+/// librdkafka has its own queue of records beside our buffer, and drops it at every pause. By default the queue holds 64 MiB,
+/// and one fetch from each broker adds up to 50 MiB, or several times that if the records are compressed. Our smaller sizes are
+/// enough, because `fetch.queue.backoff.ms` makes librdkafka check a full queue again after 50 ms, not after one second.
 const TUNED: [(&str, &str); 7] = [
     ("client.id", "booking-history"),
     ("fetch.wait.max.ms", "100"),
@@ -39,14 +39,14 @@ const TUNED: [(&str, &str); 7] = [
     ("topic.metadata.refresh.interval.ms", "10000"),
 ];
 
-/// What the broker decides under the group protocol of KIP-848; librdkafka takes no client that has one of them.
+/// What the broker decides under the group protocol of KIP-848. librdkafka refuses a client that sets one of them.
 const CLASSIC_ONLY: [&str; 4] =
     ["partition.assignment.strategy", "session.timeout.ms", "heartbeat.interval.ms", "group.protocol.type"];
 
-/// What a property's name holds if its value must not be shown.
+/// A property whose name contains one of these has a secret value.
 const SECRET: [&str; 7] = ["password", "passphrase", "secret", "pem", "token", "oauthbearer.config", "sasl.jaas"];
 
-/// Names and values; `Debug` hides the secret ones.
+/// Names and values. `Debug` hides secret values.
 #[derive(Clone, Default, PartialEq, Eq)]
 pub struct Properties(BTreeMap<String, String>);
 
@@ -73,12 +73,12 @@ impl fmt::Debug for Properties {
     }
 }
 
-/// All that the consumer is made with.
+/// All properties of the consumer.
 #[must_use]
 pub fn consumer_properties(settings: &Settings) -> Properties {
     let mut all: BTreeMap<String, String> = TUNED.map(|(name, value)| (name.to_owned(), value.to_owned())).into();
     if settings.kafka_properties.get("message.max.bytes").is_some() {
-        // librdkafka refuses a fetch below it, and raises its own default to it.
+        // librdkafka refuses a `fetch.max.bytes` below it. Without ours, librdkafka raises its own default.
         all.remove("fetch.max.bytes");
     }
     let mut put = |name: &str, value: &str| all.insert(name.to_owned(), value.to_owned());
@@ -119,15 +119,15 @@ pub(super) fn choose(
     for (setting, text) in [("KAFKA_PROPERTIES", &inline), ("KAFKA_PROPERTIES_FILE", &file)] {
         for (number, entry) in entries(text).into_iter().enumerate() {
             let mut fault = |given, accepted| wrong.push(ConfigFault { setting, given, accepted });
-            // The entry is not shown: it may be a line of a key.
+            // The entry is not shown, because it may be a line of a private key.
             let Some((name, value)) = entry.split_once('=').map(|(name, value)| (name.trim(), value.trim())) else {
                 fault(None, format!("key=value; entry {} has no =", number + 1));
                 continue;
             };
             if let Some(why) = refusal(name, value) {
-                fault(Some(shown(name, value)), format!("no other {name} than ours, since {why}"));
+                fault(Some(shown(name, value)), format!("no other {name} than ours, because {why}"));
             } else if all.insert(name.to_owned(), value.to_owned()).is_some() {
-                fault(Some(shown(name, value)), format!("each property once; {name} is there twice"));
+                fault(Some(shown(name, value)), format!("each property once; {name} is given twice"));
             }
         }
     }
@@ -145,8 +145,8 @@ pub(super) fn choose(
     none_wrong.then_some(Properties(all))
 }
 
-/// One entry a line, or one line of entries separated by commas. There, a comma separates only if a name and `=`
-/// follow: in `debug=cgrp,topic` it belongs to the value. In more than one line it always does.
+/// One entry per line, or one line of entries separated by commas. In one line, a comma separates only if a name and `=`
+/// follow it: in `debug=cgrp,topic` it belongs to the value. In several lines, a comma always belongs to the value.
 fn entries(text: &str) -> Vec<&str> {
     let lines: Vec<&str> =
         text.lines().map(str::trim).filter(|line| !line.is_empty() && !line.starts_with('#')).collect();
@@ -174,9 +174,9 @@ fn split_before_next_name(line: &str) -> Option<(&str, &str)> {
         .find(|(_, rest)| starts_with_name(rest) || trailing(rest))
 }
 
-/// Why a property is refused. What is given with our own value is not.
+/// Why a property is refused. A property with our own value is accepted.
 fn refusal(name: &str, value: &str) -> Option<&'static str> {
-    // librdkafka takes `topic.auto.offset.reset` for `auto.offset.reset`.
+    // librdkafka reads `topic.auto.offset.reset` as `auto.offset.reset`.
     let is = |other: &str| name == other || name.strip_prefix("topic.") == Some(other);
     let fixed = GUARANTEED.iter().find(|(name, ..)| is(name));
     let refused = REFUSED.iter().find(|(name, _)| is(name));

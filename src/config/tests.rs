@@ -4,14 +4,14 @@ use proptest::prelude::*;
 
 use super::*;
 
-/// The settings alone, as the commands have them.
+/// The settings without a command.
 #[derive(Parser)]
-struct Line {
+struct SettingsOnly {
     #[command(flatten)]
     raw: RawSettings,
 }
 
-/// The defaults with a change, and no files.
+/// The defaults with one change, and without files.
 pub(super) fn settings(change: impl FnOnce(&mut RawSettings)) -> Result<Settings, ConfigFaults> {
     settings_with_files(change, |_| Err(io::ErrorKind::NotFound.into()))
 }
@@ -20,9 +20,9 @@ pub(super) fn settings_with_files(
     change: impl FnOnce(&mut RawSettings),
     read_file: impl Fn(&Path) -> io::Result<String>,
 ) -> Result<Settings, ConfigFaults> {
-    let command = <Line as clap::CommandFactory>::command().mut_args(|arg| arg.env(None::<&str>));
+    let command = <SettingsOnly as clap::CommandFactory>::command().mut_args(|arg| arg.env(None::<&str>));
     let matches = command.try_get_matches_from(["booking-history"]).unwrap();
-    let mut raw = <Line as clap::FromArgMatches>::from_arg_matches(&matches).unwrap().raw;
+    let mut raw = <SettingsOnly as clap::FromArgMatches>::from_arg_matches(&matches).unwrap().raw;
     change(&mut raw);
     Settings::from_raw(&raw, read_file)
 }
@@ -159,10 +159,10 @@ fn check_dotenv(text: &str, expected: Option<&str>) {
 }
 
 #[test]
-fn a_malformed_env_file_is_a_fault_that_shows_no_value() {
+fn the_error_of_a_malformed_env_file_shows_no_value() {
     check_dotenv("# nothing\n", None);
-    check_dotenv("BOOKING_HISTORY_TEST='s3cret\n", Some("the one of BOOKING_HISTORY_TEST can't be read"));
-    check_dotenv("s3cret\n", Some("another line is there"));
+    check_dotenv("BOOKING_HISTORY_TEST='s3cret\n", Some("the line of BOOKING_HISTORY_TEST can't be read"));
+    check_dotenv("s3cret\n", Some("the file has another line"));
     assert_eq!(load_dotenv(Path::new("/nowhere/.env")), Ok(()));
 }
 

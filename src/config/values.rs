@@ -6,19 +6,19 @@ use bytesize::ByteSize;
 use fenced_sink::{GapPolicy, StartPolicy};
 use tracing_subscriber::{EnvFilter, filter::LevelFilter};
 
-/// The longest time that Postgres takes for a time-out: an `i32` of milliseconds, cut to whole days.
+/// The longest time-out that `PostgreSQL` accepts: an `i32` of milliseconds, cut to whole days.
 const LONGEST: Duration = Duration::from_hours(24 * 24);
 
-/// How a log line looks.
+/// The form of a log line.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum LogFormat {
-    /// As the old service printed it.
+    /// The form of the old Python service.
     Text,
-    /// One JSON object a line.
+    /// One JSON object per line.
     Json,
 }
 
-/// Tracing directives that are known to be understood.
+/// Valid tracing directives.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct LogFilter(String);
 
@@ -55,8 +55,8 @@ pub(super) fn log_format(given: &str) -> Result<LogFormat, String> {
     }
 }
 
-/// A bare level is ours; libraries then speak at warning only, since their debug lines hold statements. Directives are
-/// taken as they are, but a word that is no level is refused: tracing would take it for the name of a module.
+/// A level alone is the level of this program. Libraries then log warnings only, because their debug lines contain
+/// statements. Directives are passed on, but a word that is not a level is refused: tracing would read it as a module name.
 pub(super) fn log_filter(given: &str) -> Result<LogFilter, String> {
     let accepted = || {
         "TRACE, DEBUG, INFO, WARNING, ERROR, CRITICAL or OFF, or tracing directives such as info,sqlx=debug".to_owned()
@@ -86,11 +86,11 @@ pub(super) fn servers(given: &str) -> Result<String, String> {
     if given.split(',').all(|server| is_server(server.trim())) {
         Ok(given.to_owned())
     } else {
-        Err("host:port, several separated by commas".to_owned())
+        Err("host:port, separated by commas".to_owned())
     }
 }
 
-/// `host`, `host:port` or `PROTOCOL://host:port`; an IPv6 address stands in brackets.
+/// `host`, `host:port` or `PROTOCOL://host:port`. An IPv6 address is in brackets.
 fn is_server(server: &str) -> bool {
     let address = server.split_once("://").map_or(server, |(_, address)| address);
     let (host, port) = match address.rsplit_once(':') {
@@ -104,7 +104,7 @@ fn is_server(server: &str) -> bool {
         && port.is_none_or(|port| port.parse::<u16>().is_ok_and(|port| port > 0))
 }
 
-/// Empty is none. No names: what they resolve to would be somebody else's choice.
+/// Empty: none. Host names are refused, because a name server would decide which address is opened.
 pub(super) fn address(given: &str) -> Result<Option<SocketAddr>, String> {
     match given {
         "" => Ok(None),
@@ -115,7 +115,7 @@ pub(super) fn address(given: &str) -> Result<Option<SocketAddr>, String> {
     }
 }
 
-/// A name that starts with `^` would be a pattern to librdkafka; Kafka's own rule leaves none.
+/// Kafka's rule for topic names. librdkafka reads a name that begins with `^` as a pattern, which this rule excludes.
 pub(super) fn topic(given: &str) -> Result<String, String> {
     let legal = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | '-');
     if (1..=249).contains(&given.len()) && given.chars().all(legal) && given != "." && given != ".." {
@@ -133,7 +133,7 @@ pub(super) fn name(given: &str) -> Result<String, String> {
     }
 }
 
-/// Whether a text can be shown as the name of a variable.
+/// Whether a text may be shown, because it is the name of a variable and no secret.
 pub(super) fn is_variable_name(name: &str) -> bool {
     !name.is_empty() && name.chars().all(|c| c.is_ascii_uppercase() || c.is_ascii_digit() || c == '_')
 }
@@ -168,13 +168,13 @@ pub(super) fn time(given: &str) -> Result<Duration, String> {
     time.ok_or_else(|| "a time such as 100ms, 30s or 5m, at most 24days".to_owned())
 }
 
-/// At least a millisecond: a shorter one would be 0 to Postgres, which means for ever.
+/// At least one millisecond: `PostgreSQL` reads a shorter time as 0, which means no limit.
 pub(super) fn some_time(given: &str) -> Result<Duration, String> {
     let time = time(given).ok().filter(|time| time.as_millis() > 0);
     time.ok_or_else(|| "a time such as 100ms, 30s or 5m, at least 1ms and at most 24days".to_owned())
 }
 
-/// `None` is a bound that is itself at fault: reported where it belongs.
+/// `None`: the bound itself is not valid, which is reported for the setting of the bound.
 pub(super) fn time_up_to(most: Option<Duration>) -> impl FnOnce(&str) -> Result<Duration, String> {
     move |given| match (some_time(given)?, most) {
         (time, Some(most)) if time > most => Err(format!("at most RETRY_MAX, {}", humantime::format_duration(most))),

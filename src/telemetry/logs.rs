@@ -1,7 +1,7 @@
 //! Log lines on standard error, as text or as JSON.
 //!
-//! Invariant: one event is one line, whatever its fields hold. The text form is the old service's:
-//! `2026-02-15T14:37:35.123456Z [info     ] booking_history_saved booking_id=13 offset=7 [engine::writer:57]`.
+//! Invariant: one event is one line, whatever its fields contain. The text has the form of the old Python service:
+//! `2026-02-15T14:37:35.123456Z [info     ] booking_history_saved booking_id=13 offset=7 [booking:57]`.
 
 use std::fmt;
 
@@ -19,12 +19,12 @@ use tracing_subscriber::{
 
 use crate::config::{LogFilter, LogFormat};
 
-/// Starts the log; what is logged before is lost. A second call changes nothing.
+/// Starts logging. Events before this call are lost. A second call changes nothing.
 pub fn init(filter: &LogFilter, format: LogFormat) {
     let log = tracing_subscriber::fmt()
         .with_env_filter(EnvFilter::builder().parse_lossy(filter.directives()))
         .with_writer(std::io::stderr)
-        // It would panic where standard error is gone.
+        // It would panic if standard error is closed.
         .log_internal_errors(false)
         .event_format(LineFormat { format, clock: Utc::now })
         .finish();
@@ -45,7 +45,7 @@ where
     N: for<'a> FormatFields<'a> + 'static,
 {
     fn format_event(&self, _: &FmtContext<'_, S, N>, mut writer: Writer<'_>, event: &Event<'_>) -> fmt::Result {
-        let mut fields = Fields::default();
+        let mut fields = EventFields::default();
         event.record(&mut fields);
         let time = (self.clock)().to_rfc3339_opts(SecondsFormat::Micros, true);
         match self.format {
@@ -55,14 +55,14 @@ where
     }
 }
 
-/// An event's words and its fields, in the order in which they were given.
+/// The name of an event and its fields, in their order.
 #[derive(Default)]
-struct Fields {
+struct EventFields {
     event: String,
     others: Vec<(&'static str, Value)>,
 }
 
-impl Fields {
+impl EventFields {
     fn add(&mut self, field: &Field, value: Value) {
         match (field.name(), value) {
             ("message", Value::String(event)) => self.event = event,
@@ -71,7 +71,7 @@ impl Fields {
     }
 }
 
-impl Visit for Fields {
+impl Visit for EventFields {
     fn record_debug(&mut self, field: &Field, value: &dyn fmt::Debug) {
         self.add(field, format!("{value:?}").into());
     }
@@ -96,12 +96,12 @@ impl Visit for Fields {
         self.add(field, value.into());
     }
 
-    /// With all its causes: the outermost one alone seldom tells why.
+    /// With all its causes, because the outermost error seldom says why.
     fn record_error(&mut self, field: &Field, value: &(dyn std::error::Error + 'static)) {
         let mut text = value.to_string();
         let mut cause = value.source();
         while let Some(error) = cause {
-            // Many errors repeat their cause in their own words.
+            // Many errors already contain the text of their cause.
             let words = error.to_string();
             if !text.contains(&words) {
                 text.push_str(": ");
@@ -113,7 +113,7 @@ impl Visit for Fields {
     }
 }
 
-fn write_text(writer: &mut Writer<'_>, time: &str, metadata: &Metadata<'_>, fields: &Fields) -> fmt::Result {
+fn write_text(writer: &mut Writer<'_>, time: &str, metadata: &Metadata<'_>, fields: &EventFields) -> fmt::Result {
     write!(writer, "{time} [{:<9}] ", level_name(*metadata.level()))?;
     fields.event.chars().try_for_each(|c| write_visible(writer, c))?;
     for (name, value) in &fields.others {
@@ -135,11 +135,11 @@ fn write_text(writer: &mut Writer<'_>, time: &str, metadata: &Metadata<'_>, fiel
     writeln!(writer, " [{}:{}]", module(metadata), metadata.line().unwrap_or(0))
 }
 
-fn write_json(writer: &mut Writer<'_>, time: &str, metadata: &Metadata<'_>, fields: &Fields) -> fmt::Result {
+fn write_json(writer: &mut Writer<'_>, time: &str, metadata: &Metadata<'_>, fields: &EventFields) -> fmt::Result {
     let level = level_name(*metadata.level());
     write!(writer, r#"{{"timestamp":"{time}","level":"{level}","event":{}"#, Value::from(fields.event.as_str()))?;
     for (name, value) in &fields.others {
-        // Libraries choose their own names; two of a name would hide one.
+        // A library may use one of our names for a field. A JSON reader would keep only one of two equal names.
         let taken = matches!(*name, "timestamp" | "level" | "event" | "module" | "line");
         write!(writer, ",{}:{value}", Value::from(format!("{name}{}", if taken { "_" } else { "" })))?;
     }
@@ -170,7 +170,7 @@ fn write_visible(writer: &mut Writer<'_>, c: char) -> fmt::Result {
     if is_visible(c) { writer.write_char(c) } else { write!(writer, "{}", c.escape_debug()) }
 }
 
-/// Neither a line break nor anything else that changes what a terminal shows.
+/// False for a line break, and for each character that controls a terminal.
 fn is_visible(c: char) -> bool {
     matches!(c, '"' | '\'' | '\\') || c.escape_debug().eq([c])
 }

@@ -1,7 +1,7 @@
-//! `/metrics`: what a run counts and where it stands, in the text format of Prometheus, under names that tools rely on.
+//! `/metrics`: the counts and the state of a run, in the text format of Prometheus. The names are an interface.
 //!
-//! It is made anew for each reader from plain numbers, and nothing is asked of Kafka or the database for it. So a
-//! partition that went elsewhere is gone from the next answer, and two runs in one process have nothing in common.
+//! Each request gets a new text, written from a snapshot of plain numbers. There is no global registry, so a revoked
+//! partition is missing in the next answer, and two runs in one process share nothing. Neither Kafka nor the database is asked.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -12,28 +12,28 @@ use prometheus_client::encoding::{DescriptorEncoder, MetricEncoder, NoLabelSet, 
 use prometheus_client::metrics::MetricType;
 use prometheus_client::registry::Registry;
 
-use super::health::readiness;
+use super::readiness::readiness;
 
-/// What our names begin with. Whoever keeps another event with the engine has another one.
+/// The prefix of our names. A program that stores another event with the engine uses its own.
 pub const PREFIX: &str = "booking_history";
 
-/// How the answer is announced.
+/// The content type of the answer.
 pub const CONTENT_TYPE: &str = prometheus_text::CONTENT_TYPE;
 
-/// All metrics of a run, each name with `prefix` and a `_` before it.
+/// All metrics of a run. Each name begins with `prefix` and `_`.
 #[must_use]
 pub fn text(prefix: &str, health: &Health) -> String {
     let mut registry = Registry::with_prefix(prefix);
     registry.register_collector(Box::new(Scrape { snapshot: health.snapshot(), counts: health.counts() }));
     let mut text = String::new();
-    // Writing to a String can't fail, and nothing else in it does.
+    // Only writing can fail, and writing to a `String` does not.
     if let Err(error) = prometheus_text::encode(&mut text, &registry) {
         tracing::error!(%error, "metrics_failed");
     }
     text
 }
 
-/// A run at the moment when somebody asks.
+/// A run at the moment of a request.
 #[derive(Debug)]
 struct Scrape {
     snapshot: Option<HealthSnapshot>,
@@ -43,42 +43,46 @@ struct Scrape {
 impl Collector for Scrape {
     fn encode(&self, encoder: DescriptorEncoder) -> fmt::Result {
         let mut families = Families(encoder);
-        self.standing(&mut families)?;
-        self.counted(&mut families)
+        self.write_state(&mut families)?;
+        self.write_counts(&mut families)
     }
 }
 
 impl Scrape {
-    fn standing(&self, families: &mut Families<'_>) -> fmt::Result {
+    fn write_state(&self, families: &mut Families<'_>) -> fmt::Result {
         let version = [([("version", env!("CARGO_PKG_VERSION").to_owned())], 1)];
-        families.gauge("build_info", "1, with the version of the program", version)?;
+        families.gauge("build_info", "Always 1; the label is the version of the program", version)?;
         let ready = readiness(self.snapshot.clone()).ready;
-        families.gauge("ready", "Whether /readyz answers 200", [(NO_LABEL, u64::from(ready))])?;
+        families.gauge("ready", "1 if /readyz answers 200, else 0", [(NO_LABEL, u64::from(ready))])?;
 
         let snapshot = self.snapshot.as_ref();
         let partitions = snapshot.map(|snapshot| snapshot.partitions.as_slice()).unwrap_or_default();
         let mut states: BTreeMap<&str, u64> = PartitionStatus::ALL.map(|status| (status.as_str(), 0)).into();
-        for standing in partitions {
-            let count = states.entry(standing.status.as_str()).or_default();
+        for health in partitions {
+            let count = states.entry(health.status.as_str()).or_default();
             *count = count.saturating_add(1);
         }
         let states = states.into_iter().map(|(state, count)| ([("state", state.to_owned())], count));
-        families.gauge("partitions", "Partitions of this instance", states)?;
-        let stalled = partitions.iter().map(|standing| u64::from(standing.stalled)).sum();
-        let help = "Partitions of this instance of which records wait while nothing has been committed for too long";
+        families.gauge("partitions", "Partitions of this instance, by state", states)?;
+        let stalled = partitions.iter().map(|health| u64::from(health.stalled)).sum();
+        let help = "Partitions of this instance with records that wait while nothing is committed";
         families.gauge("stalled", help, [(NO_LABEL, stalled)])?;
         let topic = snapshot.map(|snapshot| snapshot.topic.as_str()).unwrap_or_default();
-        let lags = partitions.iter().filter_map(|standing| {
-            let labels = [("topic", topic.to_owned()), ("partition", standing.partition.to_string())];
-            Some((labels, standing.lag?))
+        let lags = partitions.iter().filter_map(|health| {
+            let labels = [("topic", topic.to_owned()), ("partition", health.partition.to_string())];
+            Some((labels, health.lag?))
         });
-        let help = "Offsets from the position in the database to the end of the log, as of the last look at the log";
+        let help = "Offsets from the position in the database to the end of the partition log, at the last look";
         families.gauge("lag_records", help, lags)?;
         let bytes = snapshot.map_or(0, |snapshot| u64::try_from(snapshot.buffered_bytes).unwrap_or(u64::MAX));
-        families.gauge("buffered_bytes", "Size of the records that wait or are being written", [(NO_LABEL, bytes)])
+        families.gauge(
+            "buffered_bytes",
+            "Bytes of the records that wait for the database or are being written",
+            [(NO_LABEL, bytes)],
+        )
     }
 
-    fn counted(&self, families: &mut Families<'_>) -> fmt::Result {
+    fn write_counts(&self, families: &mut Families<'_>) -> fmt::Result {
         let Counts {
             records,
             batch_records,
@@ -96,24 +100,24 @@ impl Scrape {
             ("ignored", records.ignored),
             ("dead_lettered", records.dead_lettered),
         ];
-        families.counter("records", "Records committed, by what became of them", labelled("outcome", outcomes))?;
+        families.counter("records", "Records committed, by outcome", labelled("outcome", outcomes))?;
         families.histogram("batch_records", "Records in a committed batch of one partition", batch_records)?;
         families.histogram("commit_seconds", "Duration of a committed transaction", commit_seconds)?;
-        let help = "Age of a record when it was committed, by its timestamp";
+        let help = "Time from the timestamp of a record to its commit";
         families.histogram("end_to_end_seconds", help, end_to_end_seconds)?;
-        let help = "Batches not written because the partition was moved or claimed by somebody else";
+        let help = "Batches not written, because another instance claimed the partition or an operator moved it";
         families.counter("commits_fenced", help, [(NO_LABEL, *commits_fenced)])?;
         families.counter(
             "retries",
-            "Work that the database did not do and that is tried again",
+            "Database operations that failed and are tried again, by reason",
             labelled("reason", retries.clone()),
         )?;
         let halts = labelled("reason", halts.iter().map(|(reason, count)| (reason.as_str(), *count)));
-        families.counter("halts", "Partitions that this instance has halted", halts)?;
+        families.counter("halts", "Partitions halted by this instance, by reason", halts)?;
         let gaps = labelled("reason", gap_records.iter().map(|(reason, count)| (reason.as_str(), *count)));
-        families.counter("gap_records", "Offsets that were found to be gone from the log", gaps)?;
+        families.counter("gap_records", "Offsets found to be missing or in doubt, by reason of the gap", gaps)?;
         let letters = dead_letters.iter().map(|(status, count)| (status.as_str(), *count));
-        let help = "Dead letters of the group and topic in the database, as last counted";
+        let help = "Dead letters of the group and topic in the database, by status, at the last count";
         families.gauge("dead_letters", help, labelled("status", letters))
     }
 }
@@ -127,7 +131,7 @@ fn labelled<'a>(name: &'static str, counts: impl IntoIterator<Item = (&'a str, u
     counts.into_iter().map(|(value, count)| ([(name, value.to_owned())], count)).collect()
 }
 
-/// Writes one family after the other.
+/// Writes the metric families, one after the other.
 struct Families<'a>(DescriptorEncoder<'a>);
 
 impl Families<'_> {
@@ -141,7 +145,7 @@ impl Families<'_> {
         samples.into_iter().try_for_each(|(labels, value)| sample(&mut family, &labels, |it| it.encode_gauge(&value)))
     }
 
-    /// `_total` is put behind the name.
+    /// The encoder appends `_total` to the name.
     fn counter<const N: usize>(
         &mut self,
         name: &str,

@@ -38,7 +38,7 @@ async fn ready_after_the_schema_and_the_first_assignment_and_not_while_a_partiti
     let (topic, settings) = listening(kafka(), 2, &database, &[("BREAKER_CONSECUTIVE", "3")]).await;
     let service = Service::run(&settings);
     let address = address(&service);
-    until_ready_says(&address, 503, &["waiting for the database's schema".to_owned()], &[]).await;
+    until_ready_says(&address, 503, &["waiting for the database schema".to_owned()], &[]).await;
     migrated(&database);
     until_ready_says(&address, 200, &[], &[("running", None), ("running", None)]).await;
 
@@ -69,7 +69,7 @@ async fn not_ready_while_the_database_is_away() {
     let address = address(&service);
     until_ready_says(&address, 200, &[], &[("running", None)]).await;
     postgres.stop_fast().unwrap();
-    let away = "the database can't be used: the last work on it failed".to_owned();
+    let away = "the database cannot be used: the last operation on it failed".to_owned();
     until_ready_says(&address, 503, std::slice::from_ref(&away), &[("running", None)]).await;
     topic.producer(&[]).send([Outgoing::to(0, booking("later", "1"))]).await;
     until_ready_says(&address, 503, &[away], &[("recovering", None)]).await;
@@ -91,7 +91,8 @@ async fn an_instance_without_partitions_is_ready_and_notices_the_database() {
     let address = address(&second);
     until_ready_says(&address, 200, &[], &[]).await;
     postgres.stop_fast().unwrap();
-    until_ready_says(&address, 503, &["the database can't be used: the last work on it failed".to_owned()], &[]).await;
+    until_ready_says(&address, 503, &["the database cannot be used: the last operation on it failed".to_owned()], &[])
+        .await;
     postgres.start().unwrap();
     until_ready_says(&address, 200, &[], &[]).await;
 }
@@ -108,7 +109,7 @@ async fn not_ready_when_the_group_has_given_it_up_until_it_is_a_member_again() {
     let spare = Service::run(&settings);
     until_ready_says(&address(&spare), 200, &[], &[]).await;
     kafka.kill();
-    let lost = "no group: this member was given up, and has not joined again yet".to_owned();
+    let lost = "not in the consumer group: rejoining".to_owned();
     for service in [&reader, &spare] {
         until_ready_says(&address(service), 503, std::slice::from_ref(&lost), &[]).await;
         service.wait_for_line(|line| line.contains("membership_lost"), PATIENCE);

@@ -189,15 +189,15 @@ async fn set_moves_to_each_kind_of_place_and_begins_the_totals_anew() {
 
     assert_eq!(
         ground.printed("set --partition 0 --to earliest"),
-        ["partition  from  to  so", "0          50    10  up to 40 records are read again"]
+        ["partition  from  to  effect", "0          50    10  up to 40 records are read again"]
     );
     assert_eq!(ground.columns(both).await, ["10 10 0 0 10 - true 0 same 4", "20 0 20 1 - - true 3 - 4"]);
     assert_eq!(
         ground.printed("set --all --to latest"),
         [
-            "partition  from  to  so",
-            "0          10    60  up to 50 records are left out",
-            "1          20    20  stays where it is",
+            "partition  from  to  effect",
+            "0          10    60  up to 50 records are skipped",
+            "1          20    20  not moved",
         ]
     );
     assert_eq!(ground.columns(both).await, ["60 60 0 0 10 - true 0 same 4", "20 20 0 0 20 - true 0 - 4"]);
@@ -234,8 +234,8 @@ async fn a_dry_run_says_the_same_and_does_nothing() {
     assert_eq!(code, 0, "{did:#?}");
     assert!(did.starts_with(&would), "{did:#?} after {would:#?}");
     let remarks = [
-        "partition 0 stays halted (too_many_dead_letters): `offsets resume` lets it go on".to_owned(),
-        "partition 1 is left out: no service has claimed it yet, so it has no row".to_owned(),
+        "partition 0 stays halted (too_many_dead_letters): `booking-history offsets resume` resumes it".to_owned(),
+        "partition 1 is not moved: it has no row, because no service has claimed it yet".to_owned(),
     ];
     assert_eq!(did[would.len()..], remarks);
     assert_eq!(ground.columns("next_offset, halt_reason").await, ["10 too_many_dead_letters"]);
@@ -279,7 +279,7 @@ async fn set_refuses_what_the_log_or_the_table_does_not_have() {
     alone.refused("set --partition 0 --to 2026-02-15T14:00:00Z", 69, &["can't ask Kafka"]).await;
     let (code, lines) = alone.offsets("set --partition 0 --to 12");
     assert_eq!(code, 0, "{lines:#?}");
-    assert!(lines.iter().any(|line| line.contains("not compared with the log")), "{lines:#?}");
+    assert!(lines.iter().any(|line| line.contains("not compared with the topic log")), "{lines:#?}");
     assert_eq!(ground.columns("next_offset").await, ["12", "15", "7"]);
 }
 
@@ -326,6 +326,6 @@ async fn what_is_in_flight_ends_first() {
     commit.commit().await.unwrap();
     let (code, lines) = set.finished(PATIENCE);
     assert_eq!(code, 0, "{lines:#?}");
-    assert_eq!(lines, ["partition  from  to  so", "0          8     3   up to 5 records are read again"]);
+    assert_eq!(lines, ["partition  from  to  effect", "0          8     3   up to 5 records are read again"]);
     assert_eq!(ground.columns("next_offset, stored, last_offset").await, ["3 0 -"]);
 }

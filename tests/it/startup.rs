@@ -107,7 +107,7 @@ async fn a_schema_that_does_not_fit_ends_with_69_and_the_command_to_type() {
     ends("run", &settings, 69, &["none of our tables", "`booking-history migrate up`"]);
     migrated(&database);
     let newest = format!("{:04}", MIGRATOR.iter().map(|migration| migration.version).max().unwrap());
-    ends("migrate down", &settings, 0, &[&format!("taking back {newest}")]);
+    ends("migrate down", &settings, 0, &[&format!("reverting {newest}")]);
     ends("run", &settings, 69, &[&format!("lacks {newest}"), "`booking-history migrate up`"]);
     migrated(&database);
     let later = "insert into _sqlx_migrations (version, description, success, checksum, execution_time)
@@ -210,11 +210,11 @@ async fn migrations_go_up_and_down_and_up_again() {
         }
         let (_, status) = Service::finish("migrate status", &settings, PATIENCE);
         assert!(status.iter().all(|line| line.contains(" applied ")), "{status:#?}");
-        ends("migrate down", &settings, 0, &["taking back"]);
+        ends("migrate down", &settings, 0, &["reverting"]);
         assert!(tables().await.len() <= up.len());
         let (_, status) = Service::finish("migrate status", &settings, PATIENCE);
         assert_eq!(status.iter().filter(|line| line.contains(" pending")).count(), 1, "{status:#?}");
-        ends("migrate down 100", &settings, 0, &["taking back 0001", "none left"]);
+        ends("migrate down 100", &settings, 0, &["reverting 0001", "none left"]);
         assert_eq!(tables().await, [""; 0]);
     }
 }

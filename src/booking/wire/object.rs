@@ -1,5 +1,5 @@
-//! The two objects of a message, taken apart without judging anything: each known key is missing, there once or there
-//! again, and its value is kept as text. Unknown keys are skipped.
+//! The two objects of a message, split into fields without checking them: each known key is missing, present once or
+//! duplicate, and its value stays text. Unknown keys are skipped.
 
 use std::fmt;
 use std::marker::PhantomData;
@@ -9,13 +9,13 @@ use serde_json::value::RawValue;
 
 /// What an object holds under one key.
 #[derive(Debug)]
-pub(super) enum Slot<T> {
+pub(super) enum JsonField<T> {
     Missing,
     Once(T),
     Again,
 }
 
-impl<'de, T: Deserialize<'de>> Slot<T> {
+impl<'de, T: Deserialize<'de>> JsonField<T> {
     fn fill<A: MapAccess<'de>>(&mut self, map: &mut A) -> Result<(), A::Error> {
         *self = match self {
             Self::Missing => Self::Once(map.next_value()?),
@@ -28,30 +28,30 @@ impl<'de, T: Deserialize<'de>> Slot<T> {
     }
 }
 
-/// The outer object; `D` is how much of `data` is looked at.
+/// The outer object. `D` decides how much of `data` is read.
 #[derive(Debug)]
 pub(super) struct Envelope<'a, D> {
-    pub(super) event_type: Slot<&'a RawValue>,
-    pub(super) data: Slot<D>,
+    pub(super) event_type: JsonField<&'a RawValue>,
+    pub(super) data: JsonField<D>,
 }
 
-/// What stands under `data`.
+/// The value of `data`.
 #[derive(Debug)]
-pub(super) enum Data<'a> {
-    Object(Fields<'a>),
+pub(super) enum DataValue<'a> {
+    Object(BookingFields<'a>),
     NotAnObject,
 }
 
 /// The fields of a booking, as text.
 #[derive(Debug)]
-pub(super) struct Fields<'a> {
-    pub(super) id: Slot<&'a RawValue>,
-    pub(super) user_id: Slot<&'a RawValue>,
-    pub(super) hotel_id: Slot<&'a RawValue>,
-    pub(super) price: Slot<&'a RawValue>,
-    pub(super) promo_code: Slot<&'a RawValue>,
-    pub(super) discount_percent: Slot<&'a RawValue>,
-    pub(super) created_at: Slot<&'a RawValue>,
+pub(super) struct BookingFields<'a> {
+    pub(super) id: JsonField<&'a RawValue>,
+    pub(super) user_id: JsonField<&'a RawValue>,
+    pub(super) hotel_id: JsonField<&'a RawValue>,
+    pub(super) price: JsonField<&'a RawValue>,
+    pub(super) promo_code: JsonField<&'a RawValue>,
+    pub(super) discount_percent: JsonField<&'a RawValue>,
+    pub(super) created_at: JsonField<&'a RawValue>,
 }
 
 #[derive(serde::Deserialize)]
@@ -79,9 +79,9 @@ enum DataKey {
 
 impl<'de, D: Deserialize<'de>> Deserialize<'de> for Envelope<'de, D> {
     fn deserialize<R: Deserializer<'de>>(deserializer: R) -> Result<Self, R::Error> {
-        struct Outer<D>(PhantomData<D>);
+        struct EnvelopeVisitor<D>(PhantomData<D>);
 
-        impl<'de, D: Deserialize<'de>> Visitor<'de> for Outer<D> {
+        impl<'de, D: Deserialize<'de>> Visitor<'de> for EnvelopeVisitor<D> {
             type Value = Envelope<'de, D>;
 
             fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -89,7 +89,7 @@ impl<'de, D: Deserialize<'de>> Deserialize<'de> for Envelope<'de, D> {
             }
 
             fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
-                let mut envelope = Envelope { event_type: Slot::Missing, data: Slot::Missing };
+                let mut envelope = Envelope { event_type: JsonField::Missing, data: JsonField::Missing };
                 while let Some(key) = map.next_key()? {
                     match key {
                         EnvelopeKey::EventType => envelope.event_type.fill(&mut map)?,
@@ -100,34 +100,34 @@ impl<'de, D: Deserialize<'de>> Deserialize<'de> for Envelope<'de, D> {
                 Ok(envelope)
             }
         }
-        deserializer.deserialize_map(Outer(PhantomData))
+        deserializer.deserialize_map(EnvelopeVisitor(PhantomData))
     }
 }
 
-impl<'de> Deserialize<'de> for Data<'de> {
+impl<'de> Deserialize<'de> for DataValue<'de> {
     fn deserialize<R: Deserializer<'de>>(deserializer: R) -> Result<Self, R::Error> {
-        deserializer.deserialize_any(Inner)
+        deserializer.deserialize_any(DataVisitor)
     }
 }
 
-struct Inner;
+struct DataVisitor;
 
-impl<'de> Visitor<'de> for Inner {
-    type Value = Data<'de>;
+impl<'de> Visitor<'de> for DataVisitor {
+    type Value = DataValue<'de>;
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("anything")
     }
 
     fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
-        let mut fields = Fields {
-            id: Slot::Missing,
-            user_id: Slot::Missing,
-            hotel_id: Slot::Missing,
-            price: Slot::Missing,
-            promo_code: Slot::Missing,
-            discount_percent: Slot::Missing,
-            created_at: Slot::Missing,
+        let mut fields = BookingFields {
+            id: JsonField::Missing,
+            user_id: JsonField::Missing,
+            hotel_id: JsonField::Missing,
+            price: JsonField::Missing,
+            promo_code: JsonField::Missing,
+            discount_percent: JsonField::Missing,
+            created_at: JsonField::Missing,
         };
         while let Some(key) = map.next_key()? {
             match key {
@@ -141,40 +141,40 @@ impl<'de> Visitor<'de> for Inner {
                 DataKey::Unknown => skip(&mut map)?,
             }
         }
-        Ok(Data::Object(fields))
+        Ok(DataValue::Object(fields))
     }
 
     fn visit_seq<A: SeqAccess<'de>>(self, mut list: A) -> Result<Self::Value, A::Error> {
         while list.next_element::<IgnoredAny>()?.is_some() {}
-        Ok(Data::NotAnObject)
+        Ok(DataValue::NotAnObject)
     }
 
     fn visit_bool<E>(self, _: bool) -> Result<Self::Value, E> {
-        Ok(Data::NotAnObject)
+        Ok(DataValue::NotAnObject)
     }
 
     fn visit_i64<E>(self, _: i64) -> Result<Self::Value, E> {
-        Ok(Data::NotAnObject)
+        Ok(DataValue::NotAnObject)
     }
 
     fn visit_u64<E>(self, _: u64) -> Result<Self::Value, E> {
-        Ok(Data::NotAnObject)
+        Ok(DataValue::NotAnObject)
     }
 
     fn visit_f64<E>(self, _: f64) -> Result<Self::Value, E> {
-        Ok(Data::NotAnObject)
+        Ok(DataValue::NotAnObject)
     }
 
     fn visit_str<E>(self, _: &str) -> Result<Self::Value, E> {
-        Ok(Data::NotAnObject)
+        Ok(DataValue::NotAnObject)
     }
 
     fn visit_unit<E>(self) -> Result<Self::Value, E> {
-        Ok(Data::NotAnObject)
+        Ok(DataValue::NotAnObject)
     }
 }
 
-/// Without recursion, and without asking more of the value than JSON's grammar.
+/// Without recursion. The value needs only to be JSON.
 fn skip<'de, A: MapAccess<'de>>(map: &mut A) -> Result<(), A::Error> {
     map.next_value::<IgnoredAny>().map(|_| ())
 }

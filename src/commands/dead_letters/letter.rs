@@ -1,16 +1,16 @@
 //! The rows of letters, as `list` and `show` read them.
 
 use chrono::{DateTime, Utc};
+use fenced_sink::admin::Time;
 use serde::{Serialize, Serializer};
 use serde_json::Value;
 use sqlx::PgConnection;
 use uuid::Uuid;
 
-use crate::commands::time::Time;
 use crate::config::Settings;
 
-/// Which letters. `None` is any.
-pub(super) struct Filter<'a> {
+/// Which letters to read. A field that is `None` does not restrict them.
+pub(super) struct LetterFilter<'a> {
     pub(super) group_id: &'a str,
     pub(super) topic: &'a str,
     pub(super) id: Option<Uuid>,
@@ -23,14 +23,14 @@ pub(super) struct Filter<'a> {
 
 /// A letter without its payload.
 #[derive(Debug, Serialize)]
-pub(super) struct Summary {
+pub(super) struct LetterSummary {
     #[serde(serialize_with = "as_text")]
     pub(super) id: Uuid,
     pub(super) group_id: String,
     pub(super) topic: String,
     pub(super) partition: i32,
     pub(super) offset: i64,
-    /// The record's own time, null where there is none; any number may come.
+    /// The timestamp of the record, if it has one. It can be any number, because the producer sets it.
     pub(super) record_timestamp_ms: Option<i64>,
     pub(super) timestamp_type: Option<String>,
     pub(super) reason: String,
@@ -49,9 +49,9 @@ pub(super) struct Summary {
     pub(super) note: Option<String>,
 }
 
-/// What a letter holds: the bytes, and the text that a person reads in their place.
+/// The record in a letter: its bytes, and the text that people read.
 #[derive(Debug)]
-pub(super) struct Payload {
+pub(super) struct LetterPayload {
     pub(super) digest: String,
     pub(super) headers: Value,
     pub(super) key: Option<Vec<u8>>,
@@ -62,26 +62,26 @@ pub(super) struct Payload {
     pub(super) original_text: Option<String>,
 }
 
-/// One try to make a letter a row.
+/// One attempt to store a letter.
 #[derive(Debug, Serialize)]
-pub(super) struct Try {
+pub(super) struct LetterAttempt {
     pub(super) attempt: i32,
     pub(super) at: Time,
     pub(super) outcome: String,
     pub(super) detail: Option<String>,
 }
 
-impl<'a> Filter<'a> {
-    /// All letters that the settings name; a service never touches others, nor does this.
+impl<'a> LetterFilter<'a> {
+    /// All letters of the group and topic in the settings.
     pub(super) fn of(settings: &'a Settings) -> Self {
         let (group_id, topic) = (&settings.kafka_group_id, &settings.kafka_topic);
         Self { group_id, topic, id: None, status: None, reason: None, partition: None, since: None, limit: i64::MAX }
     }
 
-    /// The letters, the newest first: ids are in order of time.
-    pub(super) async fn summaries(&self, connection: &mut PgConnection) -> sqlx::Result<Vec<Summary>> {
+    /// Reads the letters, the newest first: ids are in order of time.
+    pub(super) async fn summaries(&self, connection: &mut PgConnection) -> sqlx::Result<Vec<LetterSummary>> {
         sqlx::query_as!(
-            Summary,
+            LetterSummary,
             r#"select id, group_id, topic, partition, "offset", record_timestamp_ms, timestamp_type, reason, field,
                       detail, sqlstate, constraint_name, status, attempts, next_attempt_at as "next_attempt_at: Time",
                       first_failed_at as "first_failed_at: Time", last_failed_at as "last_failed_at: Time",
@@ -105,7 +105,8 @@ impl<'a> Filter<'a> {
     }
 }
 
-impl Payload {
+impl LetterPayload {
+    /// Reads the record of a letter. `dead_letters_text` never fails: it returns text for any bytes.
     pub(super) async fn read(connection: &mut PgConnection, id: Uuid) -> sqlx::Result<Self> {
         sqlx::query_as!(
             Self,
@@ -120,8 +121,8 @@ impl Payload {
     }
 }
 
-impl Try {
-    /// The tries of a letter, in their order.
+impl LetterAttempt {
+    /// Reads the attempts of a letter, in order.
     pub(super) async fn all(connection: &mut PgConnection, id: Uuid) -> sqlx::Result<Vec<Self>> {
         sqlx::query_as!(
             Self,

@@ -1,4 +1,4 @@
-//! Where the schema stands, compared with the migrations that this program knows.
+//! The migrations of the database, compared with those of this program.
 
 use std::fmt;
 
@@ -10,24 +10,24 @@ use sqlx::{
 
 use super::MIGRATOR;
 
-/// How the database's schema stands to this program. `Display` says what to do.
+/// How the schema of the database compares with this program. `Display` says what to do.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum SchemaState {
-    /// It is the one that this program is written for.
+    /// The database has exactly the migrations of this program.
     Current,
     /// No migration is applied.
     Missing,
-    /// Some are still to be applied: a `migrate up` may be at work, or nobody has called it.
+    /// Some are not applied yet. A `migrate up` may be running.
     Older {
         /// Their versions.
         pending: Vec<i64>,
     },
-    /// Some that are applied are unknown here: this program is too old.
+    /// The database has some that this program does not have: this program is too old.
     Newer {
         /// Their versions.
         unknown: Vec<i64>,
     },
-    /// One that is applied has another text than here.
+    /// The text of an applied migration differs from the text in this program.
     Altered {
         /// Its version.
         version: i64,
@@ -38,56 +38,55 @@ impl fmt::Display for SchemaState {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let list = |versions: &[i64]| versions.iter().map(|v| format!("{v:04}")).collect::<Vec<_>>().join(", ");
         match self {
-            Self::Current => f.write_str("the database's schema is up to date"),
+            Self::Current => f.write_str("the database schema is up to date"),
             Self::Missing => {
                 f.write_str("the database has none of our tables: run `booking-history migrate up`, then start again")
             }
             Self::Older { pending } => write!(
                 f,
-                "the database's schema lacks {}: stop the service, run `booking-history migrate up`, then start again",
+                "the database schema lacks {}: stop the service, run `booking-history migrate up`, then start again",
                 list(pending)
             ),
             Self::Newer { unknown } => write!(
                 f,
-                "the database's schema is newer than this program ({} is unknown to it): use the newer program, or \
-                 take the schema back with it (`booking-history migrate down`)",
+                "the database schema is newer than this program, which does not know {}: use the newer program, or revert \
+                 with it (`booking-history migrate down`)",
                 list(unknown)
             ),
             Self::Altered { version } => write!(
                 f,
-                "migration {version:04} was applied to the database with another text than this program's: use the \
-                 program that applied it"
+                "migration {version:04} in the database differs from the one in this program: use the program that applied it"
             ),
         }
     }
 }
 
-/// How the schema in the connection's `search_path` stands to this program. Changes nothing.
+/// Compares the schema in the `search_path` of the connection with this program. Changes nothing.
 ///
 /// # Errors
-/// Postgres can't be asked.
+/// What the database answered.
 pub async fn schema_state(connection: &mut PgConnection) -> sqlx::Result<SchemaState> {
     Ok(compare(&MIGRATOR, &applied(connection).await?))
 }
 
-/// A migration that is in the database.
+/// A migration that is applied to the database.
 #[derive(Clone, Debug, sqlx::FromRow)]
-pub(super) struct Applied {
+pub(super) struct AppliedMigration {
     pub(super) version: i64,
     pub(super) description: String,
     pub(super) installed_on: DateTime<Utc>,
     pub(super) checksum: Vec<u8>,
 }
 
-impl Applied {
+impl AppliedMigration {
     pub(super) fn at_text(&self) -> String {
         self.installed_on.to_rfc3339_opts(SecondsFormat::Secs, true)
     }
 }
 
-/// What is applied, oldest first; nothing where sqlx never wrote its table.
-pub(super) async fn applied(connection: &mut PgConnection) -> sqlx::Result<Vec<Applied>> {
-    // The table is sqlx's, so its statements are not checked against our migrations.
+/// The applied migrations, oldest first. None if sqlx's table does not exist.
+pub(super) async fn applied(connection: &mut PgConnection) -> sqlx::Result<Vec<AppliedMigration>> {
+    // Not checked at compile time: sqlx creates this table, and our migrations do not.
     let exists: bool =
         sqlx::query_scalar("select to_regclass('_sqlx_migrations') is not null").fetch_one(&mut *connection).await?;
     if !exists {
@@ -98,8 +97,8 @@ pub(super) async fn applied(connection: &mut PgConnection) -> sqlx::Result<Vec<A
         .await
 }
 
-/// Compares what is applied with what is known. What this program can't work with counts before what it can mend.
-pub(super) fn compare(migrator: &Migrator, applied: &[Applied]) -> SchemaState {
+/// Compares applied migrations with those of this program. A difference that `migrate up` can't remove is reported first.
+pub(super) fn compare(migrator: &Migrator, applied: &[AppliedMigration]) -> SchemaState {
     let unknown: Vec<i64> =
         applied.iter().map(|applied| applied.version).filter(|version| !is_known(migrator, *version)).collect();
     if !unknown.is_empty() {
@@ -122,7 +121,7 @@ pub(super) fn compare(migrator: &Migrator, applied: &[Applied]) -> SchemaState {
     }
 }
 
-/// The migrations upwards, oldest first.
+/// The `up` migrations, oldest first.
 pub(super) fn ups(migrator: &Migrator) -> impl Iterator<Item = &Migration> {
     migrator.iter().filter(|migration| migration.migration_type.is_up_migration())
 }

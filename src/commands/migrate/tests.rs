@@ -16,9 +16,9 @@ fn migrator(versions: &[i64]) -> Migrator {
     Migrator::with_migrations(versions.iter().flat_map(pair).collect())
 }
 
-fn applied_versions(versions: &[i64]) -> Vec<Applied> {
+fn applied_versions(versions: &[i64]) -> Vec<AppliedMigration> {
     let all = migrator(versions);
-    let applied = ups(&all).map(|up| Applied {
+    let applied = ups(&all).map(|up| AppliedMigration {
         version: up.version,
         description: up.description.to_string(),
         installed_on: chrono::Utc.with_ymd_and_hms(2026, 2, 15, 14, 37, 35).unwrap(),
@@ -32,7 +32,7 @@ fn check(known: &[i64], applied: &[i64], expected: &SchemaState) {
 }
 
 #[test]
-fn the_schema_is_compared_with_what_the_program_knows() {
+fn the_schema_is_compared_with_the_migrations_of_the_program() {
     check(&[1, 2], &[1, 2], &SchemaState::Current);
     check(&[1, 2], &[], &SchemaState::Missing);
     check(&[1, 2, 3], &[1], &SchemaState::Older { pending: vec![2, 3] });
@@ -42,7 +42,7 @@ fn the_schema_is_compared_with_what_the_program_knows() {
 }
 
 #[test]
-fn another_text_under_a_known_version_is_noticed() {
+fn a_changed_text_of_a_known_version_is_found() {
     let mut applied = applied_versions(&[1, 2]);
     applied[1].checksum = vec![0];
     assert_eq!(compare(&migrator(&[1, 2, 3]), &applied), SchemaState::Altered { version: 2 });
@@ -71,9 +71,9 @@ fn every_state_but_the_current_one_says_what_to_do() {
 }
 
 #[test]
-fn each_migration_can_be_taken_back() {
+fn each_migration_can_be_reverted() {
     for up in ups(&MIGRATOR) {
         let down = MIGRATOR.iter().any(|m| m.version == up.version && m.migration_type.is_down_migration());
-        assert!(down, "{:04} has no way back", up.version);
+        assert!(down, "{:04} has no down migration", up.version);
     }
 }

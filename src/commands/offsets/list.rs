@@ -1,37 +1,38 @@
-//! `offsets list`: where each partition stands.
+//! `offsets list`: position, lag, owner and state of each partition.
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use fenced_sink::admin::TopicLogClient;
+use fenced_sink::admin::{PartitionRow, Time, TopicLogClient};
 use fenced_sink::{LogBounds, Partition};
 use serde::Serialize;
 
-use super::rows::{self, PartitionRow};
-use super::{ask, asked_of_the_database, open};
-use crate::commands::CommandError;
-use crate::commands::output::{Output, json_lines, print, remark, table};
-use crate::commands::time::Time;
+use super::ledger;
+use super::topic_log::ask;
+use crate::commands::output::{OutputFormat, json_lines, print, remark, table};
+use crate::commands::{CommandError, database};
 use crate::config::Settings;
 
-pub(super) async fn list(output: Output, settings: &Settings) -> Result<(), CommandError> {
-    let mut connection = open(settings).await?;
+pub(super) async fn list(output: OutputFormat, settings: &Settings) -> Result<(), CommandError> {
+    let explained = |error| CommandError::database(&error, &settings.database);
+    // First, so that an error of the database is reported without waiting for Kafka.
+    let mut session = database::connect(settings).await.map_err(explained)?;
     let log = ask(settings, TopicLogClient::bounds).await.unwrap_or_else(|why| {
-        tracing::warn!("the log is not shown: {why}");
+        remark(&format!("the topic log is not shown: {why}"));
         BTreeMap::new()
     });
-    // After the log: a position that is ahead of its end for want of order would look like a fault.
-    let rows = asked_of_the_database(settings, rows::read(&mut connection, settings, None)).await?;
+    let ledger = ledger(settings);
+    let rows = session.run(|connection| ledger.partition_rows(connection, None)).await.map_err(explained)?;
     let lines = lines(&settings.kafka_topic, rows, &log);
     if lines.is_empty() {
-        remark("no partition was ever claimed for this group and topic");
+        remark("no service has claimed a partition of this group and topic yet");
     }
     match output {
-        Output::Json => print(&json_lines(&lines)?),
-        Output::Table => print(&table(COLUMNS, lines.iter().map(cells))),
+        OutputFormat::Json => print(&json_lines(&lines)?),
+        OutputFormat::Table => print(&table(COLUMNS, lines.iter().map(cells))),
     }
 }
 
-/// A line of `offsets list`; the names are those of its JSON. A partition that has no row yet has a log and nothing else.
+/// A line of `offsets list`. The field names are those of its JSON. A partition without a row has only a topic log.
 #[derive(Serialize)]
 struct OffsetsLine {
     topic: String,
@@ -44,7 +45,7 @@ struct OffsetsLine {
     epoch: Option<i64>,
     state: &'static str,
     halt_reason: Option<String>,
-    /// When it was halted, or else when the row was last changed.
+    /// When it was halted, else when the row last changed.
     since: Option<Time>,
     updated_at: Option<Time>,
     letters_in_a_row: Option<i32>,
@@ -55,9 +56,9 @@ struct OffsetsLine {
     dead_lettered: Option<i64>,
 }
 
-/// One for each partition that has a row or is in the log.
+/// One line for each partition that has a row or a topic log.
 fn lines(topic: &str, rows: Vec<PartitionRow>, log: &BTreeMap<Partition, LogBounds>) -> Vec<OffsetsLine> {
-    let rows: BTreeMap<Partition, PartitionRow> = rows.into_iter().map(|row| (Partition(row.partition), row)).collect();
+    let rows: BTreeMap<Partition, PartitionRow> = rows.into_iter().map(|row| (row.partition, row)).collect();
     let partitions: BTreeSet<Partition> = rows.keys().chain(log.keys()).copied().collect();
     partitions.into_iter().map(|partition| line(topic, partition, rows.get(&partition), log.get(&partition))).collect()
 }
@@ -67,12 +68,12 @@ fn line(topic: &str, partition: Partition, row: Option<&PartitionRow>, bounds: O
     OffsetsLine {
         topic: topic.to_owned(),
         partition: partition.0,
-        next_offset: number(|row| row.next_offset),
+        next_offset: number(|row| row.next.0),
         log_start: bounds.map(|bounds| bounds.start.0),
         log_end: bounds.map(|bounds| bounds.end.0),
-        lag: row.zip(bounds).map(|(row, bounds)| bounds.end.0.saturating_sub(row.next_offset).max(0)),
+        lag: row.zip(bounds).map(|(row, bounds)| bounds.end.0.saturating_sub(row.next.0).max(0)),
         owner: row.and_then(|row| row.owner.clone()),
-        epoch: number(|row| row.epoch),
+        epoch: number(|row| row.epoch.0),
         state: match row {
             Some(PartitionRow { halt_reason: Some(_), .. }) => "halted",
             Some(PartitionRow { owner: Some(_), .. }) => "claimed",
@@ -82,7 +83,7 @@ fn line(topic: &str, partition: Partition, row: Option<&PartitionRow>, bounds: O
         since: row.map(|row| row.halted_at.unwrap_or(row.updated_at)),
         updated_at: row.map(|row| row.updated_at),
         letters_in_a_row: row.map(|row| row.letters_in_a_row),
-        counted_from: number(|row| row.counted_from),
+        counted_from: number(|row| row.counted_from.0),
         stored: number(|row| row.stored),
         duplicates: number(|row| row.duplicates),
         ignored: number(|row| row.ignored),
@@ -90,24 +91,24 @@ fn line(topic: &str, partition: Partition, row: Option<&PartitionRow>, bounds: O
     }
 }
 
-/// The columns for people: JSON has the totals as well.
+/// The columns for people. JSON has the totals too.
 const COLUMNS: [&str; 10] =
     ["partition", "next_offset", "log_start", "log_end", "lag", "state", "since", "halt_reason", "epoch", "owner"];
 
 fn cells(line: &OffsetsLine) -> [String; 10] {
-    // What the row does not say is empty, and what Kafka did not say is not known.
-    let kept = |number: Option<i64>| number.map(|number| number.to_string()).unwrap_or_default();
-    let told = |number: Option<i64>| number.map_or_else(|| "?".to_owned(), |number| number.to_string());
+    // A value that the row lacks is empty. A value that Kafka did not tell is `?`.
+    let stored = |number: Option<i64>| number.map(|number| number.to_string()).unwrap_or_default();
+    let reported = |number: Option<i64>| number.map_or_else(|| "?".to_owned(), |number| number.to_string());
     [
         line.partition.to_string(),
-        kept(line.next_offset),
-        told(line.log_start),
-        told(line.log_end),
-        if line.next_offset.is_some() { told(line.lag) } else { String::new() },
+        stored(line.next_offset),
+        reported(line.log_start),
+        reported(line.log_end),
+        if line.next_offset.is_some() { reported(line.lag) } else { String::new() },
         line.state.to_owned(),
         line.since.map(Time::in_seconds).unwrap_or_default(),
         line.halt_reason.clone().unwrap_or_default(),
-        kept(line.epoch),
+        stored(line.epoch),
         line.owner.clone().unwrap_or_default(),
     ]
 }

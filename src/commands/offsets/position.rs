@@ -1,74 +1,74 @@
-//! The places that a position can be moved to. Pure.
+//! Where a position can be moved to. Pure.
 
 use chrono::DateTime;
 use fenced_sink::{Partition, Position};
 
-use super::LogFacts;
+use super::topic_log::LogFacts;
 use crate::commands::CommandError;
 
-/// A place in the log, as it is typed.
+/// A position, as the user types it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum TargetPosition {
-    /// The first record that is still there.
+    /// The start of the topic log.
     Earliest,
-    /// Past the last one.
+    /// The end of the topic log.
     Latest,
-    /// This one.
+    /// This offset.
     Offset(i64),
-    /// The first record that is not older: milliseconds since 1970.
+    /// The first record at or after this time, in milliseconds since 1970.
     Time(i64),
 }
 
 /// `earliest`, `latest`, an offset or a timestamp.
-pub(super) fn place(text: &str) -> Result<TargetPosition, String> {
+pub(super) fn parse_target(text: &str) -> Result<TargetPosition, String> {
     match (text, text.parse(), DateTime::parse_from_rfc3339(text)) {
         ("earliest", ..) => Ok(TargetPosition::Earliest),
         ("latest", ..) => Ok(TargetPosition::Latest),
         (_, Ok(offset @ 0..), _) => Ok(TargetPosition::Offset(offset)),
-        // Kafka counts milliseconds: what lies within one is later than its beginning.
+        // Kafka's timestamps are whole milliseconds. A fraction is rounded up, so that no earlier record matches.
         (_, _, Ok(time)) => {
             let within = i64::from(time.timestamp_subsec_nanos() % 1_000_000 > 0);
             Ok(TargetPosition::Time(time.timestamp_millis().saturating_add(within)))
         }
         _ => {
-            Err("it takes earliest, latest, an offset or a time with its offset, such as 2026-02-15T14:00:00Z"
+            Err("it must be earliest, latest, an offset, or a time with an offset such as 2026-02-15T14:00:00Z"
                 .to_owned())
         }
     }
 }
 
 /// `earliest`, `latest` or an offset.
-pub(super) fn place_without_time(text: &str) -> Result<TargetPosition, String> {
-    match place(text) {
-        Ok(TargetPosition::Time(_)) | Err(_) => Err("it takes earliest, latest or an offset".to_owned()),
-        place => place,
+pub(super) fn parse_target_without_time(text: &str) -> Result<TargetPosition, String> {
+    match parse_target(text) {
+        Ok(TargetPosition::Time(_)) | Err(_) => Err("it must be earliest, latest or an offset".to_owned()),
+        target => target,
     }
 }
 
-/// Where the place is in the log of a partition, which must reach that far. An offset is taken as it is where Kafka can't
-/// be asked: the service halts, and says so, if the log doesn't have it.
+/// The position of a target in the topic log of a partition, which must contain it. If Kafka did not answer, an offset is
+/// accepted unchecked: if the topic log does not contain it, the service halts the partition and says why.
 pub(super) fn find(
-    place: TargetPosition,
+    target: TargetPosition,
     partition: Partition,
     log: &Result<LogFacts, String>,
 ) -> Result<Position, CommandError> {
-    let known = match (log, place) {
-        (Ok(known), _) => known,
+    let facts = match (log, target) {
+        (Ok(facts), _) => facts,
         (Err(_), TargetPosition::Offset(offset)) => return Ok(Position(offset)),
         (Err(why), _) => return Err(CommandError::Unavailable(format!("{why}; nothing was changed"))),
     };
-    let Some(bounds) = known.bounds.get(&partition) else {
+    let Some(bounds) = facts.bounds.get(&partition) else {
         return Err(CommandError::Unavailable(format!(
             "Kafka does not list partition {partition} of the topic; nothing was changed"
         )));
     };
-    match place {
+    match target {
         TargetPosition::Earliest => Ok(bounds.start),
         TargetPosition::Latest => Ok(bounds.end),
-        TargetPosition::Time(_) => Ok(known.at_time.get(&partition).copied().unwrap_or(bounds.end)),
+        TargetPosition::Time(_) => Ok(facts.at_time.get(&partition).copied().unwrap_or(bounds.end)),
         TargetPosition::Offset(offset) if (bounds.start.0..=bounds.end.0).contains(&offset) => Ok(Position(offset)),
         TargetPosition::Offset(offset) => Err(CommandError::Usage(format!(
-            "{offset} is outside of the log of partition {partition}, which begins at {} and ends at {}; nothing was \
+            "{offset} is outside the topic log of partition {partition}, which begins at {} and ends at {}; nothing was \
              changed",
             bounds.start, bounds.end
         ))),
@@ -81,11 +81,11 @@ mod tests {
     use fenced_sink::LogBounds;
 
     fn check(text: &str, expected: Option<TargetPosition>) {
-        assert_eq!(place(text).ok(), expected, "{text}");
+        assert_eq!(parse_target(text).ok(), expected, "{text}");
     }
 
     #[test]
-    fn a_place_is_a_word_an_offset_or_a_time() {
+    fn a_target_is_a_word_an_offset_or_a_time() {
         check("earliest", Some(TargetPosition::Earliest));
         check("latest", Some(TargetPosition::Latest));
         check("0", Some(TargetPosition::Offset(0)));
@@ -98,21 +98,21 @@ mod tests {
         {
             check(nonsense, None);
         }
-        assert!(place_without_time("1970-01-01T00:00:01Z").is_err());
-        assert_eq!(place_without_time("7"), Ok(TargetPosition::Offset(7)));
+        assert!(parse_target_without_time("1970-01-01T00:00:01Z").is_err());
+        assert_eq!(parse_target_without_time("7"), Ok(TargetPosition::Offset(7)));
     }
 
     /// The exit code instead of the text.
-    fn found(place: TargetPosition, log: &Result<LogFacts, String>) -> Result<i64, u8> {
-        find(place, Partition(0), log).map(|position| position.0).map_err(|error| error.exit_code())
+    fn found(target: TargetPosition, log: &Result<LogFacts, String>) -> Result<i64, u8> {
+        find(target, Partition(0), log).map(|position| position.0).map_err(|error| error.exit_code())
     }
 
     #[test]
-    fn a_place_must_be_in_the_log() {
+    fn a_target_must_be_in_the_topic_log() {
         let bounds = [(Partition(0), LogBounds { start: Position(10), end: Position(20) })];
-        let mut known = LogFacts { bounds: bounds.into(), ..LogFacts::default() };
-        known.at_time.insert(Partition(0), Position(13));
-        let log = Ok(known);
+        let mut facts = LogFacts { bounds: bounds.into(), ..LogFacts::default() };
+        facts.at_time.insert(Partition(0), Position(13));
+        let log = Ok(facts);
         assert_eq!(found(TargetPosition::Earliest, &log), Ok(10));
         assert_eq!(found(TargetPosition::Latest, &log), Ok(20));
         assert_eq!(found(TargetPosition::Time(5), &log), Ok(13));
@@ -123,16 +123,16 @@ mod tests {
         assert_eq!(
             found(TargetPosition::Offset(0), &Ok(LogFacts::default())),
             Err(69),
-            "a partition that is not there"
+            "a partition that Kafka does not list"
         );
     }
 
     #[test]
-    fn without_kafka_only_an_offset_is_a_place() {
+    fn without_an_answer_of_kafka_only_an_offset_is_a_target() {
         let log = Err("gone".to_owned());
         assert_eq!(found(TargetPosition::Offset(7), &log), Ok(7));
-        for place in [TargetPosition::Earliest, TargetPosition::Latest, TargetPosition::Time(0)] {
-            assert_eq!(found(place, &log), Err(69));
+        for target in [TargetPosition::Earliest, TargetPosition::Latest, TargetPosition::Time(0)] {
+            assert_eq!(found(target, &log), Err(69));
         }
     }
 }

@@ -1,76 +1,55 @@
-//! `offsets resume`: lets halted partitions go on, all of those that are named or none.
-//!
-//! Everything is one transaction: the position, the end of the halt, and the gaps, which are from then on acknowledged.
-//! The epoch rises, so that whoever still believes in an older position or an older log matches nothing.
-
-mod store;
+//! `offsets resume`: resumes halted partitions, all that the user names or none.
 
 use clap::Args;
-use fenced_sink::{Partition, Position};
-use sqlx::Connection as _;
+use fenced_sink::admin::{AcknowledgedGap, PartitionRow, Resumption};
 
-use self::store::{AcknowledgedGap, acknowledge, extend_gaps, lift};
-use super::position::{TargetPosition, find, place_without_time};
-use super::rows::{self, PartitionRow};
-use super::set::must_be_there;
-use super::{LogFacts, Which, ask, asked_of_the_database, open};
-use crate::commands::CommandError;
+use super::position::{TargetPosition, find, parse_target_without_time};
+use super::topic_log::{LogFacts, ask};
+use super::{PartitionChoice, ledger, require_rows};
 use crate::commands::output::{print, remark, table};
+use crate::commands::{CommandError, database};
 use crate::config::Settings;
 
 #[derive(Args)]
 pub(super) struct ResumeArgs {
     #[command(flatten)]
-    which: Which,
-    /// Where to go on: earliest, latest or an offset; without it, at the first record that is not handled and still there
-    #[arg(long, value_name = "POSITION", value_parser = place_without_time)]
+    choice: PartitionChoice,
+    /// Where to continue: earliest, latest or an offset; without it, at the first record that is not handled and still
+    /// exists
+    #[arg(long, value_name = "POSITION", value_parser = parse_target_without_time)]
     at: Option<TargetPosition>,
 }
 
-/// How a halted partition goes on.
-#[derive(Debug, PartialEq, Eq)]
-struct Resumption {
-    partition: i32,
-    reason: String,
-    from: i64,
-    at: i64,
-    /// The log is another one than it was: what was known of it is forgotten. Not where it is damaged: whoever mends that by
-    /// making the topic anew has a log whose records below the position were never read, and has to hear of it.
-    forgets_log: bool,
-    /// Where the log begins today that records are gone from: the gap on record grows up to there.
-    gone_below: Option<i64>,
-}
-
 pub(super) async fn resume(args: &ResumeArgs, settings: &Settings) -> Result<(), CommandError> {
-    // Before anything is held: Kafka may take its time. Whether its answer is needed is seen when it is used: a halt that
-    // the log has no part in can be lifted while the broker is away.
-    let log =
-        ask(settings, |log| Ok(LogFacts { bounds: log.bounds()?, topic_id: log.topic_id(), ..LogFacts::default() }));
-    let log = log.await;
-    let mut connection = open(settings).await?;
-    let mut transaction = asked_of_the_database(settings, connection.begin()).await?;
-    asked_of_the_database(settings, rows::hold(&mut transaction, settings, args.which.partition)).await?;
-    let rows = asked_of_the_database(settings, rows::read(&mut transaction, settings, args.which.partition)).await?;
-    must_be_there(&rows, &args.which)?;
-    let planned = plan(&rows, args.at, &log)?;
-    let topic_id = log.as_ref().ok().and_then(|known| known.topic_id.as_ref());
-    let gaps = asked_of_the_database(settings, async {
-        extend_gaps(&mut transaction, settings, &planned).await?;
-        lift(&mut transaction, settings, &planned, topic_id).await?;
-        acknowledge(&mut transaction, settings, &planned).await
+    let explained = |error| CommandError::database(&error, &settings.database);
+    let (partition, ledger) = (args.choice.partition(), ledger(settings));
+    // Before the rows are locked, because Kafka can be slow. An error matters only if the answer is needed: some halts can be
+    // resumed while no broker answers.
+    let asked = ask(settings, |client| {
+        client.bounds().map(|bounds| LogFacts { bounds, topic_id: client.topic_id(), ..LogFacts::default() })
     });
-    let gaps = gaps.await?;
-    asked_of_the_database(settings, transaction.commit()).await?;
+    let log = asked.await;
+    let mut session = database::connect(settings).await.map_err(explained)?;
+    let mut transaction = session.begin().await.map_err(explained)?;
+    transaction.run(|connection| ledger.lock_rows(connection, partition)).await.map_err(explained)?;
+    let read = transaction.run(|connection| ledger.partition_rows(connection, partition)).await;
+    let rows = read.map_err(explained)?;
+    require_rows(&rows, partition)?;
+    let planned = plan(&rows, args.at, &log)?;
+    let topic_id = log.as_ref().ok().and_then(|facts| facts.topic_id.as_ref());
+    let resumed = transaction.run(|connection| ledger.resume(connection, &planned, topic_id)).await;
+    let gaps = resumed.map_err(explained)?;
+    transaction.commit().await.map_err(explained)?;
     if planned.is_empty() {
         remark("nothing done: no such partition is halted");
     } else if let (Err(why), Some(TargetPosition::Offset(_))) = (&log, args.at) {
-        remark(&format!("not compared with the log: {why}"));
+        remark(&format!("not compared with the topic log: {why}"));
     }
-    let names = ["partition", "was halted for", "at", "goes on at", "gaps acknowledged"];
-    print(&table(names, planned.iter().map(|one| cells(one, &gaps))))
+    let names = ["partition", "halt_reason", "from", "to", "acknowledged_gaps"];
+    print(&table(names, rows.iter().filter_map(|row| cells(row, &planned, &gaps))))
 }
 
-/// What is to be done, if all of it can be.
+/// How each halted partition continues, or why one of them can't.
 fn plan(
     rows: &[PartitionRow],
     at: Option<TargetPosition>,
@@ -87,23 +66,23 @@ fn plan(
     halted().map(|(row, reason)| resumption(row, reason, at, log)).collect()
 }
 
-/// Why somebody has to choose where to go on, and what to type. `None`: there is one place where no record is lost.
+/// Why the user must choose the position, and what to type. `None`: the user need not choose, because one position is right.
 fn undecided(row: &PartitionRow, reason: &str) -> Option<String> {
-    let (partition, next) = (row.partition, row.next_offset);
+    let (partition, next) = (row.partition, row.next);
     let resume = format!("`offsets resume --partition {partition} --at");
     let what = match reason {
         "log_truncated" => format!(
-            "the log ends before {next}, where it would go on; {resume} latest` leaves it at what comes from now on, \
-             {resume} earliest` reads all there is again and stores nothing twice"
+            "the topic log ends before the position {next}; {resume} latest` continues with new records, {resume} \
+             earliest` reads the whole topic log again and stores nothing twice"
         ),
         "log_replaced" => format!(
-            "the topic holds another log than before; {resume} earliest` reads all of it, what was stored before comes \
-             out as duplicates"
+            "the topic was created again, or its records were replaced; {resume} earliest` reads all its records, and \
+             those that are stored already become duplicates"
         ),
         "log_corrupt" => format!(
-            "Kafka has damaged data at {next}; {resume} {next}` tries it again, {resume} {}` goes on with the first record \
-             behind it that can be read",
-            row.gap_to.filter(|to| *to > next).unwrap_or(next.saturating_add(1))
+            "Kafka has damaged data at offset {next}; {resume} {next}` tries to read it again, {resume} {}` continues \
+             with the first record after it that can be read",
+            row.gap_end.map_or(next.0, |to| to.0).max(next.0.saturating_add(1))
         ),
         _ => return None,
     };
@@ -116,29 +95,30 @@ fn resumption(
     at: Option<TargetPosition>,
     log: &Result<LogFacts, String>,
 ) -> Result<Resumption, CommandError> {
-    let (partition, next) = (Partition(row.partition), Position(row.next_offset));
+    let partition = row.partition;
     let is_gap = reason == "retention_gap";
-    let position = match at {
-        Some(place) => find(place, partition, log)?,
-        None if is_gap => find(TargetPosition::Earliest, partition, log)?.max(next),
-        None => next,
+    let to = match at {
+        Some(at) => find(at, partition, log)?,
+        None if is_gap => find(TargetPosition::Earliest, partition, log)?.max(row.next),
+        None => row.next,
     };
-    let start = log.as_ref().ok().and_then(|known| known.bounds.get(&partition)).map(|bounds| bounds.start);
+    let log_start = log.as_ref().ok().and_then(|facts| facts.bounds.get(&partition)).map(|bounds| bounds.start);
     Ok(Resumption {
-        partition: row.partition,
-        reason: reason.to_owned(),
-        from: row.next_offset,
-        at: position.0,
+        partition,
+        from: row.next,
+        to,
         forgets_log: ["log_truncated", "log_replaced"].contains(&reason),
-        gone_below: start.filter(|_| is_gap).map(|start| start.0),
+        log_start: log_start.filter(|_| is_gap),
     })
 }
 
-fn cells(one: &Resumption, gaps: &[AcknowledgedGap]) -> [String; 5] {
-    let gaps = gaps.iter().filter(|gap| gap.partition == one.partition);
-    let gaps: Vec<String> =
-        gaps.map(|gap| format!("[{}, {}) {}", gap.from_offset, gap.to_offset, gap.reason)).collect();
-    [one.partition.to_string(), one.reason.clone(), one.from.to_string(), one.at.to_string(), gaps.join(", ")]
+/// `None`: the partition is not halted.
+fn cells(row: &PartitionRow, planned: &[Resumption], gaps: &[AcknowledgedGap]) -> Option<[String; 5]> {
+    let one = planned.iter().find(|one| one.partition == row.partition)?;
+    let gaps = gaps.iter().filter(|gap| gap.partition == row.partition);
+    let gaps: Vec<String> = gaps.map(|gap| format!("[{}, {}) {}", gap.from, gap.to, gap.reason)).collect();
+    let reason = row.halt_reason.clone().unwrap_or_default();
+    Some([row.partition.to_string(), reason, one.from.to_string(), one.to.to_string(), gaps.join(", ")])
 }
 
 #[cfg(test)]

@@ -1,4 +1,4 @@
-//! What `verify` shows: findings as they are found, how far it is, and what it could not check.
+//! What `verify` prints: each finding at once, its progress, and at the end what it could not check.
 
 use std::fmt;
 use std::io::{IsTerminal as _, stderr};
@@ -8,19 +8,19 @@ use indicatif::{ProgressBar, ProgressDrawTarget, ProgressState, ProgressStyle};
 use serde::Serialize;
 
 use crate::commands::CommandError;
-use crate::commands::output::{Output, json_lines, print, printable};
+use crate::commands::output::{OutputFormat, json_lines, print, printable};
 
-/// Prints a verification.
+/// Prints one verification.
 pub(super) struct Printer<'a> {
-    output: Output,
+    output: OutputFormat,
     topic: &'a str,
     findings: u64,
     bar: ProgressBar,
-    /// Standard output took something no more.
+    /// The first error of standard output.
     failed: Option<CommandError>,
 }
 
-/// A finding; the names are those of its JSON.
+/// A finding. The field names are those of its JSON.
 #[derive(Serialize)]
 struct FindingLine<'a> {
     finding: &'static str,
@@ -31,7 +31,7 @@ struct FindingLine<'a> {
     detail: &'a str,
 }
 
-/// The last line.
+/// The last line of the JSON.
 #[derive(Serialize)]
 struct LastLine<'a> {
     records: u64,
@@ -43,32 +43,32 @@ struct LastLine<'a> {
 struct NotCheckedLine<'a> {
     what: &'static str,
     partition: Option<i32>,
-    /// The first offset, of records.
+    /// The first offset, if `what` is records.
     from: Option<i64>,
-    /// The first offset after them.
+    /// The first offset after the records.
     to: Option<i64>,
     why: &'a str,
 }
 
 impl<'a> Printer<'a> {
-    /// Nothing is printed yet.
-    pub(super) fn new(output: Output, topic: &'a str) -> Self {
+    /// A printer that has printed nothing.
+    pub(super) fn new(output: OutputFormat, topic: &'a str) -> Self {
         Self { output, topic, findings: 0, bar: ProgressBar::hidden(), failed: None }
     }
 
-    /// What was told so far.
+    /// The number of findings so far.
     pub(super) fn findings(&self) -> u64 {
         self.findings
     }
 
-    /// Shows it.
-    pub(super) fn told(&mut self, told: &Progress<'_>) {
-        match told {
+    /// Prints a finding, or moves the progress bar.
+    pub(super) fn show(&mut self, progress: &Progress<'_>) {
+        match progress {
             Progress::Begins(what, of) => {
                 self.bar.finish_and_clear();
                 self.bar = progress_bar(what, *of);
             }
-            Progress::Done(so_many) => self.bar.set_position(*so_many),
+            Progress::Done(count) => self.bar.set_position(*count),
             Progress::Found(finding) => {
                 self.findings += 1;
                 let text = self.text(finding);
@@ -78,19 +78,19 @@ impl<'a> Printer<'a> {
         }
     }
 
-    /// Shows the end.
+    /// Prints the end.
     pub(super) fn end(mut self, report: &Report) -> Result<(), CommandError> {
         self.bar.finish_and_clear();
         if let Some(failed) = self.failed.take() {
             return Err(failed);
         }
         print(&match self.output {
-            Output::Json => json_lines(&[LastLine {
+            OutputFormat::Json => json_lines(&[LastLine {
                 records: report.records,
                 findings: report.findings,
                 not_checked: report.not_checked.iter().map(line).collect(),
             }])?,
-            Output::Table => {
+            OutputFormat::Table => {
                 let left_out = report.not_checked.iter().map(|one| format!("not checked: {}\n", in_words(one)));
                 let found = findings_in_words(report.findings);
                 let sums = format!("{} records compared, {found}\n", report.records);
@@ -109,7 +109,7 @@ impl<'a> Printer<'a> {
             booking_id: finding.key.as_deref(),
             detail: &finding.detail,
         };
-        if self.output == Output::Json {
+        if self.output == OutputFormat::Json {
             return json_lines(&[line]);
         }
         let mut text = String::new();
@@ -127,7 +127,7 @@ pub(super) fn findings_in_words(findings: u64) -> String {
     if findings == 1 { "1 finding".to_owned() } else { format!("{findings} findings") }
 }
 
-/// Of fixed widths: a line is printed before the next one is known.
+/// Columns of fixed width, because a line is printed before the next one is known.
 fn columns(finding: &str, partition: &str, offset: &str, booking_id: &str, detail: &str) -> String {
     format!("{finding:<7}  {partition:<9}  {offset:<10}  {booking_id:<20}  {detail}\n")
 }
@@ -159,14 +159,14 @@ fn in_words(one: &NotChecked) -> String {
     format!("{what}{of}: {}", one.why)
 }
 
-/// Shown where a person looks on, and nowhere else.
+/// Hidden unless standard error is a terminal.
 fn progress_bar(what: &'static str, of: u64) -> ProgressBar {
     if !stderr().is_terminal() {
         return ProgressBar::hidden();
     }
     let bar = ProgressBar::with_draw_target(Some(of), ProgressDrawTarget::stderr()).with_message(what);
     let rate = |state: &ProgressState, to: &mut dyn fmt::Write| {
-        // It has nobody to tell.
+        // This closure cannot return the error.
         write!(to, "{:.0}/s", state.per_sec()).ok();
     };
     match ProgressStyle::with_template("{wide_bar} {percent}% of {human_len} {msg}, {rate}, {eta} left") {

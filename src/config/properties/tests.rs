@@ -21,7 +21,7 @@ fn check_refused(property: &str, reason: &str) {
 }
 
 #[test]
-fn what_would_break_the_guarantee_is_refused_by_name() {
+fn a_property_that_would_break_the_guarantee_is_refused_by_name() {
     for (name, ..) in GUARANTEED {
         check_refused(&format!("{name}=other"), name);
         check_refused(&format!("topic.{name}=other"), name);
@@ -31,12 +31,12 @@ fn what_would_break_the_guarantee_is_refused_by_name() {
     }
     check_refused("auto.offset.reset=latest", "see KAFKA_START");
     check_refused("group.protocol=Consumer,session.timeout.ms=1", "the broker sets it");
-    check_refused("a.b=1,a.b=2", "a.b is there twice");
+    check_refused("a.b=1,a.b=2", "a.b is given twice");
     check_refused("s3cret", "entry 1 has no =");
 }
 
 #[test]
-fn our_own_value_is_no_fault() {
+fn our_own_value_is_accepted() {
     let given = GUARANTEED.map(|(name, value, _)| format!("{name}={value}")).join(",");
     assert!(settings(|raw| raw.kafka_properties = Some(given)).is_ok());
 }
@@ -73,7 +73,7 @@ fn the_guarantee_is_ours_and_the_tuning_is_the_users() {
 }
 
 #[test]
-fn a_size_of_the_user_is_not_contradicted_by_ours() {
+fn our_fetch_size_does_not_contradict_a_size_of_the_user() {
     check_final("message.max.bytes=20000000", &[("fetch.max.bytes", None)]);
     check_final("fetch.max.bytes=1,message.max.bytes=1000", &[("fetch.max.bytes", Some("1"))]);
     check_final("fetch.message.max.bytes=20000000", &[("fetch.max.bytes", Some("8388608"))]);

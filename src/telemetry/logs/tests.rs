@@ -78,11 +78,11 @@ fn a_value_with_spaces_or_quotes_is_quoted() {
 }
 
 #[test]
-fn an_error_is_told_with_its_causes() {
+fn an_error_has_its_causes() {
     #[derive(Debug, thiserror::Error)]
     #[error("commit failed")]
-    struct Outer(#[source] io::Error);
-    let error = Outer(io::Error::other("connection reset"));
+    struct CommitFailed(#[source] io::Error);
+    let error = CommitFailed(io::Error::other("connection reset"));
     let error: &(dyn std::error::Error + 'static) = &error;
     check(
         || tracing::error!(error, "database_unavailable"),

@@ -2,16 +2,16 @@ use fenced_sink::{Membership, Partition, PartitionHealth, PartitionStatus, Total
 
 use super::*;
 
-fn written(moment: Scrape) -> String {
+fn written(scrape: Scrape) -> String {
     let mut registry = Registry::with_prefix("toys");
-    registry.register_collector(Box::new(moment));
+    registry.register_collector(Box::new(scrape));
     let mut text = String::new();
     prometheus_text::encode(&mut text, &registry).unwrap();
     text
 }
 
-fn standing(partition: i32, status: PartitionStatus, lag: Option<u64>, stalled: bool) -> PartitionHealth {
-    let partition = Partition(partition);
+fn partition(number: i32, status: PartitionStatus, lag: Option<u64>, stalled: bool) -> PartitionHealth {
+    let partition = Partition(number);
     PartitionHealth { partition, status, halt_reason: None, position: None, lag, records_wait: false, stalled }
 }
 
@@ -23,9 +23,9 @@ fn running() -> HealthSnapshot {
         database_works: true,
         buffered_bytes: 4_096,
         partitions: vec![
-            standing(0, PartitionStatus::Running, Some(7), true),
-            standing(1, PartitionStatus::Halted, Some(1), false),
-            standing(2, PartitionStatus::Claiming, None, false),
+            partition(0, PartitionStatus::Running, Some(7), true),
+            partition(1, PartitionStatus::Halted, Some(1), false),
+            partition(2, PartitionStatus::Claiming, None, false),
         ],
     }
 }
@@ -50,7 +50,7 @@ fn check(text: &str, expected: &[&str]) {
 }
 
 #[test]
-fn each_number_stands_under_its_name_and_labels() {
+fn each_number_has_its_name_and_labels() {
     let text = written(Scrape { snapshot: Some(running()), counts: counts() });
     check(
         &text,
@@ -85,7 +85,7 @@ fn each_number_stands_under_its_name_and_labels() {
             &format!(r#"toys_build_info{{version="{}"}} 1"#, env!("CARGO_PKG_VERSION")),
         ],
     );
-    assert!(!text.contains(r#"partition="2""#), "nobody knows how far partition 2 is behind:\n{text}");
+    assert!(!text.contains(r#"partition="2""#), "the lag of partition 2 is not known:\n{text}");
 }
 
 #[test]

@@ -76,7 +76,7 @@ async fn records_that_wait_while_nothing_is_committed_are_told_until_a_commit() 
     options.stalled_after = Duration::from_secs(3);
     let [port] = free_ports().unwrap();
     let address = SocketAddr::from((Ipv4Addr::LOCALHOST, port));
-    telemetry::health::serve(address, options.health.clone(), telemetry::metrics::PREFIX).await.unwrap();
+    telemetry::http::serve(address, options.health.clone(), telemetry::metrics::PREFIX).await.unwrap();
     let ask = async |path: &'static str| -> Answer {
         tokio::task::spawn_blocking(move || get(&address.to_string(), path)).await.unwrap()
     };
@@ -97,7 +97,7 @@ async fn records_that_wait_while_nothing_is_committed_are_told_until_a_commit() 
     let mut workload = Workload::bookings("stalled", 100, 2);
     workload.records.retain(|record| record.partition == Some(1));
     topic.producer(&[]).send(workload.records).await;
-    let says = format!("partition 1 of {} is stalled: records wait, and nothing of it is committed", topic.name);
+    let says = format!("partition 1 of {} is stalled: records wait and nothing is committed", topic.name);
     until_ready_says(&[says]).await;
     assert_eq!(stalled().await, Some(1.0));
     assert_eq!((log.lines("stalled").len(), log.lines("stall_ended").len()), (1, 0));

@@ -40,7 +40,7 @@ async fn what_is_left_out_is_not_read_not_even_if_it_was_fetched() {
     ground.send(0, 50..100).await;
     assert_eq!(
         ground.printed("set --partition 0 --to 80"),
-        ["partition  from  to  so", "0          50    80  up to 30 records are left out"]
+        ["partition  from  to  effect", "0          50    80  up to 30 records are skipped"]
     );
     service.sigcont();
     ground.audit().wait_until_read(PATIENCE).await;

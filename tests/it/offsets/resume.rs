@@ -38,9 +38,9 @@ async fn a_retention_gap_is_passed_and_acknowledged_up_to_where_the_log_begins_t
     assert_eq!(
         ground.printed("resume --all"),
         [
-            "partition  was halted for  at  goes on at  gaps acknowledged",
-            "0          retention_gap   20  40          [2, 4) retention_gap, [20, 40) retention_gap",
-            "1          retention_gap   20  25          [2, 4) retention_gap",
+            "partition  halt_reason    from  to  acknowledged_gaps",
+            "0          retention_gap  20    40  [2, 4) retention_gap, [20, 40) retention_gap",
+            "1          retention_gap  20    25  [2, 4) retention_gap",
         ]
     );
     assert_eq!(ground.columns(COLUMNS).await, ["40 40 0 - 0 - 5 5", "25 25 0 - 0 - 5 5"]);
@@ -48,7 +48,7 @@ async fn a_retention_gap_is_passed_and_acknowledged_up_to_where_the_log_begins_t
     assert_eq!(ground.lines(GAPS).await, ["0 2 4 retention_gap t", "0 20 40 retention_gap t", "1 2 4 retention_gap t"]);
     let by = ground.lines("select distinct acknowledged_by from offset_gaps").await;
     assert!(by.len() == 1 && by[0].starts_with("postgres on "), "{by:?}");
-    assert_eq!(ground.printed("resume --all"), ["partition  was halted for  at  goes on at  gaps acknowledged"]);
+    assert_eq!(ground.printed("resume --all"), ["partition  halt_reason  from  to  acknowledged_gaps"]);
     ground.refused("resume --all", 0, &["nothing done: no such partition is halted"]).await;
     ground.refused("resume --partition 7", 2, &["partition 7 has no row"]).await;
 }
@@ -83,7 +83,7 @@ async fn a_log_that_is_not_what_it_was_is_resumed_only_where_one_says() {
         ground.refused(&format!("resume --partition {partition}"), 2, &["nothing was resumed", &words, "--at"]).await;
         ground.refused("resume --all", 2, &[&words]).await;
     }
-    ground.refused("resume --partition 2", 2, &["--at 11` goes on with the first record"]).await;
+    ground.refused("resume --partition 2", 2, &["--at 11` continues with the first record"]).await;
     ground.refused("resume --partition 0 --at 31", 2, &["begins at 0 and ends at 30"]).await;
     ground.refused("resume --all --at 5", 2, &["partition 3", "begins at 0 and ends at 0"]).await;
 
@@ -92,8 +92,8 @@ async fn a_log_that_is_not_what_it_was_is_resumed_only_where_one_says() {
     assert_eq!(
         ground.printed("resume --partition 2 --at 11"),
         [
-            "partition  was halted for  at  goes on at  gaps acknowledged",
-            "2          log_corrupt     10  11          [5, 10) log_corrupt"
+            "partition  halt_reason  from  to  acknowledged_gaps",
+            "2          log_corrupt  10    11  [5, 10) log_corrupt"
         ]
     );
     assert_eq!(
@@ -118,7 +118,7 @@ async fn what_the_log_has_no_part_in_goes_on_where_it_stands_without_kafka() {
     assert_eq!(ground.columns("topic_id").await, ["old", "old"]);
     ground.execute("update consumer_offsets set halted_at = now(), halt_reason = 'log_replaced'").await;
     let (code, lines) = alone.offsets("resume --all --at 4");
-    assert!(code == 0 && lines.iter().any(|line| line.contains("not compared with the log")), "{lines:#?}");
+    assert!(code == 0 && lines.iter().any(|line| line.contains("not compared with the topic log")), "{lines:#?}");
     assert_eq!(ground.columns(COLUMNS).await, ["4 4 0 - 0 - 4 6", "4 4 0 - 0 - 4 6"]);
     assert_eq!(ground.columns("topic_id").await, ["-", "-"], "whatever it is, it is taken for ours");
 }

@@ -107,7 +107,7 @@ async fn each_kind_of_damage_is_named_exactly() {
         "finding  partition  offset      booking_id            detail",
         "missing  0          1           b                     there is no row of it, and no dead letter",
         "9 records compared, 1 finding",
-        "error: the tables are not what the log says: 1 finding",
+        "error: the tables differ from the topic: 1 finding",
     ];
     assert_eq!(lines, wanted);
 }

@@ -53,7 +53,7 @@ async fn a_narrowed_range_says_what_it_leaves_out() {
     let (code, lines) = Service::finish("verify --from 1 --since 2026-01-01T00:00:00Z", &world.settings, PATIENCE);
     assert!(code == 2 && lines.concat().contains("cannot be used with"), "{code} {lines:#?}");
     let (code, lines) = Service::finish("verify --from 5 --to 5", &world.settings, PATIENCE);
-    assert!(code == 2 && lines.concat().contains("has to lie behind"), "{code} {lines:#?}");
+    assert!(code == 2 && lines.concat().contains("must be above"), "{code} {lines:#?}");
 }
 
 #[tokio::test]

@@ -110,7 +110,7 @@ async fn a_damaged_batch_is_told_and_what_follows_is_not_taken_for_all() {
     assert!(lines.concat().contains("partition 0 is read up to 1 of 3"), "{lines:#?}");
     // What was read before is compared all the same.
     assert!(lines.concat().contains("altered  0          0           first"), "{lines:#?}");
-    assert!(lines.concat().contains("not all was compared, 1 finding before"), "{lines:#?}");
+    assert!(lines.concat().contains("not everything was compared, 1 finding so far"), "{lines:#?}");
 }
 
 #[tokio::test]

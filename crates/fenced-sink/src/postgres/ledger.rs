@@ -6,9 +6,12 @@
 mod rows;
 mod gaps;
 pub(crate) mod snapshot;
+pub(crate) mod host;
+pub(crate) mod operator;
+
+use std::collections::BTreeMap;
 
 use sqlx::PgConnection;
-use std::collections::BTreeMap;
 
 use crate::model::batch::ClaimedStep;
 use crate::model::outcome::Totals;
@@ -17,7 +20,7 @@ use crate::model::topic_log::KnownLog;
 
 /// The rows of one consumer group and topic. All statements are bound to them.
 #[derive(Clone, Debug)]
-pub(crate) struct Ledger {
+pub struct Ledger {
     group_id: String,
     topic: String,
     owner: String,
@@ -45,7 +48,7 @@ pub(crate) struct Advance {
 impl Ledger {
     /// The rows of one group and topic. `owner` names this process in the rows that it claims.
     #[must_use]
-    pub(crate) fn new(group_id: String, topic: String, owner: String) -> Self {
+    pub fn new(group_id: String, topic: String, owner: String) -> Self {
         Self { group_id, topic, owner }
     }
 

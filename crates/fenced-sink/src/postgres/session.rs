@@ -133,20 +133,12 @@ async fn set(connection: &mut PgConnection, names: &[String], values: &[String])
     .map(drop)
 }
 
-/// Opens a connection as [`Session::connect`] does.
-///
-/// # Errors
-/// What the server or the network answered, or the time-out.
-pub async fn connect(options: &PgConnectOptions, limit: Duration) -> sqlx::Result<PgConnection> {
-    Ok(Session::connect(options, limit).await?.connection)
-}
-
 /// Gives up on a database that does not answer. The server's own limits are the same, so one second more lets its answer
 /// arrive first. After a time-out the connection must be dropped.
 ///
 /// # Errors
 /// What `work` failed with, or the time-out as an I/O error.
-pub async fn within<T>(limit: Duration, work: impl Future<Output = sqlx::Result<T>>) -> sqlx::Result<T> {
+async fn within<T>(limit: Duration, work: impl Future<Output = sqlx::Result<T>>) -> sqlx::Result<T> {
     let answer = tokio::time::timeout(limit.saturating_add(Duration::from_secs(1)), work).await;
     answer.unwrap_or_else(|_| {
         let text = format!("no answer from the database within {}", humantime::format_duration(limit));

@@ -1,22 +1,22 @@
-use fenced_sink::LogBounds;
+use fenced_sink::admin::Time;
+use fenced_sink::{Epoch, LogBounds, Partition, Position};
 
 use super::*;
-use crate::commands::time::Time;
 
 fn row(partition: i32, next_offset: i64, halt_reason: Option<&str>) -> PartitionRow {
     let halt_reason = halt_reason.map(str::to_owned);
     let never = Time::default();
     PartitionRow {
-        partition,
-        next_offset,
-        epoch: 1,
+        partition: Partition(partition),
+        next: Position(next_offset),
+        epoch: Epoch(1),
         owner: None,
         halted_at: halt_reason.is_some().then_some(never),
         halt_reason,
-        gap_to: None,
+        gap_end: None,
         updated_at: never,
         letters_in_a_row: 0,
-        counted_from: 0,
+        counted_from: Position(0),
         stored: 0,
         duplicates: 0,
         ignored: 0,
@@ -24,21 +24,21 @@ fn row(partition: i32, next_offset: i64, halt_reason: Option<&str>) -> Partition
     }
 }
 
-/// The log of partition 0, from 10 to 20; `None`: nobody answers.
+/// The topic log of partition 0, from 10 to 20; an error if Kafka does not answer.
 fn log(answers: bool) -> Result<LogFacts, String> {
     let bounds = [(Partition(0), LogBounds { start: Position(10), end: Position(20) })];
     answers.then(|| LogFacts { bounds: bounds.into(), ..LogFacts::default() }).ok_or_else(|| "gone".to_owned())
 }
 
-/// Where a partition that is halted at `next` goes on, or the exit code.
+/// The position at which a partition that is halted at `next` continues, or the exit code.
 fn check(reason: &str, next: i64, at: Option<TargetPosition>, answers: bool, expected: Result<i64, u8>) {
     let planned = plan(&[row(0, next, Some(reason))], at, &log(answers));
-    let position = planned.map(|planned| planned.iter().map(|one| one.at).sum()).map_err(|error| error.exit_code());
+    let position = planned.map(|planned| planned.iter().map(|one| one.to.0).sum()).map_err(|error| error.exit_code());
     assert_eq!(position, expected, "{reason} at {next}, {at:?}");
 }
 
 #[test]
-fn without_a_place_a_gap_is_passed_and_the_log_has_no_part_in_other_halts() {
+fn without_a_target_a_gap_is_passed_and_other_halts_do_not_need_kafka() {
     check("retention_gap", 5, None, true, Ok(10));
     check("retention_gap", 12, None, true, Ok(12));
     check("retention_gap", 5, None, false, Err(69));
@@ -49,7 +49,7 @@ fn without_a_place_a_gap_is_passed_and_the_log_has_no_part_in_other_halts() {
 }
 
 #[test]
-fn a_log_that_is_not_what_it_was_needs_a_place() {
+fn a_changed_topic_log_needs_a_target() {
     for reason in ["log_truncated", "log_replaced", "log_corrupt"] {
         check(reason, 15, None, true, Err(2));
         check(reason, 15, Some(TargetPosition::Earliest), true, Ok(10));
@@ -62,7 +62,7 @@ fn a_log_that_is_not_what_it_was_needs_a_place() {
 }
 
 #[test]
-fn all_that_need_a_place_are_named_at_once_with_what_to_type() {
+fn all_halts_that_need_a_target_are_named_at_once_with_what_to_type() {
     let rows = [
         row(0, 15, Some("too_many_dead_letters")),
         row(1, 57, Some("log_corrupt")),
@@ -85,8 +85,8 @@ fn all_that_need_a_place_are_named_at_once_with_what_to_type() {
 }
 
 #[test]
-fn only_a_log_that_is_another_one_is_forgotten() {
-    for (reason, forgets_log, gone_below) in [
+fn only_another_topic_log_is_forgotten() {
+    for (reason, forgets_log, log_start) in [
         ("retention_gap", false, Some(10)),
         ("log_truncated", true, None),
         ("log_replaced", true, None),
@@ -95,8 +95,8 @@ fn only_a_log_that_is_another_one_is_forgotten() {
         ("no_start_position", false, None),
     ] {
         let planned = plan(&[row(0, 12, Some(reason))], Some(TargetPosition::Earliest), &log(true)).unwrap();
-        let expected =
-            Resumption { partition: 0, reason: reason.to_owned(), from: 12, at: 10, forgets_log, gone_below };
+        let (partition, from, to) = (Partition(0), Position(12), Position(10));
+        let expected = Resumption { partition, from, to, forgets_log, log_start: log_start.map(Position) };
         assert_eq!(planned, [expected]);
     }
 }

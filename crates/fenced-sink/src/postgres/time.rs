@@ -1,4 +1,4 @@
-//! An instant as Postgres has it. It knows more of them than chrono, whose own decoding panics on those.
+//! A `timestamptz` that a command prints. chrono has no `infinity`, and its decoding panics on one.
 
 use std::fmt;
 
@@ -6,21 +6,23 @@ use chrono::{DateTime, SecondsFormat, Utc};
 use serde::{Serialize, Serializer};
 use sqlx::error::BoxDynError;
 use sqlx::postgres::{PgTypeInfo, PgValueRef};
+
 use sqlx::{Decode, Postgres, Type};
 
-/// To be shown, not to be counted with.
+/// Any value of a `timestamptz`. `Display` and `Serialize` write RFC 3339, in UTC, with microseconds.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(super) struct Time {
-    /// Microseconds since 2000.
+pub struct Time {
+    /// Microseconds since 2000, as `PostgreSQL` sends it.
     micros: i64,
 }
 
-/// From 1970 to 2000.
+/// Microseconds from 1970 to 2000.
 const EPOCH: i64 = 946_684_800_000_000;
 
 impl Time {
-    /// Without its fraction of a second.
-    pub(super) fn in_seconds(self) -> String {
+    /// RFC 3339 without the fraction of the second.
+    #[must_use]
+    pub fn in_seconds(self) -> String {
         self.format(SecondsFormat::Secs)
     }
 
@@ -28,7 +30,7 @@ impl Time {
         let instant = self.micros.checked_add(EPOCH).and_then(DateTime::<Utc>::from_timestamp_micros);
         match (instant, self.micros) {
             (Some(instant), _) => instant.to_rfc3339_opts(precision, true),
-            // An operator may write these, to say never and always.
+            // PostgreSQL stores its two infinities as these numbers. An operator may write them.
             (None, i64::MAX) => "infinity".to_owned(),
             (None, i64::MIN) => "-infinity".to_owned(),
             (None, _) => "after the year 262142".to_owned(),
@@ -70,7 +72,7 @@ mod tests {
     }
 
     #[test]
-    fn every_instant_of_postgres_is_shown() {
+    fn every_timestamptz_has_a_text() {
         check(0, "2000-01-01T00:00:00.000000Z");
         check(-EPOCH - 1, "1969-12-31T23:59:59.999999Z");
         check(i64::MAX, "infinity");

@@ -1,4 +1,4 @@
-//! One letter whole: for people as they read it, for tools with the exact bytes.
+//! One letter with everything about it: as text for people, with the exact bytes for tools.
 
 use std::fmt::{self, Display, Formatter};
 
@@ -9,26 +9,26 @@ use serde::Serialize;
 use serde_json::Value;
 use sqlx::PgConnection;
 
-use super::letter::{Payload, Summary, Try};
+use super::letter::{LetterAttempt, LetterPayload, LetterSummary};
 use crate::commands::output::{printable, table};
 
-/// A letter and everything about it. `Display` is for people.
+/// A letter, its record and its attempts. `Display` writes the text for people, `Serialize` the JSON for tools.
 #[derive(Debug)]
 pub(super) struct LetterDetail {
-    summary: Summary,
-    payload: Payload,
-    history: Vec<Try>,
+    summary: LetterSummary,
+    payload: LetterPayload,
+    history: Vec<LetterAttempt>,
 }
 
 impl LetterDetail {
-    pub(super) async fn read(connection: &mut PgConnection, summary: Summary) -> sqlx::Result<Self> {
-        let payload = Payload::read(connection, summary.id).await?;
-        let history = Try::all(connection, summary.id).await?;
+    pub(super) async fn read(connection: &mut PgConnection, summary: LetterSummary) -> sqlx::Result<Self> {
+        let payload = LetterPayload::read(connection, summary.id).await?;
+        let history = LetterAttempt::all(connection, summary.id).await?;
         Ok(Self { summary, payload, history })
     }
 }
 
-/// Bytes as text where they are text, else as base64; neither where there are none.
+/// Bytes as text if they are UTF-8, else as base64. Both are `None` if there are no bytes.
 type Bytes<'a> = (Option<&'a str>, Option<String>);
 
 fn bytes(bytes: Option<&[u8]>) -> Bytes<'_> {
@@ -44,7 +44,7 @@ impl Serialize for LetterDetail {
         #[derive(Serialize)]
         struct Object<'a> {
             #[serde(flatten)]
-            summary: &'a Summary,
+            summary: &'a LetterSummary,
             digest: &'a str,
             key: Option<&'a str>,
             key_base64: Option<String>,
@@ -53,7 +53,7 @@ impl Serialize for LetterDetail {
             original_value: Option<&'a str>,
             original_value_base64: Option<String>,
             headers: &'a Value,
-            history: &'a [Try],
+            history: &'a [LetterAttempt],
         }
         let payload = &self.payload;
         let (key, key_base64) = bytes(payload.key.as_deref());
@@ -106,15 +106,15 @@ impl Display for LetterDetail {
         if letter.corrected_at.is_some() {
             block(f, "original_value", payload.original_text.as_deref())?;
         }
-        block(f, "history", tries(&self.history).as_deref())?;
-        match next(letter) {
+        block(f, "history", attempts(&self.history).as_deref())?;
+        match sql_to_change(letter) {
             Some(lines) => block(f, "in psql", Some(&lines)),
             None => Ok(()),
         }
     }
 }
 
-/// Nothing is written about what is not there.
+/// Writes nothing if there is no value.
 fn line(f: &mut Formatter<'_>, name: &str, value: Option<impl Display>) -> fmt::Result {
     let Some(value) = value else { return Ok(()) };
     writeln!(f, "{name:<15}  {}", printable(&value.to_string()).replace('\n', "\\n"))
@@ -149,7 +149,7 @@ fn header(header: &Value) -> String {
     }
 }
 
-fn tries(history: &[Try]) -> Option<String> {
+fn attempts(history: &[LetterAttempt]) -> Option<String> {
     let rows = history.iter().map(|one| {
         let detail = one.detail.clone().unwrap_or_default();
         [one.attempt.to_string(), one.at.to_string(), one.outcome.clone(), detail]
@@ -158,8 +158,8 @@ fn tries(history: &[Try]) -> Option<String> {
     (!history.is_empty()).then(|| lines.trim_end().to_owned())
 }
 
-/// The lines to type, for a letter that can still be changed.
-fn next(letter: &Summary) -> Option<String> {
+/// The SQL to type, for a letter that can still be changed.
+fn sql_to_change(letter: &LetterSummary) -> Option<String> {
     let id = letter.id;
     (letter.status != "resolved").then(|| {
         format!(

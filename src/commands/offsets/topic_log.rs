@@ -1,0 +1,34 @@
+//! What Kafka says about the topic log of each partition.
+
+use std::collections::BTreeMap;
+use std::fmt::Display;
+
+use fenced_sink::admin::TopicLogClient;
+use fenced_sink::{LogBounds, Partition, Position, TopicId};
+
+use crate::config::{Settings, consumer_properties};
+
+/// The answers that a command needs to choose positions.
+#[derive(Default)]
+pub(super) struct LogFacts {
+    pub(super) bounds: BTreeMap<Partition, LogBounds>,
+    /// The first record at or after the time that the user gave.
+    pub(super) at_time: BTreeMap<Partition, Position>,
+    pub(super) topic_id: Option<TopicId>,
+}
+
+/// Asks Kafka through a client that joins no group. The error is a text for the user.
+pub(super) async fn ask<T: Send + 'static, E: Display>(
+    settings: &Settings,
+    question: impl FnOnce(&TopicLogClient) -> Result<T, E> + Send + 'static,
+) -> Result<T, String> {
+    let client = TopicLogClient::new(&consumer_properties(settings).into_iter().collect(), &settings.kafka_topic);
+    // The client blocks its thread until Kafka answers.
+    let asked = tokio::task::spawn_blocking(move || question(&client).map_err(|error| error.to_string())).await;
+    asked.map_err(|error| error.to_string()).flatten().map_err(|error| {
+        format!(
+            "can't ask Kafka at {} about topic {}: {error}; check that it runs and that KAFKA_BOOTSTRAP_SERVERS names it",
+            settings.kafka_bootstrap_servers, settings.kafka_topic
+        )
+    })
+}
