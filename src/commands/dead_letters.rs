@@ -23,16 +23,16 @@ use letter::{LetterFilter, LetterSummary};
 
 pub(super) const EXAMPLES: &str = "\
 Examples:
-  booking-history dead-letters list                            the newest letters of the group and topic
-  booking-history dead-letters list --status parked            those that a person must look at
+  booking-history dead-letters list                      the newest letters of the group and topic
+  booking-history dead-letters list --status parked      those that a person must look at
   booking-history dead-letters list --reason invalid_value --since 2026-02-15T14:00:00Z
   booking-history dead-letters list --output json | jq .detail
-  booking-history dead-letters show 0198a1c4-…                 one letter with payload, headers and all attempts
+  booking-history dead-letters show 0198a1c4-…           one letter with its payload and attempts
 
 To change letters, use SQL in psql. Each function returns one row per letter that says what it did:
   select * from dead_letters_overview;                         the number of letters by reason
   select * from dead_letters_correct('ID', convert_to('{\"event_type\": …}', 'UTF8'));
-  select * from dead_letters_requeue('{ID, ID}');              a running service tries them again within seconds
+  select * from dead_letters_requeue('{ID, ID}');              the service tries them again
   select * from dead_letters_discard('{ID}', 'why');
 Many at once:
   select * from dead_letters_requeue(array(

@@ -19,17 +19,18 @@ use crate::config::Settings;
 
 pub(super) const EXAMPLES: &str = "\
 Examples:
-  booking-history offsets list                            position, end of the topic log, lag, owner and state
-  booking-history offsets list --output json              one JSON object per line
+  booking-history offsets list                          position, lag, owner and state
+  booking-history offsets list --output json            one JSON object per line
   booking-history offsets set --partition 3 --to 1200 --dry-run
-                                                          show how many records would be read again, or skipped
+                                                        show how many records would be read again
   booking-history offsets set --all --to 2026-02-15T14:00:00Z
-                                                          from the first record of that time on
-  booking-history offsets resume --partition 3            resume a halted partition
-  booking-history offsets resume --all --at earliest      resume at another position; log_truncated, log_replaced and
-                                                          log_corrupt need --at
+                                                        from the first record of that time on
+  booking-history offsets resume --partition 3          resume a halted partition
+  booking-history offsets resume --all --at earliest    resume at another position
 
-Exit code 2: the topic log has no such position, a partition has no row yet, or a halt needs --at; nothing was changed.";
+The halts log_truncated, log_replaced and log_corrupt need --at.
+
+Exit code 2: the topic log has no such position, a partition has no row yet, or a halt needs --at. Nothing was changed.";
 
 /// The arguments of `offsets`.
 #[derive(Args)]

@@ -16,12 +16,12 @@ use crate::telemetry;
 
 pub(super) const EXAMPLES: &str = "\
 Examples:
-  booking-history run                                      with the settings of the environment and the .env file
+  booking-history run                                      settings from the environment and .env
   booking-history run --kafka-topic bookings --writers 4   flags win over both
-  booking-history run --http-addr 0.0.0.0:8080             other machines can use /livez, /readyz and /metrics too
-  booking-history run --until-end --group-id replay-1      read the whole topic again; use other tables for it
+  booking-history run --http-addr 0.0.0.0:8080             other machines can use /metrics too
+  booking-history run --until-end --group-id replay-1      read the topic again; use other tables
 
-The first SIGINT or SIGTERM stops the service in order: it stops reading, ends the transactions in flight, leaves the
+The first SIGINT or SIGTERM stops the service in order: it stops reading, ends the transactions in flight, leaves the \
 consumer group and exits with 0. A second signal ends the process at once. That is safe: nothing is lost or stored twice.";
 
 /// When `run` ends.

@@ -21,18 +21,18 @@ Examples:
   booking-history verify                            all handled records that Kafka still has
   booking-history verify --partition 3 --from 1200 --to 1300
   booking-history verify --since 2026-02-15T00:00:00Z
-  booking-history verify --from 0                   also records that were handled before the totals started
+  booking-history verify --from 0                   also what was handled before the totals
   booking-history verify --output json              one finding per line; the last line has the sums
 
-Each record must be in the tables with the same content: as a row, or as a dead letter with the same bytes. The
-totals must add up. Findings:
+Each record must be in the tables with the same content: as a row, or as a dead letter with the same bytes. The totals \
+must add up. Findings:
   missing  a record has neither a row nor a dead letter
   altered  the content of a row or of a dead letter differs from its record
-  extra    no record explains a row; checked only if Kafka still has the whole topic and all of it is read
-  total    totals do not add up; checked only if Kafka still has all records that they count and all are read
+  extra    no record explains a row; needs the whole topic in Kafka, and a run that reads all of it
+  total    the totals do not add up; needs all counted records in Kafka, and a run that reads them
 At the end, the command lists what it could not check, and why.
 
-It changes nothing. It compares with one snapshot of the database and reads Kafka outside the consumer group, so it is
+It changes nothing. It compares with one snapshot of the database and reads Kafka outside the consumer group, so it is \
 safe beside running services. While it runs, vacuum cannot remove row versions that were replaced since its start.
 
 Exit code 1: there are findings. 69 or 70: the command could not compare everything; the error says why.";
@@ -43,10 +43,10 @@ pub(super) struct VerifyArgs {
     /// Only this partition
     #[arg(long, value_name = "NUMBER", value_parser = value_parser!(i32).range(0..))]
     partition: Option<i32>,
-    /// The first offset; without it, the offset from which the totals count
+    /// Start at this offset; without it, at the offset from which the totals count
     #[arg(long, value_name = "OFFSET", value_parser = value_parser!(i64).range(0..), conflicts_with = "since")]
     from: Option<i64>,
-    /// The first offset that is not compared any more; without it, the position in the database
+    /// Stop before this offset; without it, at the position in the database
     #[arg(long, value_name = "OFFSET", value_parser = value_parser!(i64).range(0..))]
     to: Option<i64>,
     /// Start with the first record at or after this time, such as 2026-02-15T14:00:00Z
