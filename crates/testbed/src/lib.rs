@@ -25,6 +25,7 @@ pub mod service;
 pub mod audit;
 pub mod workload;
 pub mod scene;
+pub mod pages;
 
 use std::sync::atomic::{AtomicU32, Ordering};
 
