@@ -1,14 +1,15 @@
 #!/usr/bin/env bash
-# The whole gate. The tests are last, so that it ends with their own closing lines.
+# The whole gate. The integration tests run last, so that their closing lines are the last output; the times of all other
+# steps are printed before them.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
+times=
 step() {
   local started=$SECONDS
   echo "== $1"
-  shift
-  "$@"
-  echo "   $((SECONDS - started)) s"
+  "${@:2}"
+  times+=$(printf '%5d s  %s' $((SECONDS - started)) "$1")$'\n'
 }
 
 step "what is missing: packages" scripts/packages.sh build database kafka lint
@@ -23,7 +24,10 @@ step "descriptions of SQL" scripts/sqlx.sh check
 step "fuzzing" scripts/fuzz.sh 20
 step "docker" scripts/docker.sh
 step "the program" cargo build --quiet --locked
-step "demo" cargo run --quiet --locked --package testbed --bin demo -- --no-wait
-# Nothing after it: its closing lines are the last ones.
-echo "== tests"
-exec cargo test --locked --workspace
+step "tests: engine, testbed, demo" cargo test --quiet --locked --workspace --exclude booking-history
+step "tests: program, without servers" cargo test --quiet --locked --lib --bins
+step "tests: examples in the documentation" cargo test --quiet --locked --doc
+echo "== times"
+printf '%s' "$times"
+echo "== tests: integration (their last line has their time)"
+exec cargo test --locked --test it

@@ -3,32 +3,27 @@
 use std::time::Duration;
 
 use chrono::{SecondsFormat, Utc};
-use sqlx::{Connection as _, PgConnection};
 
 use crate::events::PARTITIONS;
-use crate::stage::{Contestant, Stage, wait_until_stored};
+use crate::stage::{Stage, wait_until_stored};
 use crate::usage;
+use testbed::service::Service;
 use testbed::topic::Topic;
-use testbed::unique;
-use testbed::wait::{PATIENCE, eventually};
 
 const PER_SECOND: u32 = 500;
 
 /// From the call that produces an event, whose time is in it, until the commit of its row, by Postgres's own note.
 pub async fn measure(stage: &Stage, seconds: u32) -> String {
-    let (name, database) = stage.database().await;
-    let topic = Topic::create(&stage.kafka, PARTITIONS).await;
-    let Contestant::Service { program, settings } = Contestant::service("") else { panic!("it is a service") };
-    let service = stage.service(&program, &settings, &topic, &unique("group"), &database);
-    let wanted = usize::try_from(PARTITIONS).unwrap();
-    let started = async || service.lines().iter().filter(|line| line.contains("partition_started")).count();
-    eventually(PATIENCE, |started| *started == wanted, started).await;
+    let (name, scene) = stage.scene(Topic::create(&stage.kafka, PARTITIONS).await).await;
+    let program = env!("CARGO_BIN_EXE_booking-history");
+    let service = Service::start_program(program, &[], "run", &scene.environment);
+    service.wait_until_started(usize::try_from(PARTITIONS).unwrap()).await;
 
-    let producer = topic.producer(&[("linger.ms", "0")]);
-    // The first events find connections, the producer's among them, that are still to be made.
+    let producer = scene.topic.producer(&[("linger.ms", "0")]);
+    // The first events wait for connections to be made.
     let warm = (0..3).map(|number| stage.ids.event(u32::MAX - number).record());
     producer.send(warm).await;
-    let mut connection = PgConnection::connect(&database).await.unwrap();
+    let mut connection = scene.connect().await;
     wait_until_stored(&mut connection, 3).await;
 
     let began = Utc::now();

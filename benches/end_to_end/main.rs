@@ -1,8 +1,8 @@
 //! How fast records become rows: the service from a real Kafka into a real `PostgreSQL`, beside `psql`'s `\copy` of the
 //! same rows into the same table of the same server.
 //!
-//! A measurement and never a test: it fails where a result is not exact, not where it is slow. Machines differ and are
-//! never quiet, so what counts is the ratio of neighbours in one run.
+//! A measurement and not a test: it fails if a result is not exact, not if it is slow. Machines differ and are never quiet,
+//! so only the ratio of two contestants in one run counts.
 #![expect(
     clippy::unwrap_used,
     clippy::panic,
@@ -32,7 +32,7 @@ struct Options {
     /// Rows in each run
     #[arg(long, default_value_t = 300_000)]
     rows: u32,
-    /// What bookings are named by
+    /// The kind of booking ids
     #[arg(long, value_enum, default_value_t = Ids::Sequential)]
     ids: Ids,
     /// Times that each contestant runs, in turns
@@ -44,7 +44,7 @@ struct Options {
     /// One more contestant: settings as NAME=VALUE separated by spaces; PROGRAM=PATH is another build
     #[arg(long = "also", value_name = "SETTINGS")]
     also: Vec<String>,
-    /// Cargo's own word for a benchmark
+    /// Cargo passes this to every benchmark
     #[arg(long, hide = true)]
     bench: bool,
 }
@@ -67,7 +67,7 @@ async fn main() {
     let mut rounds: Vec<Vec<Run>> = Vec::new();
     for round in 0..options.rounds {
         let mut runs = Vec::new();
-        // Whoever begins meets another disk and other neighbours than whoever follows.
+        // The first of a round meets another state of the disk than those that follow, so the order changes.
         let turn = round % contestants.len();
         for (index, contestant) in contestants.iter().enumerate().cycle().skip(turn).take(contestants.len()) {
             let run = stage.run(contestant).await;

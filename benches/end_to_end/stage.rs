@@ -14,7 +14,8 @@ use testbed::Postgres;
 use crate::events::{Ids, PARTITIONS};
 use crate::usage;
 use testbed::kafka::Kafka;
-use testbed::service::{Service, migrated, settings};
+use testbed::scene::Scene;
+use testbed::service::Service;
 use testbed::topic::Topic;
 use testbed::unique;
 
@@ -28,14 +29,14 @@ const POSTGRES: &[(&str, &str)] = &[
     ("track_commit_timestamp", "on"),
 ];
 
-/// No run takes so long on any machine.
+/// Longer than a run takes on any machine.
 const LIMIT: Duration = Duration::from_mins(10);
 
-/// Who moves the rows.
+/// The program that moves the rows.
 pub enum Contestant {
     /// `psql`, one connection, one transaction, from a file.
     Copy,
-    /// The service, from Kafka, with these settings beside the needed ones.
+    /// The service, from Kafka, with these further settings.
     Service { program: String, settings: Vec<(String, String)> },
 }
 
@@ -67,10 +68,10 @@ impl fmt::Display for Contestant {
     }
 }
 
-/// What a run has shown. CPU in seconds for a million rows.
+/// The figures of a run. CPU is in seconds for a million rows.
 pub struct Run {
     pub rows_per_second: f64,
-    /// Records a second that `verify` compared afterwards, the start of the program included.
+    /// Records a second that `verify` compared after the run, with the start of the program.
     pub verified_per_second: Option<f64>,
     own: f64,
     postgres: f64,
@@ -78,7 +79,7 @@ pub struct Run {
     /// Of the contestant, in MiB.
     memory: Option<u32>,
     transactions: i64,
-    /// Share of the machine that somebody else used.
+    /// Share of the machine that other processes used.
     others: f64,
 }
 
@@ -116,7 +117,7 @@ impl Stage {
         let kafka = Kafka::start_new();
         let topic = Topic::create(&kafka, PARTITIONS).await;
         topic.producer(&[("compression.type", "lz4")]).send((1..=rows).map(|number| ids.event(number).record())).await;
-        // It goes with the server.
+        // The file is removed with the server's directory.
         let file = postgres.directory().join("rows");
         let mut lines = BufWriter::new(File::create(&file).unwrap());
         (1..=rows).for_each(|number| ids.event(number).write_line(&mut lines).unwrap());
@@ -125,15 +126,15 @@ impl Stage {
         Self { rows, ids, kafka, postgres, topic, file, cents }
     }
 
-    /// An empty database with the service's tables.
-    pub async fn database(&self) -> (String, String) {
+    /// A topic, and the tables in an empty database: its name and the scene.
+    pub async fn scene(&self, topic: Topic) -> (String, Scene) {
         let name = unique("bench");
-        let url = self.postgres.create_database(&name).await.unwrap();
-        migrated(&url);
-        (name, url)
+        let scene = Scene::between(topic, self.postgres.create_database(&name).await.unwrap());
+        scene.migrate();
+        (name, scene)
     }
 
-    /// A database is gone, and what it left to be written is written: the next run pays for its own rows only.
+    /// Drops a database and writes what it left to be written, so that the next run writes only its own rows.
     pub async fn drop_database(&self, name: &str) {
         let mut server = PgConnection::connect(&self.postgres.url("postgres")).await.unwrap();
         let drop = format!("drop database \"{name}\" with (force)");
@@ -143,27 +144,26 @@ impl Stage {
 
     /// One run, on tables of its own, checked to the last row.
     pub async fn run(&self, contestant: &Contestant) -> Run {
-        let (name, database) = self.database().await;
-        let mut connection = PgConnection::connect(&database).await.unwrap();
+        let (name, scene) = self.scene(self.topic.clone()).await;
+        let mut connection = scene.connect().await;
         let before = Used::so_far(self);
         let mut verified = None;
         let (took, own, memory, after) = match contestant {
             Contestant::Copy => {
                 let (began, own_before) = (Instant::now(), usage::cpu_of_ended_children());
-                self.copy(&database);
+                self.copy(&scene.database);
                 (began.elapsed(), usage::cpu_of_ended_children() - own_before, None, Used::so_far(self))
             }
             Contestant::Service { program, settings } => {
-                let group = unique("group");
-                let service = self.service(program, settings, &self.topic, &group, &database);
+                let scene = settings.iter().fold(scene, |scene, (name, value)| scene.with(name, value));
+                let service = Service::start_program(program, &[], "run", &scene.environment);
                 wait_until_stored(&mut connection, self.rows).await;
                 let (own, after) = (usage::cpu(service.pid()), Used::so_far(self));
                 let memory = Some(usage::peak_memory(service.pid()));
                 let took = last_commit(&mut connection).await - started(&service);
-                service.sigterm();
-                assert_eq!(service.wait_exit(LIMIT), 0);
+                service.stop();
                 self.assert_positions(&mut connection).await;
-                verified = Some(self.verify(program, &group, &database));
+                verified = Some(self.verify(program, &scene));
                 (took.to_std().unwrap(), own, memory, after)
             }
         };
@@ -184,25 +184,11 @@ impl Stage {
         }
     }
 
-    /// Starts the service on a topic.
-    pub fn service(
-        &self,
-        program: &str,
-        more: &[(String, String)],
-        topic: &Topic,
-        group: &str,
-        database: &str,
-    ) -> Service {
-        let mut all = settings(&self.kafka, topic, group, database);
-        all.extend(more.iter().cloned());
-        Service::program(program, &[], "run", &all)
-    }
-
-    /// What the service has kept is what Kafka has; gives how long it took to see that.
-    fn verify(&self, program: &str, group: &str, database: &str) -> Duration {
-        let all = settings(&self.kafka, &self.topic, group, database);
+    /// Compares the tables with the topic, and returns how long that took.
+    fn verify(&self, program: &str, scene: &Scene) -> Duration {
         let began = Instant::now();
-        let (code, lines) = Service::program(program, &[], "verify", &all).finished(LIMIT);
+        let verify = Service::start_program(program, &[], "verify", &scene.environment);
+        let (code, lines) = verify.finished_within(LIMIT);
         let took = began.elapsed();
         assert_eq!((code, lines), (0, vec![format!("{} records compared, 0 findings", self.rows)]));
         took
@@ -215,7 +201,7 @@ impl Stage {
         assert!(status.unwrap().success(), "psql");
     }
 
-    /// Every row, once, with its price; gives the number of transactions that wrote them.
+    /// Checks that each row is stored once, with its price; returns the number of transactions that wrote them.
     async fn assert_exact(&self, connection: &mut PgConnection) -> i64 {
         let found: (i64, i64, i64, i64) = sqlx::query_as(
             "select count(*), count(distinct booking_id), (sum(price) * 100)::bigint, count(distinct xmin::text) \
@@ -242,7 +228,7 @@ impl Stage {
     }
 }
 
-/// What everybody else than the contestant has used.
+/// What other processes than the contestant have used.
 struct Used {
     at: Instant,
     all: Duration,
@@ -262,7 +248,7 @@ impl Used {
         }
     }
 
-    /// The share of the machine that was neither the contestant's nor the servers' nor ours since.
+    /// The share of the machine that neither the contestant nor the servers nor this bench used since.
     fn others_until(&self, later: &Self, own: Duration) -> f64 {
         let known = own + (later.postgres - self.postgres) + (later.kafka - self.kafka) + (later.bench - self.bench);
         let cores = std::thread::available_parallelism().map_or(1, usize::from);
@@ -271,7 +257,7 @@ impl Used {
     }
 }
 
-/// Asks by the service's own count and on one connection: cheap enough not to be seen in the figures.
+/// Reads the service's own count on one connection: too cheap to change the figures.
 pub async fn wait_until_stored(connection: &mut PgConnection, rows: u32) {
     let began = Instant::now();
     loop {
@@ -295,8 +281,7 @@ async fn last_commit(connection: &mut PgConnection) -> DateTime<Utc> {
     last
 }
 
-/// When the service began to read: earlier than its first row, by all that this row cost.
+/// When the service began to read: earlier than the commit of its first row.
 fn started(service: &Service) -> DateTime<Utc> {
-    let line = service.wait_for_line(|line| line.contains("partition_started"), LIMIT);
-    line.split(' ').next().unwrap().parse().unwrap()
+    service.wait_for_event("partition_started").time.parse().unwrap()
 }

@@ -1,12 +1,10 @@
 //! `dead-letters list` and `show`, by the built program.
 
-use booking_history::commands::MIGRATOR;
 use serde_json::{Value, json};
-use sqlx::{Connection as _, PgConnection};
 
 use testbed::postgres::database;
-use testbed::service::{Service, migrated};
-use testbed::wait::PATIENCE;
+use testbed::scene::Scene;
+use testbed::topic::Topic;
 
 const PARKED: &str = "0198a1c4-0000-7000-8000-000000000001";
 const WAITING: &str = "0198a1c4-0000-7000-8000-000000000002";
@@ -42,36 +40,39 @@ const LETTERS: &str = r#"
     insert into dead_letter_attempts (dead_letter_id, attempt, at, outcome)
     select id, 2, resolved_at, 'duplicate' from dead_letters where status = 'resolved'"#;
 
-async fn letters() -> String {
-    let url = database().await;
-    migrated(&url);
-    let mut connection = PgConnection::connect(&url).await.unwrap();
-    sqlx::raw_sql(LETTERS).execute(&mut connection).await.unwrap();
-    url
+/// A database with these letters.
+async fn letters() -> Scene {
+    let scene = scene(database().await);
+    scene.migrate();
+    scene.execute(LETTERS).await;
+    scene
 }
 
-fn run(arguments: &str, url: &str) -> (i32, Vec<String>) {
-    let settings = [("DATABASE_URL", url), ("KAFKA_GROUP_ID", "group"), ("KAFKA_TOPIC", "topic")];
-    let settings = settings.map(|(name, value)| (name.to_owned(), value.to_owned()));
-    Service::finish(&format!("dead-letters {arguments}"), &settings, PATIENCE)
+/// The group and the topic of the letters, in this database. These commands do not use Kafka.
+fn scene(url: String) -> Scene {
+    Scene::between(Topic::at("127.0.0.1:1".to_owned(), "topic"), url).with_group("group")
 }
 
-fn printed(arguments: &str, url: &str) -> Vec<String> {
-    let (code, lines) = run(arguments, url);
+fn run(arguments: &str, scene: &Scene) -> (i32, Vec<String>) {
+    scene.finish(&format!("dead-letters {arguments}"))
+}
+
+fn printed(arguments: &str, scene: &Scene) -> Vec<String> {
+    let (code, lines) = run(arguments, scene);
     assert_eq!(code, 0, "{lines:#?}");
     lines
 }
 
-fn objects(arguments: &str, url: &str) -> Vec<Value> {
-    let lines = printed(&format!("{arguments} --output json 2>&-"), url);
+fn objects(arguments: &str, scene: &Scene) -> Vec<Value> {
+    let lines = printed(&format!("{arguments} --output json 2>&-"), scene);
     lines.iter().map(|line| serde_json::from_str(line).unwrap()).collect()
 }
 
 #[tokio::test]
-async fn list_has_the_letters_of_its_group_and_topic_in_columns() {
-    let url = letters().await;
+async fn list_prints_the_letters_of_its_group_and_topic_in_columns() {
+    let scene = letters().await;
     assert_eq!(
-        printed("list", &url),
+        printed("list", &scene),
         [
             "id                                    partition  offset               reason             field       status     attempts  first_failed_at       next_attempt_at",
             "0198a1c4-0000-7000-8000-000000000004  2          9223372036854775807  not_json                       discarded  1         2026-02-15T17:00:00Z",
@@ -83,8 +84,8 @@ async fn list_has_the_letters_of_its_group_and_topic_in_columns() {
 }
 
 #[tokio::test]
-async fn list_shows_what_its_filters_ask_for() {
-    let url = letters().await;
+async fn list_applies_its_filters() {
+    let scene = letters().await;
     for (filters, expected) in [
         ("", &[STRANGE, RESOLVED, WAITING, PARKED][..]),
         ("--status parked", &[PARKED]),
@@ -99,24 +100,24 @@ async fn list_shows_what_its_filters_ask_for() {
         ("--kafka-group-id other", &[]),
     ] {
         let found: Vec<Value> =
-            objects(&format!("list {filters}"), &url).iter_mut().map(|letter| letter["id"].take()).collect();
+            objects(&format!("list {filters}"), &scene).iter_mut().map(|letter| letter["id"].take()).collect();
         assert_eq!(found, expected, "{filters}");
     }
-    let remark = printed("list --limit 2 --output json 2>&1 >/dev/null", &url);
+    let remark = printed("list --limit 2 --output json 2>&1 >/dev/null", &scene);
     assert_eq!(remark, ["these are the newest 2; a larger --limit shows more"]);
-    assert_eq!(printed("list --limit 4 2>&1 >/dev/null", &url), [""; 0]);
+    assert_eq!(printed("list --limit 4 2>&1 >/dev/null", &scene), [""; 0]);
     for output in ["table", "json"] {
         let list = format!("list --reason tombstone --output {output}");
-        assert_eq!(printed(&format!("{list} 2>&-"), &url), [""; 0]);
-        assert_eq!(printed(&format!("{list} >&-"), &url), ["no such dead letters of group group and topic topic"]);
+        assert_eq!(printed(&format!("{list} 2>&-"), &scene), [""; 0]);
+        assert_eq!(printed(&format!("{list} >&-"), &scene), ["no such dead letters of group group and topic topic"]);
     }
 }
 
 #[tokio::test]
-async fn list_gives_tools_one_object_a_line() {
-    let url = letters().await;
+async fn list_prints_one_json_object_a_line() {
+    let scene = letters().await;
     assert_eq!(
-        objects("list --status waiting", &url),
+        objects("list --status waiting", &scene),
         [json!({
             "id": WAITING, "group_id": "group", "topic": "topic", "partition": 1, "offset": 7,
             "record_timestamp_ms": null, "timestamp_type": null, "reason": "database_rejected", "field": null,
@@ -129,8 +130,8 @@ async fn list_gives_tools_one_object_a_line() {
 }
 
 #[tokio::test]
-async fn show_tells_people_everything_about_one_letter() {
-    let url = letters().await;
+async fn show_prints_one_complete_letter() {
+    let scene = letters().await;
     let expected = "\
 id               0198a1c4-0000-7000-8000-000000000001
 group_id         group
@@ -172,14 +173,14 @@ in psql:
   select * from dead_letters_correct('0198a1c4-0000-7000-8000-000000000001', convert_to('{…}', 'UTF8'));
   select * from dead_letters_requeue('{0198a1c4-0000-7000-8000-000000000001}');
   select * from dead_letters_discard('{0198a1c4-0000-7000-8000-000000000001}', 'why');";
-    assert_eq!(printed(&format!("show {PARKED}"), &url), expected.lines().collect::<Vec<_>>());
+    assert_eq!(printed(&format!("show {PARKED}"), &scene), expected.lines().collect::<Vec<_>>());
 }
 
 #[tokio::test]
-async fn the_lines_that_show_ends_with_work_as_they_stand() {
-    let url = letters().await;
-    let mut connection = PgConnection::connect(&url).await.unwrap();
-    let lines = printed(&format!("show {PARKED}"), &url);
+async fn the_statements_that_show_prints_can_be_executed() {
+    let scene = letters().await;
+    let mut connection = scene.connect().await;
+    let lines = printed(&format!("show {PARKED}"), &scene);
     let lines: Vec<&str> = lines.iter().map(|line| line.trim()).filter(|line| line.starts_with("select")).collect();
     for (line, expected) in lines.iter().zip(["corrected", "requeued", "discarded"]) {
         let call = sqlx::AssertSqlSafe(line.trim_end_matches(';'));
@@ -187,15 +188,15 @@ async fn the_lines_that_show_ends_with_work_as_they_stand() {
         assert!(outcome.starts_with(expected), "{outcome}");
     }
     assert_eq!(lines.len(), 3);
-    let text = printed(&format!("show {PARKED}"), &url).join("\n");
+    let text = printed(&format!("show {PARKED}"), &scene).join("\n");
     assert!(text.contains("value:\n  {…}\n\noriginal_value:\n  {\n"), "{text}");
     assert!(text.contains("resolved_by      postgres\nnote             why"), "{text}");
 }
 
 #[tokio::test]
-async fn show_lets_no_letter_steer_the_terminal() {
-    let url = letters().await;
-    let text = printed(&format!("show {STRANGE}"), &url).join("\n");
+async fn show_prints_no_control_character_of_a_letter() {
+    let scene = letters().await;
+    let text = printed(&format!("show {STRANGE}"), &scene).join("\n");
     for line in [
         "timestamp        -9223372036854775808 ms",
         "resolved_by      a\\nb",
@@ -206,15 +207,15 @@ async fn show_lets_no_letter_steer_the_terminal() {
     ] {
         assert!(text.contains(line), "{line} in {text}");
     }
-    let text = printed(&format!("show {RESOLVED}"), &url).join("\n");
+    let text = printed(&format!("show {RESOLVED}"), &scene).join("\n");
     assert!(text.contains("headers: none\n\nkey: none\n\nvalue:\n  x\n") && !text.contains("in psql"), "{text}");
     assert!(text.contains("  2        2026-02-16T09:00:00.000000Z  duplicate"), "{text}");
 }
 
 #[tokio::test]
-async fn show_gives_tools_the_exact_bytes() {
-    let url = letters().await;
-    let [letter] = objects(&format!("show {STRANGE}"), &url).try_into().unwrap();
+async fn show_prints_the_exact_bytes_as_json() {
+    let scene = letters().await;
+    let [letter] = objects(&format!("show {STRANGE}"), &scene).try_into().unwrap();
     let digest = "4b227777d4dd1fc61c6f884f48641d02b4d121d3fd328cb08b5531fcacdabf8a";
     assert_eq!(
         letter,
@@ -234,36 +235,35 @@ async fn show_gives_tools_the_exact_bytes() {
 }
 
 #[tokio::test]
-async fn what_can_t_be_shown_is_said_and_told_by_the_exit_code() {
-    let url = letters().await;
+async fn an_unknown_letter_a_wrong_argument_and_a_missing_table_have_their_exit_codes() {
+    let scene = letters().await;
     for unknown in [ELSEWHERE, "0198a1c4-0000-7000-8000-00000000000f"] {
         for output in ["", "--output json"] {
-            let (code, lines) = run(&format!("show {unknown} {output}"), &url);
+            let (code, lines) = run(&format!("show {unknown} {output}"), &scene);
             let expected = format!("error: there is no dead letter {unknown} of group group and topic topic");
             assert_eq!((code, lines), (1, vec![expected]));
         }
     }
     for wrong in ["", "show", "show 13", "list --status lost", "list --reason x", "list --since now", "list --limit 0"]
     {
-        assert_eq!(run(wrong, &url).0, 2, "{wrong}");
+        assert_eq!(run(wrong, &scene).0, 2, "{wrong}");
     }
-    let empty = database().await;
+    let empty = self::scene(database().await);
     let (code, lines) = run("list", &empty);
     assert_eq!((code, lines.len()), (69, 1), "{lines:#?}");
     assert!(lines[0].contains("run `booking-history migrate up`"), "{lines:#?}");
-    let mut connection = PgConnection::connect(&empty).await.unwrap();
-    MIGRATOR.run(&mut connection).await.unwrap();
+    empty.migrate();
     assert_eq!(run("list", &empty).0, 0);
 }
 
 #[tokio::test]
-async fn they_need_no_more_than_the_right_to_read() {
-    let url = letters().await;
-    let mut connection = PgConnection::connect(&url).await.unwrap();
+async fn they_need_only_the_privilege_to_read() {
+    let scene = letters().await;
     let grants = "create role reader login password 'reader'; grant select on all tables in schema public to reader";
-    sqlx::raw_sql(grants).execute(&mut connection).await.unwrap();
-    let (_, place) = url.split_once('@').unwrap();
+    scene.execute(grants).await;
+    let (_, place) = scene.database.split_once('@').unwrap();
     let url = format!("postgresql://reader:reader@{place}");
-    assert_eq!(printed("list", &url).len(), 5);
-    assert_eq!(objects(&format!("show {WAITING}"), &url).len(), 1);
+    let scene = scene.with_database(url);
+    assert_eq!(printed("list", &scene).len(), 5);
+    assert_eq!(objects(&format!("show {WAITING}"), &scene).len(), 1);
 }

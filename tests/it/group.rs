@@ -1,4 +1,4 @@
-//! The consumer group under both protocols: who comes, goes, dies, returns or does not let go.
+//! The consumer group under both protocols: members join, leave, are killed and return.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -9,114 +9,87 @@ use rdkafka::ClientConfig;
 use rdkafka::consumer::{BaseConsumer, CommitMode, Consumer as _};
 use rdkafka::message::Message as _;
 
-use testbed::audit::{Audit, Totals};
-use testbed::kafka::kafka;
-use testbed::postgres::database;
-use testbed::service::{Service, migrated, settings};
-use testbed::topic::Topic;
-use testbed::unique;
+use testbed::audit::Totals;
+use testbed::scene::Scene;
 use testbed::wait::{PATIENCE, eventually};
 use testbed::workload::Workload;
 
-/// Nobody waits for a session to end: it lasts 45 s.
+/// Much less than a session, which lasts 45 s.
 const SOON: Duration = Duration::from_secs(20);
-
-fn with_properties(settings: &[(String, String)], properties: &str) -> Vec<(String, String)> {
-    let mut settings = settings.to_vec();
-    settings.push(("KAFKA_PROPERTIES".to_owned(), properties.to_owned()));
-    settings
-}
-
-fn started(service: &Service) -> usize {
-    service.lines().iter().filter(|line| line.contains("partition_started")).count()
-}
-
-async fn handled(audit: &Audit<'_>) -> i64 {
-    audit.rows().await.into_values().map(|row| row.totals).sum::<Totals>().sum()
-}
 
 #[tokio::test]
 async fn under_the_newer_group_protocol_a_killed_instance_is_replaced() {
-    let (topic, group, database) = (Topic::create(kafka(), 6).await, unique("group"), database().await);
-    migrated(&database);
-    let settings = with_properties(&settings(kafka(), &topic, &group, &database), "group.protocol=consumer");
-    let (victim, survivor) = (Service::run(&settings), Service::run(&settings));
+    let scene = Scene::new(6).await.with("KAFKA_PROPERTIES", "group.protocol=consumer");
+    let (victim, survivor) = (scene.start(), scene.start());
     for service in [&victim, &survivor] {
-        eventually(PATIENCE, |started| *started >= 3, async || started(service)).await;
+        service.wait_until_started(3).await;
     }
     let workload = Workload::mixed("newer", 12_000, 6);
-    let audit = Audit { topic: &topic, group: &group, database: &database };
-    let producer = topic.producer(&[]);
+    let producer = scene.topic.producer(&[]);
     let (before, after) = workload.records.split_at(6_000);
-    producer.send(before.iter().cloned()).await;
-    eventually(PATIENCE, |handled| *handled > 0, async || handled(&audit).await).await;
+    producer.send(before).await;
+    eventually(PATIENCE, |handled| *handled > 0, async || scene.totals().await.sum()).await;
     victim.kill9();
-    producer.send(after.iter().cloned()).await;
-    audit.wait_until_read(PATIENCE).await;
-    audit.assert_exact(&workload.expected).await;
-    survivor.sigterm();
-    assert_eq!(survivor.wait_exit(PATIENCE), 0);
+    producer.send(after).await;
+    scene.assert_exact(&workload).await;
+    survivor.stop();
 }
 
 #[tokio::test]
-async fn a_static_member_that_returns_goes_on_at_once() {
-    let (topic, group, database) = (Topic::create(kafka(), 4).await, unique("group"), database().await);
-    migrated(&database);
-    let settings = settings(kafka(), &topic, &group, &database);
-    let named = |name| Service::run(&with_properties(&settings, &format!("group.instance.id={name}")));
+async fn a_static_member_that_returns_continues_at_once() {
+    let scene = Scene::new(4).await;
+    let named = |name| scene.clone().with("KAFKA_PROPERTIES", &format!("group.instance.id={name}")).start();
     let (mut one, other) = (named("one"), named("other"));
     for service in [&one, &other] {
-        eventually(PATIENCE, |started| *started >= 2, async || started(service)).await;
+        service.wait_until_started(2).await;
     }
-    let revoked = || other.lines().iter().filter(|line| line.contains("partition_revoked")).count();
+    let revoked = || other.events("partition_revoked").len();
     let revoked_before = revoked();
     let workload = Workload::bookings("static", 3_000, 4);
-    let audit = Audit { topic: &topic, group: &group, database: &database };
     for (round, records) in workload.records.chunks(1_000).enumerate() {
-        topic.producer(&[]).send(records.iter().cloned()).await;
-        audit.wait_until_read(PATIENCE).await;
+        scene.send(records).await;
+        scene.wait_until_read().await;
         if round == 2 {
             break;
         }
-        let before = started(&one);
         if round == 0 {
             one.kill9();
         } else {
-            one.sigterm();
-            assert_eq!(one.wait_exit(PATIENCE), 0);
+            one.stop();
         }
         one.start_again();
-        // The same partitions as before, and nobody else lost any.
-        eventually(SOON, |now| *now >= before + 2, async || started(&one)).await;
+        // It gets the same partitions, and the other instance loses none.
+        let started = async || one.events("partition_started").len();
+        eventually(SOON, |started| *started >= 2, started).await;
     }
-    audit.assert_exact(&workload.expected).await;
+    scene.audit().assert_exact(&workload.expected).await;
     assert_eq!(revoked(), revoked_before, "{:#?}", other.lines());
 
-    // Of two of one name the first has to go, and says so.
+    // A second member of the same name replaces the first, which ends with an error.
     let second = named("one");
-    assert_eq!(one.wait_exit(PATIENCE), 69);
-    one.wait_for_line(|line| line.starts_with("error: ") && line.contains("kafka"), PATIENCE);
-    eventually(PATIENCE, |started| *started >= 2, async || started(&second)).await;
-    audit.assert_exact(&workload.expected).await;
+    assert_eq!(one.wait_exit(), 69);
+    one.wait_for_error("kafka");
+    second.wait_until_started(2).await;
+    scene.audit().assert_exact(&workload.expected).await;
 }
 
-/// The service of old: another assignor, and offsets in Kafka. It reads so many records, then only stays.
+/// The Python service: another assignor, and its offsets in Kafka. It reads `count` records and stays in the group.
 struct OldService {
     leave: Arc<AtomicBool>,
     thread: thread::JoinHandle<()>,
 }
 
 impl OldService {
-    fn reading(topic: &Topic, group: &str, count: usize) -> Self {
+    fn reading(scene: &Scene, count: usize) -> Self {
         let consumer: BaseConsumer = ClientConfig::new()
-            .set("bootstrap.servers", kafka().address())
-            .set("group.id", group)
+            .set("bootstrap.servers", scene.topic.broker())
+            .set("group.id", &scene.group)
             .set("partition.assignment.strategy", "range")
             .set("enable.auto.commit", "false")
             .set("auto.offset.reset", "earliest")
             .create()
             .unwrap();
-        consumer.subscribe(&[&topic.name]).unwrap();
+        consumer.subscribe(&[&scene.topic.name]).unwrap();
         for _ in 0..count {
             let began = Instant::now();
             let message = loop {
@@ -146,40 +119,35 @@ impl OldService {
 }
 
 #[tokio::test]
-async fn an_old_consumer_in_the_group_is_named_and_continued_once_it_is_gone() {
-    let (topic, group, database) = (Topic::create(kafka(), 1).await, unique("group"), database().await);
-    migrated(&database);
+async fn while_the_python_service_is_in_the_group_nothing_is_read_and_then_its_positions_are_continued() {
+    let scene = Scene::new(1).await;
     let workload = Workload::bookings("old", 100, 1);
-    topic.producer(&[]).send(workload.records.iter().cloned()).await;
-    let old = OldService::reading(&topic, &group, 37);
-    let service = Service::run(&settings(kafka(), &topic, &group, &database));
-    service.wait_for_line(|line| line.contains("group_in_use") && line.contains("stop it first"), PATIENCE);
-    let audit = Audit { topic: &topic, group: &group, database: &database };
-    assert!(audit.rows().await.is_empty(), "it reads nothing beside the other");
+    scene.send(&workload.records).await;
+    let old = OldService::reading(&scene, 37);
+    let service = scene.start();
+    let in_use = service.wait_for_event("group_in_use");
+    assert!(in_use.field("hint").contains("stop it first"), "{in_use:#?}");
+    assert!(scene.audit().rows().await.is_empty(), "it reads nothing while the other is a member");
     old.leave();
-    eventually(PATIENCE, |rows: &usize| *rows == 1, async || audit.rows().await.len()).await;
-    audit.wait_until_read(PATIENCE).await;
-    let row = audit.rows().await.remove(&0).unwrap();
+    scene.wait_until_claimed(1).await;
+    scene.wait_until_read().await;
+    let row = scene.row(0).await;
     assert_eq!((row.counted_from, row.totals), (37, Totals { stored: 63, ..Totals::default() }));
 }
 
 #[tokio::test]
-async fn who_leaves_in_order_is_replaced_long_before_the_session_ends() {
+async fn an_instance_that_stops_in_order_is_replaced_long_before_its_session_ends() {
     for protocol in ["session.timeout.ms=45000", "group.protocol=consumer"] {
-        let (topic, group, database) = (Topic::create(kafka(), 4).await, unique("group"), database().await);
-        migrated(&database);
-        let settings = with_properties(&settings(kafka(), &topic, &group, &database), protocol);
-        let leaver = Service::run(&settings);
-        eventually(PATIENCE, |started| *started == 4, async || started(&leaver)).await;
-        let successor = Service::run(&settings);
-        eventually(PATIENCE, |started| *started == 2, async || started(&successor)).await;
-        leaver.sigterm();
-        assert_eq!(leaver.wait_exit(PATIENCE), 0);
-        eventually(Duration::from_secs(5), |started| *started == 4, async || started(&successor)).await;
+        let scene = Scene::new(4).await.with("KAFKA_PROPERTIES", protocol);
+        let leaver = scene.start();
+        leaver.wait_until_started(4).await;
+        let successor = scene.start();
+        successor.wait_until_started(2).await;
+        leaver.stop();
+        let started = async || successor.events("partition_started").len();
+        eventually(Duration::from_secs(5), |started| *started == 4, started).await;
         let workload = Workload::bookings("left", 400, 4);
-        topic.producer(&[]).send(workload.records.iter().cloned()).await;
-        let audit = Audit { topic: &topic, group: &group, database: &database };
-        audit.wait_until_read(PATIENCE).await;
-        audit.assert_exact(&workload.expected).await;
+        scene.send(&workload.records).await;
+        scene.assert_exact(&workload).await;
     }
 }

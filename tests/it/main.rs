@@ -29,3 +29,4 @@ mod dead_letter_commands;
 mod offsets;
 mod replay;
 mod verify;
+mod docs;

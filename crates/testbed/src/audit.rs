@@ -60,6 +60,17 @@ pub struct Expected {
     pub booking_ids: BTreeSet<String>,
 }
 
+impl Expected {
+    /// The records of both, each counted once.
+    pub fn extend(&mut self, more: Self) {
+        self.booking_ids.extend(more.booking_ids);
+        for (partition, totals) in more.totals {
+            let known = self.totals.entry(partition).or_default();
+            *known = [*known, totals].into_iter().sum();
+        }
+    }
+}
+
 impl Audit<'_> {
     /// Waits until the positions are at the ends of the log.
     pub async fn wait_until_read(&self, limit: Duration) {
@@ -163,19 +174,6 @@ impl Audit<'_> {
         let mut ids: Vec<String> = rows.into_iter().map(|(id,)| id).collect();
         ids.sort();
         ids
-    }
-
-    /// Keeps everybody from writing a table, for as long as the connection is kept.
-    pub async fn lock(&self, table: &'static str) -> PgConnection {
-        let mut connection = self.connect().await;
-        let sql = format!("begin; lock table {table} in share mode");
-        sqlx::raw_sql(sqlx::AssertSqlSafe(sql)).execute(&mut connection).await.unwrap();
-        connection
-    }
-
-    /// Changes the tables by hand.
-    pub async fn execute(&self, sql: &'static str) {
-        sqlx::raw_sql(sql).execute(&mut self.connect().await).await.unwrap();
     }
 
     async fn connect(&self) -> PgConnection {

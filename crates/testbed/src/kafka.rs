@@ -2,7 +2,7 @@
 
 use std::fmt::Write as _;
 use std::net::{Ipv4Addr, TcpStream};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicI32, Ordering};
 use std::{fs, process};
@@ -146,9 +146,13 @@ impl Kafka {
         self.files("rm -rf data && cp -r saved data");
     }
 
-    /// The file that holds the first records of a partition.
-    pub fn segment(&self, topic: &str, partition: i32) -> PathBuf {
-        self.guardian.directory().join(format!("data/{topic}-{partition}/{:020}.log", 0))
+    /// Changes one bit at the first place where `text` occurs in a partition. The broker has to be stopped.
+    pub fn damage(&self, topic: &str, partition: i32, text: &str) {
+        let path = self.guardian.directory().join(format!("data/{topic}-{partition}/{:020}.log", 0));
+        let mut bytes = fs::read(&path).unwrap();
+        let at = bytes.windows(text.len()).position(|window| window == text.as_bytes()).unwrap();
+        *bytes.get_mut(at).unwrap() ^= 1;
+        fs::write(&path, bytes).unwrap();
     }
 
     fn files(&self, command: &str) {

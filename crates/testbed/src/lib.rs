@@ -19,10 +19,13 @@ pub mod kafka;
 pub mod postgres;
 pub mod wire;
 pub mod topic;
-pub mod service;
 pub mod http;
+pub mod log_line;
+pub mod service;
 pub mod audit;
 pub mod workload;
+pub mod scene;
+pub mod pages;
 
 use std::sync::atomic::{AtomicU32, Ordering};
 

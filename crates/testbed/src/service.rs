@@ -1,49 +1,39 @@
-//! The service as a deployment has it: the built program, as a child.
+//! The service as a deployment has it: the built program, as a child process.
 
+use std::collections::BTreeMap;
 use std::io::{BufRead as _, BufReader};
 use std::process::ChildStderr;
 use std::sync::{Arc, Condvar, Mutex};
 use std::time::{Duration, Instant};
 use std::{fs, thread};
 
+use crate::http::{self, Answer};
+use crate::log_line::LogLine;
+use crate::wait::{PATIENCE, eventually};
 use crate::{Guardian, quoted};
 
-use crate::kafka::Kafka;
-use crate::topic::Topic;
-use crate::wait::PATIENCE;
+/// The environment variables of the child process. It has no others.
+pub type Environment = BTreeMap<String, String>;
 
-/// A child that is killed when it is dropped, or when the test binary ends in any way.
+/// An environment of these variables.
+pub fn environment(variables: &[(&str, &str)]) -> Environment {
+    variables.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect()
+}
+
+/// A child process. It is killed when this value is dropped, or when the test binary ends in any way.
 pub struct Service {
     guardian: Guardian,
     words: String,
     lines: Arc<Lines>,
     pid: i32,
+    /// The number of lines before the last start.
+    lines_before: usize,
 }
 
 #[derive(Default)]
 struct Lines {
     all: Mutex<Vec<String>>,
     more: Condvar,
-}
-
-/// The settings that nearly every test needs: its broker, topic, group and database, and no fixed port.
-pub fn settings(kafka: &Kafka, topic: &Topic, group: &str, database: &str) -> Vec<(String, String)> {
-    [
-        ("KAFKA_BOOTSTRAP_SERVERS", kafka.address().as_str()),
-        ("KAFKA_TOPIC", &topic.name),
-        ("KAFKA_GROUP_ID", group),
-        ("DATABASE_URL", database),
-        ("HTTP_ADDR", ""),
-    ]
-    .map(|(name, value)| (name.to_owned(), value.to_owned()))
-    .to_vec()
-}
-
-/// Makes the tables with `booking-history migrate up`.
-pub fn migrated(database: &str) {
-    let settings = [("DATABASE_URL".to_owned(), database.to_owned())];
-    let (code, lines) = Service::finish("migrate up", &settings, PATIENCE);
-    assert_eq!(code, 0, "{lines:#?}");
 }
 
 /// The program that cargo has built for the same profile: it stands beside the test's own directory.
@@ -56,45 +46,45 @@ pub fn program() -> String {
 }
 
 impl Service {
-    /// `booking-history run`, which knows these settings and nothing else.
-    pub fn run(settings: &[(String, String)]) -> Self {
-        Self::command("run", settings)
+    /// Starts any command with its arguments, each a shell word.
+    pub fn start(arguments: &str, environment: &Environment) -> Self {
+        Self::start_in(&[], arguments, environment)
     }
 
-    /// Any command with its arguments, each a shell word.
-    pub fn command(arguments: &str, settings: &[(String, String)]) -> Self {
-        Self::with_files(&[], arguments, settings)
+    /// Starts a command in a directory that holds these files, by name and content.
+    pub fn start_in(files: &[(&str, &str)], arguments: &str, environment: &Environment) -> Self {
+        Self::start_program(&program(), files, arguments, environment)
     }
 
-    /// A command in a directory that holds these files, by name and content.
-    pub fn with_files(files: &[(&str, &str)], arguments: &str, settings: &[(String, String)]) -> Self {
-        Self::program(&program(), files, arguments, settings)
-    }
-
-    /// The same of another build.
-    pub fn program(program: &str, files: &[(&str, &str)], arguments: &str, settings: &[(String, String)]) -> Self {
+    /// As [`Self::start_in`], with another build of the program.
+    pub fn start_program(program: &str, files: &[(&str, &str)], arguments: &str, environment: &Environment) -> Self {
         let guardian = Guardian::new("KILL", None).unwrap();
         for (name, content) in files {
             fs::write(guardian.directory().join(name), content).unwrap();
         }
-        let settings: Vec<_> = settings.iter().map(|(name, value)| quoted(format!("{name}={value}"))).collect();
-        let words = format!("exec env -i {} {} {arguments}", settings.join(" "), quoted(program));
+        let variables: Vec<_> = environment.iter().map(|(name, value)| quoted(format!("{name}={value}"))).collect();
+        let words = format!("exec env -i {} {} {arguments}", variables.join(" "), quoted(program));
         let lines = Arc::new(Lines::default());
-        let (pipe, theirs) = (guardian.take_errors().unwrap(), Arc::clone(&lines));
-        thread::spawn(move || theirs.read(pipe));
+        let (pipe, writer) = (guardian.take_errors().unwrap(), Arc::clone(&lines));
+        thread::spawn(move || writer.read(pipe));
         let pid = guardian.start(&words).unwrap();
-        Self { guardian, words, lines, pid }
+        Self { guardian, words, lines, pid, lines_before: 0 }
     }
 
     /// Runs a command to its end: its exit code, and the lines of its standard output and error.
-    pub fn finish(arguments: &str, settings: &[(String, String)], limit: Duration) -> (i32, Vec<String>) {
-        Self::command(arguments, settings).finished(limit)
+    pub fn finish(arguments: &str, environment: &Environment) -> (i32, Vec<String>) {
+        Self::start(arguments, environment).finished()
     }
 
     /// Waits for its end: its exit code, and the lines of its standard output and error.
-    pub fn finished(self, limit: Duration) -> (i32, Vec<String>) {
-        let code = self.wait_exit(limit);
-        // The pipe closes with the guardian, and all that was written is read by then.
+    pub fn finished(self) -> (i32, Vec<String>) {
+        self.finished_within(PATIENCE)
+    }
+
+    /// As [`Self::finished`], for a command that may take longer than [`PATIENCE`].
+    pub fn finished_within(self, limit: Duration) -> (i32, Vec<String>) {
+        let code = self.exit_within(limit);
+        // The pipe closes with the guardian, and the thread that reads it then ends.
         let lines = Arc::clone(&self.lines);
         drop(self);
         let started = Instant::now();
@@ -107,6 +97,7 @@ impl Service {
 
     /// Starts it again after its end.
     pub fn start_again(&mut self) {
+        self.lines_before = self.lines.all.lock().unwrap().len();
         self.pid = self.guardian.start(&self.words).unwrap();
     }
 
@@ -114,57 +105,114 @@ impl Service {
         self.pid
     }
 
-    /// As a crash of the process.
+    /// Stops it in order, as a deployment does; panics unless it ends with 0.
+    pub fn stop(&self) {
+        self.sigterm();
+        assert_eq!(self.wait_exit(), 0, "{:#?}", self.last_lines());
+    }
+
+    /// Ends it as a crash does.
     pub fn kill9(&self) {
-        assert!(self.guardian.signal("KILL").unwrap(), "it had ended: {:#?}", self.last_lines());
+        self.signal("KILL");
         self.guardian.wait(Duration::from_secs(10)).unwrap();
     }
 
     /// Freezes it.
     pub fn sigstop(&self) {
-        assert!(self.guardian.signal("STOP").unwrap(), "it had ended: {:#?}", self.last_lines());
+        self.signal("STOP");
     }
 
-    /// Lets it go on.
+    /// Continues it after [`Self::sigstop`].
     pub fn sigcont(&self) {
-        assert!(self.guardian.signal("CONT").unwrap(), "it had ended: {:#?}", self.last_lines());
+        self.signal("CONT");
     }
 
     /// As Ctrl-C on a terminal.
     pub fn sigint(&self) {
-        assert!(self.guardian.signal("INT").unwrap(), "it had ended: {:#?}", self.last_lines());
+        self.signal("INT");
     }
 
-    /// As a deployment stops it.
+    /// As a deployment asks it to stop.
     pub fn sigterm(&self) {
-        assert!(self.guardian.signal("TERM").unwrap(), "it had ended: {:#?}", self.last_lines());
+        self.signal("TERM");
+    }
+
+    fn signal(&self, name: &str) {
+        assert!(self.guardian.signal(name).unwrap(), "it had ended: {:#?}", self.last_lines());
     }
 
     /// Waits for its end: the exit code, or 128 + N after signal N.
-    pub fn wait_exit(&self, limit: Duration) -> i32 {
+    pub fn wait_exit(&self) -> i32 {
+        self.exit_within(PATIENCE)
+    }
+
+    fn exit_within(&self, limit: Duration) -> i32 {
         self.guardian.wait(limit).unwrap_or_else(|error| panic!("{error}: {:#?}", self.last_lines()))
     }
 
-    /// False once it has ended.
+    /// False after it has ended.
     pub fn is_running(&self) -> bool {
         self.guardian.exit_status().unwrap().is_none()
     }
 
-    /// All lines it wrote so far, over all its starts.
+    /// All lines that it wrote, over all its starts.
     pub fn lines(&self) -> Vec<String> {
         self.lines.all.lock().unwrap().clone()
     }
 
-    /// Waits for a line, also among those written already, and gives it.
-    pub fn wait_for_line(&self, wanted: impl Fn(&str) -> bool, limit: Duration) -> String {
-        let end = Instant::now() + limit;
+    /// The events of this name since its last start.
+    pub fn events(&self, name: &str) -> Vec<LogLine> {
+        let lines = self.lines.all.lock().unwrap();
+        let events = lines.iter().skip(self.lines_before).filter_map(|line| LogLine::parse(line));
+        events.filter(|line| line.event == name).collect()
+    }
+
+    /// Waits until it has logged this event since its last start, and gives the first such line.
+    pub fn wait_for_event(&self, name: &str) -> LogLine {
+        self.wait_for_event_with(name, &[])
+    }
+
+    /// As [`Self::wait_for_event`], for an event that has these fields with these values.
+    pub fn wait_for_event_with(&self, name: &str, fields: &[(&str, &str)]) -> LogLine {
+        let wanted = |line: &LogLine| line.event == name && line.has(fields);
+        self.wait_for_line(&format!("event {name} {fields:?}"), |line| LogLine::parse(line).filter(wanted))
+    }
+
+    /// Waits until it has started to read this number of partitions since its last start.
+    pub async fn wait_until_started(&self, partitions: usize) {
+        let started = |started: &usize| *started >= partitions;
+        eventually(PATIENCE, started, async || self.events("partition_started").len()).await;
+    }
+
+    /// Waits for the line of the error that it ends with, and gives it; panics if it does not contain this text.
+    pub fn wait_for_error(&self, text: &str) -> String {
+        let error = self.wait_for_line("error", |line| line.starts_with("error: ").then(|| line.to_owned()));
+        assert!(error.contains(text), "{text:?} is not in {error}");
+        error
+    }
+
+    /// Where it answers HTTP: it has to run with the scene's `with_http`.
+    pub fn http_address(&self) -> String {
+        self.wait_for_event("http_listening").field("address").to_owned()
+    }
+
+    /// Sends a GET request, and waits for the answer.
+    pub fn get(&self, path: &str) -> Answer {
+        http::get(&self.http_address(), path)
+    }
+
+    /// Waits for a line since the last start of which `found` makes something.
+    fn wait_for_line<T>(&self, what: &str, found: impl Fn(&str) -> Option<T>) -> T {
+        let end = Instant::now() + PATIENCE;
+        let mut seen = self.lines_before;
         let mut lines = self.lines.all.lock().unwrap();
         loop {
-            if let Some(line) = lines.iter().find(|line| wanted(line)) {
-                return line.clone();
+            if let Some(value) = lines.iter().skip(seen).find_map(|line| found(line)) {
+                return value;
             }
+            seen = lines.len();
             let left = end.saturating_duration_since(Instant::now());
-            assert!(!left.is_zero(), "no such line within {limit:?} among {:#?}", *lines);
+            assert!(!left.is_zero(), "no {what} within {PATIENCE:?} among {:#?}", *lines);
             lines = self.lines.more.wait_timeout(lines, left).unwrap().0;
         }
     }

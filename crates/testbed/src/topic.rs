@@ -1,5 +1,6 @@
 //! Topics and what is in them.
 
+use std::borrow::Borrow;
 use std::collections::BTreeMap;
 use std::time::Duration;
 
@@ -20,6 +21,7 @@ use crate::wait::{PATIENCE, eventually};
 use crate::wire::{self, RawRecord};
 
 /// A topic on a broker.
+#[derive(Clone, Debug)]
 pub struct Topic {
     pub name: String,
     broker: String,
@@ -110,6 +112,11 @@ impl Topic {
         for element in deleted.elements() {
             element.error().unwrap();
         }
+    }
+
+    /// For `bootstrap.servers`.
+    pub fn broker(&self) -> &str {
+        &self.broker
     }
 
     /// Number of partitions by the broker's metadata; 0 if there is no such topic.
@@ -204,10 +211,10 @@ pub struct Producer<'t> {
 
 impl Producer<'_> {
     /// Produces all, in order, and returns their partitions and offsets when the broker has them.
-    pub async fn send(&self, records: impl IntoIterator<Item = Outgoing>) -> Vec<(i32, i64)> {
+    pub async fn send(&self, records: impl IntoIterator<Item: Borrow<Outgoing>>) -> Vec<(i32, i64)> {
         let mut deliveries = Vec::new();
         for record in records {
-            deliveries.push(self.enqueue(&record).await);
+            deliveries.push(self.enqueue(record.borrow()).await);
         }
         let mut places = Vec::with_capacity(deliveries.len());
         for delivery in deliveries {

@@ -1,11 +1,11 @@
-//! Records that are gone before they were read.
+//! Records that are removed before the service has read them.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use super::{Scene, stop, wait_for_halt};
-use testbed::http::{address, get};
+use super::wait_for_halt;
 use testbed::kafka::kafka;
+use testbed::scene::Scene;
 use testbed::topic::Topic;
 use testbed::unique;
 use testbed::wait::{PATIENCE, eventually};
@@ -17,30 +17,28 @@ fn gap(partition: i32, from: i64, to: i64, acknowledged: bool) -> (i32, i64, i64
 
 #[tokio::test]
 async fn a_gap_found_at_start_halts_its_partition_once_and_the_others_go_on() {
-    let scene = Scene::new(kafka(), 2, &[]).await;
-    let service = scene.run();
-    let before = scene.handle("before", 200).await;
-    stop(&service);
+    let scene = Scene::new(2).await;
+    let service = scene.start();
+    let before = scene.send_and_handle("before", 200).await;
+    service.stop();
     let behind = Workload::bookings("behind", 200, 2);
-    scene.send(&behind).await;
+    scene.send(&behind.records).await;
     scene.topic.delete_records(0, 150).await;
-
-    let audit = scene.audit();
-    let service = scene.run();
-    assert_eq!(audit.wait_until_halted(0, PATIENCE).await, "retention_gap");
+    let service = scene.start();
+    assert_eq!(scene.wait_until_halted(0).await, "retention_gap");
     wait_for_halt(&service, 0, "retention_gap", 100, 150);
-    eventually(PATIENCE, |at| *at == 200, async || scene.next(1).await).await;
-    assert_eq!(scene.next(0).await, 100, "nothing is passed over");
-    stop(&service);
-    let service = scene.run();
-    service.wait_for_line(|line| line.contains("partition_halted"), PATIENCE);
-    assert_eq!(audit.gaps().await, [gap(0, 100, 150, false)], "it is on record once, however often one looks");
+    scene.wait_until_at(1, 200).await;
+    assert_eq!(scene.row(0).await.next_offset, 100, "no record is skipped");
+    service.stop();
+    let service = scene.start();
+    service.wait_for_event("partition_halted");
+    assert_eq!(scene.audit().gaps().await, [gap(0, 100, 150, false)], "the gap is recorded once");
 
-    // More is gone by the time that somebody looks.
+    // Retention removes more before the operator resumes the partition.
     scene.topic.delete_records(0, 160).await;
     scene.command("offsets resume --partition 0");
-    audit.wait_until_read(PATIENCE).await;
-    assert_eq!(audit.gaps().await, [gap(0, 100, 160, true)]);
+    scene.wait_until_read().await;
+    assert_eq!(scene.audit().gaps().await, [gap(0, 100, 160, true)]);
     let gone = |id: &String| {
         let number: usize = id.strip_prefix("behind-").unwrap().parse().unwrap();
         number.is_multiple_of(2) && number / 2 < 60
@@ -48,35 +46,31 @@ async fn a_gap_found_at_start_halts_its_partition_once_and_the_others_go_on() {
     let mut expected: Vec<String> = before.expected.booking_ids.into_iter().collect();
     expected.extend(behind.expected.booking_ids.into_iter().filter(|id| !gone(id)));
     expected.sort();
-    assert_eq!(scene.stored().await, expected, "what is not gone is there, once");
+    assert_eq!(scene.booking_ids().await, expected, "each record that was not removed is stored once");
 }
 
 #[tokio::test]
-async fn a_gap_found_while_it_runs_halts_after_what_was_read_before_it() {
-    let scene = Scene::new(kafka(), 2, &[("HTTP_ADDR", "127.0.0.1:0")]).await;
-    let service = scene.run();
-    scene.handle("before", 200).await;
-    // Frozen, so that it falls behind; the fetch that is open is answered with nothing after fetch.wait.max.ms.
+async fn a_gap_found_while_the_service_runs_halts_the_partition_after_the_records_before_it() {
+    let scene = Scene::new(2).await.with_http();
+    let service = scene.start();
+    scene.send_and_handle("before", 200).await;
+    // The frozen service falls behind. Its open fetch ends without records after fetch.wait.max.ms.
     service.sigstop();
     tokio::time::sleep(Duration::from_secs(2)).await;
-    scene.send(&Workload::bookings("behind", 200, 2)).await;
+    scene.send(Workload::bookings("behind", 200, 2).records).await;
     scene.topic.delete_records(0, 150).await;
     service.sigcont();
-    let audit = scene.audit();
-    assert_eq!(audit.wait_until_halted(0, PATIENCE).await, "retention_gap");
+    assert_eq!(scene.wait_until_halted(0).await, "retention_gap");
     wait_for_halt(&service, 0, "retention_gap", 100, 150);
-    eventually(PATIENCE, |at| *at == 200, async || scene.next(1).await).await;
-    assert_eq!(audit.gaps().await, [gap(0, 100, 150, false)]);
-    let starts = |partition: &str| {
-        let is_start = |line: &&String| line.contains("partition_started") && line.contains(partition);
-        service.lines().iter().filter(is_start).count()
-    };
-    assert_eq!(starts(" partition=1 "), 1, "its neighbour is left alone");
-    let address = address(&service);
-    let told = get(&address, "/readyz");
-    assert_eq!(told.status, 503);
-    assert!(told.body.contains(&format!("partition 0 of {} is halted: retention_gap", scene.topic.name)), "{told:?}");
-    let metrics = get(&address, "/metrics").body;
+    scene.wait_until_at(1, 200).await;
+    assert_eq!(scene.audit().gaps().await, [gap(0, 100, 150, false)]);
+    let starts = service.events("partition_started");
+    assert_eq!(starts.iter().filter(|line| line.field("partition") == "1").count(), 1, "partition 1 is not restarted");
+    let answer = service.get("/readyz");
+    assert_eq!(answer.status, 503);
+    let reason = format!("partition 0 of {} is halted: retention_gap", scene.topic.name);
+    assert!(answer.body.contains(&reason), "{answer:?}");
+    let metrics = service.get("/metrics").body;
     for sample in [
         r#"booking_history_halts_total{reason="retention_gap"} 1"#,
         r#"booking_history_gap_records_total{reason="retention_gap"} 50"#,
@@ -86,70 +80,78 @@ async fn a_gap_found_while_it_runs_halts_after_what_was_read_before_it() {
     }
     // A running service follows the command.
     scene.command("offsets resume --all");
-    audit.wait_until_read(PATIENCE).await;
-    eventually(PATIENCE, |status| *status == 200, async || get(&address, "/readyz").status).await;
-    assert_eq!(scene.stored().await.len(), 350);
-    assert_eq!(audit.rows().await[&0].counted_from, 150, "totals count what can be counted");
+    scene.wait_until_read().await;
+    eventually(PATIENCE, |status| *status == 200, async || service.get("/readyz").status).await;
+    assert_eq!(scene.booking_ids().await.len(), 350);
+    assert_eq!(scene.row(0).await.counted_from, 150, "the totals begin after the gap");
 }
 
 #[tokio::test]
-async fn what_was_in_hand_when_the_rest_went_is_kept() {
-    // Little is in hand at a time, and the table is locked until the rest is gone.
-    let more = [("BATCH_MAX_RECORDS", "100"), ("BUFFER_MAX_BYTES", "100KiB"), ("KAFKA_PROPERTIES", PROPERTIES)];
-    let scene = Scene::new(kafka(), 1, &more).await;
-    let service = scene.run();
-    scene.handle("before", 10).await;
-    let audit = scene.audit();
-    let lock = audit.lock("booking_history").await;
-    scene.send(&Workload::bookings("behind", 30_000, 1)).await;
-    service
-        .wait_for_line(|line| line.contains("processing_booking_created_event") && line.contains("behind-"), PATIENCE);
+async fn records_that_were_read_before_the_rest_was_removed_are_stored() {
+    // The service reads little at a time, and the table is locked until the rest is removed.
+    let scene = Scene::new(1)
+        .await
+        .with("BATCH_MAX_RECORDS", "100")
+        .with("BUFFER_MAX_BYTES", "100KiB")
+        .with("KAFKA_PROPERTIES", PROPERTIES);
+    let service = scene.start();
+    scene.send_and_handle("before", 10).await;
+    let lock = scene.hold("lock table booking_history in share mode").await;
+    scene.send(Workload::bookings("behind", 30_000, 1).records).await;
+    // The service has begun with these records: a batch line about the first of them is not enough.
+    eventually(
+        PATIENCE,
+        |begun| *begun,
+        async || {
+            let lines = service.events("processing_booking_created_event");
+            lines.iter().any(|line| line.field("booking_id").starts_with("behind-"))
+        },
+    )
+    .await;
     scene.topic.delete_records(0, 29_000).await;
     drop(lock);
-    assert_eq!(audit.wait_until_halted(0, PATIENCE).await, "retention_gap");
-    let at = scene.next(0).await;
-    assert!(at > 10, "what had been read before is stored");
-    assert_eq!(audit.gaps().await, [gap(0, at, 29_000, false)]);
+    assert_eq!(scene.wait_until_halted(0).await, "retention_gap");
+    let at = scene.row(0).await.next_offset;
+    assert!(at > 10, "the records that were read before are stored");
+    assert_eq!(scene.audit().gaps().await, [gap(0, at, 29_000, false)]);
     wait_for_halt(&service, 0, "retention_gap", at, 29_000);
-    assert_eq!(scene.stored().await.len(), usize::try_from(at).unwrap());
+    assert_eq!(scene.booking_ids().await.len(), usize::try_from(at).unwrap());
 }
 
-/// So little is fetched ahead that the log can be cut off behind it.
+/// Little enough is fetched ahead that records behind it can be removed.
 const PROPERTIES: &str = "queued.max.messages.kbytes=64,fetch.message.max.bytes=65536,fetch.max.bytes=1000000";
 
 #[tokio::test]
 async fn the_policy_skip_records_the_same_gap_and_goes_on() {
-    let scene = Scene::new(kafka(), 1, &[("KAFKA_GAP_POLICY", "skip")]).await;
-    let service = scene.run();
-    scene.handle("before", 100).await;
-    stop(&service);
-    scene.send(&Workload::bookings("behind", 100, 1)).await;
+    let scene = Scene::new(1).await.with("KAFKA_GAP_POLICY", "skip");
+    let service = scene.start();
+    scene.send_and_handle("before", 100).await;
+    service.stop();
+    scene.send(Workload::bookings("behind", 100, 1).records).await;
     scene.topic.delete_records(0, 150).await;
-    let service = scene.run();
-    let audit = scene.audit();
-    audit.wait_until_read(PATIENCE).await;
-    assert_eq!(audit.gaps().await, [gap(0, 100, 150, false)]);
-    let words = |line: &str| line.contains("gap_skipped") && line.contains("from=100 to=150");
-    service.wait_for_line(words, PATIENCE);
-    let row = audit.rows().await[&0].clone();
+    let service = scene.start();
+    scene.wait_until_read().await;
+    assert_eq!(scene.audit().gaps().await, [gap(0, 100, 150, false)]);
+    service.wait_for_event_with("gap_skipped", &[("from", "100"), ("to", "150")]);
+    let row = scene.row(0).await;
     assert_eq!((row.halt_reason, row.counted_from, row.totals.stored), (None, 0, 150));
-    assert_eq!(scene.stored().await.len(), 150);
+    assert_eq!(scene.booking_ids().await.len(), 150);
 }
 
 #[tokio::test]
-async fn all_gone_is_a_gap_up_to_the_end() {
+async fn when_all_records_are_removed_the_gap_ends_at_the_end_of_the_log() {
     let settings = [("retention.ms", "1"), ("segment.ms", "1"), ("file.delete.delay.ms", "1")];
     let topic = Topic::create_as(kafka(), &unique("short"), 1, &[]).await;
-    let scene = Scene::of(topic, kafka(), &[]).await;
-    let service = scene.run();
-    scene.handle("before", 10).await;
-    stop(&service);
-    scene.send(&Workload::bookings("behind", 20, 1)).await;
+    let scene = Scene::of(topic).await;
+    let service = scene.start();
+    scene.send_and_handle("before", 10).await;
+    service.stop();
+    scene.send(Workload::bookings("behind", 20, 1).records).await;
     scene.topic.alter(&settings).await;
     eventually(PATIENCE, |marks: &BTreeMap<i32, (i64, i64)>| marks[&0].0 == 30, async || scene.topic.watermarks())
         .await;
-    let service = scene.run();
-    assert_eq!(scene.audit().wait_until_halted(0, PATIENCE).await, "retention_gap");
+    let service = scene.start();
+    assert_eq!(scene.wait_until_halted(0).await, "retention_gap");
     wait_for_halt(&service, 0, "retention_gap", 10, 30);
     assert_eq!(scene.audit().gaps().await, [gap(0, 10, 30, false)]);
 }

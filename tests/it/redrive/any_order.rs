@@ -1,15 +1,14 @@
-//! Whatever happens to records and letters, in whatever order: in the end each record is in exactly one place.
+//! Records arrive, letters are changed and the service is killed in any order: in the end each record is in exactly one
+//! place.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Instant;
 
-use sqlx::{Connection as _, PgConnection};
 use tokio::task::LocalSet;
 
-use super::{Ground, HOTELS};
-use testbed::kafka::kafka;
-use testbed::postgres;
-use testbed::service::{Service, settings};
+use super::HOTELS;
+use testbed::scene::Scene;
+use testbed::service::Service;
 use testbed::topic::Outgoing;
 use testbed::wait::{PATIENCE, eventually};
 use testbed::workload::booking;
@@ -17,7 +16,7 @@ use testbed::workload::booking;
 const PARTITIONS: i32 = 2;
 const HOTELS_TO_COME: u64 = 4;
 
-/// The same numbers for the same seed, everywhere.
+/// Gives the same numbers for the same seed on every machine.
 struct Dice(u64);
 
 impl Dice {
@@ -39,7 +38,7 @@ enum Kind {
     NotJson,
     /// A CHECK refuses it.
     Refused,
-    /// Its hotel may come later.
+    /// Its hotel may be inserted later.
     Orphan,
 }
 
@@ -60,29 +59,29 @@ enum End {
 }
 
 struct Sequence {
-    ground: Ground,
+    scene: Scene,
     service: Service,
     dice: Dice,
     sent: Vec<Sent>,
-    /// What was done, for the one who has to find out what went wrong.
+    /// The steps so far, for the report of a failure.
     done: Vec<String>,
 }
 
 impl Sequence {
     async fn begin(seed: u64) -> Self {
-        let mut ground = Ground::new(PARTITIONS).await;
-        ground.execute(HOTELS).await;
-        ground.execute("insert into hotels values ('hotel-1')").await;
-        ground.execute("alter table booking_history add check (price <> 13)").await;
-        let service = ground.run(&[
-            ("DEAD_LETTER_RETRY_INITIAL", "100ms"),
-            ("DEAD_LETTER_RETRY_MAX", "200ms"),
-            ("DEAD_LETTER_MAX_ATTEMPTS", "1000"),
-            ("BREAKER_CONSECUTIVE", "0"),
-            // So that the one started after a kill need not wait long.
-            ("KAFKA_PROPERTIES", "session.timeout.ms=2000,heartbeat.interval.ms=400"),
-        ]);
-        Self { ground, service, dice: Dice(seed), sent: Vec::new(), done: Vec::new() }
+        let scene = Scene::new(PARTITIONS)
+            .await
+            .with("DEAD_LETTER_RETRY_INITIAL", "100ms")
+            .with("DEAD_LETTER_RETRY_MAX", "200ms")
+            .with("DEAD_LETTER_MAX_ATTEMPTS", "1000")
+            .with("BREAKER_CONSECUTIVE", "0")
+            // A restart after a kill does not wait long for the dead member.
+            .with("KAFKA_PROPERTIES", "session.timeout.ms=2000,heartbeat.interval.ms=400");
+        scene.execute(HOTELS).await;
+        scene.execute("insert into hotels values ('hotel-1')").await;
+        scene.execute("alter table booking_history add check (price <> 13)").await;
+        let service = scene.start();
+        Self { scene, service, dice: Dice(seed), sent: Vec::new(), done: Vec::new() }
     }
 
     async fn step(&mut self) {
@@ -94,7 +93,7 @@ impl Sequence {
                 format!("healed {hotel}")
             }
             15..=17 => {
-                self.ground.execute("select dead_letters_requeue(array(select id from dead_letters))").await;
+                self.scene.execute("select dead_letters_requeue(array(select id from dead_letters))").await;
                 "requeued all".to_owned()
             }
             18..=20 => {
@@ -130,7 +129,7 @@ impl Sequence {
             let partition = i32::try_from(self.dice.roll(2)).unwrap() % PARTITIONS;
             records.push((id, kind, Outgoing::to(partition, value)));
         }
-        let places = self.ground.topic.producer(&[]).send(records.iter().map(|(.., record)| record.clone())).await;
+        let places = self.scene.send(records.iter().map(|(.., record)| record)).await;
         let sent = records.into_iter().zip(places).map(|((id, kind, _), place)| Sent { place, id, kind });
         let before = self.sent.len();
         self.sent.extend(sent);
@@ -139,44 +138,41 @@ impl Sequence {
 
     async fn heal(&self, hotel: u64) {
         let insert = format!("insert into hotels values ('{}') on conflict do nothing", late_hotel(hotel));
-        postgres::run(&self.ground.database, &insert).await;
+        self.scene.execute(&insert).await;
     }
 
-    /// Waits until a record that was no good one is handled, and does this to its letter, if it has one.
+    /// Waits until a record that is not good is handled, and runs `sql` on its letter, if it has one.
     async fn change_a_letter(&mut self, what: &str, sql: &'static str) -> String {
         let bad: Vec<Sent> = self.sent.iter().filter(|sent| sent.kind != Kind::Good).cloned().collect();
         let Some(Sent { place: (partition, offset), id, .. }) = self.dice.one_of(&bad) else {
             return format!("{what} nothing");
         };
-        let position = async || self.ground.audit().rows().await.get(partition).map(|row| row.next_offset);
+        let position = async || self.scene.audit().rows().await.get(partition).map(|row| row.next_offset);
         eventually(PATIENCE, |position| *position > Some(*offset), position).await;
         let outcome: Option<String> = sqlx::query_scalar(sql)
             .bind(partition)
             .bind(offset)
             .bind(booking(id, "1").into_bytes())
-            .fetch_optional(&mut self.ground.operator)
+            .fetch_optional(&mut self.scene.connect().await)
             .await
             .unwrap();
         format!("{what} {id}: {outcome:?}")
     }
 
-    /// Heals all that can be healed, waits until nothing moves, and tells where each record is.
+    /// Inserts all hotels, waits until no letter waits, and returns where each record is.
     async fn end(&self) -> Vec<End> {
         for hotel in 0..HOTELS_TO_COME {
             self.heal(hotel).await;
         }
-        self.ground.audit().wait_until_read(PATIENCE).await;
-        self.ground.until("select count(*)::text from dead_letters where status = 'waiting'", &["0"]).await;
+        self.scene.wait_until_read().await;
+        self.scene.wait_until_lines("select count(*)::text from dead_letters where status = 'waiting'", &["0"]).await;
 
-        let mut connection = PgConnection::connect(&self.ground.database).await.unwrap();
-        let all = self.ground.lines("select booking_id from booking_history").await;
-        let mut rows: BTreeSet<String> = all.iter().cloned().collect();
-        assert_eq!(rows.len(), all.len(), "a row is there twice: {all:?}");
+        let mut rows: BTreeSet<String> = self.scene.booking_ids().await.into_iter().collect();
         let found: Vec<(i32, i64, String, i64)> = sqlx::query_as(
             "select partition, \"offset\", status, (select count(*) from dead_letter_attempts
                  where dead_letter_id = dead_letters.id and outcome in ('stored', 'duplicate')) from dead_letters",
         )
-        .fetch_all(&mut connection)
+        .fetch_all(&mut self.scene.connect().await)
         .await
         .unwrap();
         let mut letters: BTreeMap<(i32, i64), (&str, i64)> = BTreeMap::new();
@@ -200,8 +196,8 @@ impl Sequence {
                 }
             });
         }
-        assert!(rows.is_empty() && letters.is_empty(), "that nobody sent: rows {rows:?}, letters {letters:?}");
-        for (partition, row) in self.ground.audit().rows().await {
+        assert!(rows.is_empty() && letters.is_empty(), "no record explains rows {rows:?} and letters {letters:?}");
+        for (partition, row) in self.scene.audit().rows().await {
             let records = self.sent.iter().filter(|sent| sent.place.0 == partition).count();
             let letters = dead_lettered.get(&partition).copied().unwrap_or_default();
             let totals = row.totals;
@@ -238,34 +234,32 @@ async fn any_sequence_ends_with_every_record_in_exactly_one_place() {
         ends.extend(seen);
         kills += done.iter().filter(|done| *done == "killed").count();
     }
-    assert_eq!(ends.len(), 4, "the seeds lead to every end, or they are bad ones: {ends:?}");
+    assert_eq!(ends.len(), 4, "the seeds have to lead to every end: {ends:?}");
     assert!(kills >= SEEDS.len(), "{kills} kills");
 }
 
 #[tokio::test]
-#[expect(clippy::print_stderr, reason = "a figure for whoever reads the report")]
-async fn a_batch_that_is_all_poison_is_handled_to_its_end() {
-    let mut ground = Ground::new(1).await;
-    ground.execute("alter table booking_history add check (price <> 13)").await;
-    ground.send((0..1_000).map(|n| booking(&n.to_string(), "13"))).await;
+#[expect(clippy::print_stderr, reason = "a figure for the reader of the report")]
+async fn a_batch_whose_records_are_all_refused_is_handled_to_its_end() {
+    let scene = Scene::new(1).await.with("BREAKER_CONSECUTIVE", "0");
+    scene.execute("alter table booking_history add check (price <> 13)").await;
+    scene.send_values((0..1_000).map(|n| booking(&n.to_string(), "13"))).await;
     let started = Instant::now();
-    let _service = ground.run(&[("BREAKER_CONSECUTIVE", "0")]);
-    ground.audit().wait_until_read(PATIENCE).await;
+    let _service = scene.start();
+    scene.wait_until_read().await;
     let took = started.elapsed();
-    let settings = settings(kafka(), &ground.topic, &ground.group, &ground.database);
-    let (code, lines) = Service::finish("offsets list --output json", &settings, PATIENCE);
-    assert!(code == 0 && lines[0].contains(r#""lag":0"#), "{lines:#?}");
+    let lines = scene.command("offsets list --output json");
+    assert!(lines[0].contains(r#""lag":0"#), "{lines:#?}");
     let letters = "select concat_ws(' ', status, attempts, sqlstate, count(*)) from dead_letters
                    group by status, attempts, sqlstate";
-    assert_eq!(ground.lines(letters).await, ["parked 1 23514 1000"]);
-    assert_eq!(ground.lines("select booking_id from booking_history").await, [""; 0]);
-    // One transaction for each batch: its letters are neighbours, and the position is of the last one.
+    assert_eq!(scene.lines(letters).await, ["parked 1 23514 1000"]);
+    assert_eq!(scene.lines("select booking_id from booking_history").await, [""; 0]);
+    // Each batch is one transaction: its letters have neighbouring offsets, and the last one wrote the position.
     let torn = "select xmin::text from dead_letters
                 group by xmin::text having max(\"offset\") - min(\"offset\") + 1 <> count(*)";
-    assert_eq!(ground.lines(torn).await, [""; 0]);
-    let batches = ground.lines("select count(distinct xmin::text)::text from dead_letters").await;
-    let last = "select l.xmin = c.xmin from dead_letters l, consumer_offsets c where l.\"offset\" = 999";
-    let mut connection = PgConnection::connect(&ground.database).await.unwrap();
-    assert!(sqlx::query_scalar::<_, bool>(last).fetch_one(&mut connection).await.unwrap());
+    assert_eq!(scene.lines(torn).await, [""; 0]);
+    let batches = scene.lines("select count(distinct xmin::text)::text from dead_letters").await;
+    let last = "select (l.xmin = c.xmin)::text from dead_letters l, consumer_offsets c where l.\"offset\" = 999";
+    assert_eq!(scene.lines(last).await, ["true"]);
     eprintln!("1000 records that a CHECK refuses: {took:?} from the start of the process, batches: {batches:?}");
 }

@@ -1,19 +1,24 @@
-//! Each kind of damage alone.
+//! Each kind of damage on its own.
 
-use super::*;
+use super::{VerifyOutput, read_all, scene, verify};
+use testbed::scene::Scene;
+use testbed::topic::Outgoing;
+use testbed::workload::booking;
 
-/// Does some damage, verifies, and takes it back: all of the tables are as they were.
-pub async fn and_undo(world: &World, damage: &str, check: impl FnOnce(Said)) {
+/// Damages the tables, verifies, and restores all of them.
+pub async fn and_undo(scene: &Scene, damage: &str, check: impl FnOnce(VerifyOutput)) {
     const TABLES: [&str; 4] = ["booking_history", "dead_letters", "dead_letter_attempts", "consumer_offsets"];
     for table in TABLES {
-        world.run(&format!("create table kept_{table} as table {table}")).await;
+        scene.execute(&format!("create table kept_{table} as table {table}")).await;
     }
-    world.run(damage).await;
-    check(world.verify(""));
-    world.run("truncate booking_history, dead_letters, dead_letter_attempts, consumer_offsets").await;
+    scene.execute(damage).await;
+    check(verify(scene, ""));
+    scene.execute("truncate booking_history, dead_letters, dead_letter_attempts, consumer_offsets").await;
     for table in TABLES {
-        world
-            .run(&format!("insert into {table} overriding system value table kept_{table}; drop table kept_{table}"))
+        scene
+            .execute(&format!(
+                "insert into {table} overriding system value table kept_{table}; drop table kept_{table}"
+            ))
             .await;
     }
 }
@@ -23,7 +28,7 @@ type Damage = (String, &'static str, (i64, i64), Option<&'static str>, &'static 
 
 #[tokio::test]
 async fn each_kind_of_damage_is_named_exactly() {
-    let world = World::new(2).await;
+    let scene = scene(2).await;
     let promo = |code: &str| booking("promo", "5").replace("\"promo_code\":null", &format!("\"promo_code\":{code}"));
     let sent = [
         Outgoing::to(0, booking("a", "90.0")),
@@ -45,9 +50,9 @@ async fn each_kind_of_damage_is_named_exactly() {
         ),
     ];
     let records = sent.len();
-    world.topic.producer(&[]).send(sent).await;
-    world.keep().await;
-    world.verify("").assert_clean(records);
+    scene.send(sent).await;
+    read_all(&scene).await;
+    verify(&scene, "").assert_clean(records);
 
     let row = |what: &str| format!("update booking_history set {what}");
     let letter = |what: &str| format!("update dead_letters set {what} where partition = 1 and \"offset\" = 0");
@@ -80,28 +85,29 @@ async fn each_kind_of_damage_is_named_exactly() {
         (letter("group_id = 'another'"), missing, (1, 0), None, "no dead letter"),
     ];
     for (damage, what, place, id, detail) in cases {
-        and_undo(&world, &damage, |said| said.assert_one(what, Some(place), id, detail)).await;
+        and_undo(&scene, &damage, |output| output.assert_one(what, Some(place), id, detail)).await;
     }
     for column in ["stored", "duplicates", "ignored", "dead_lettered"] {
         let damage = format!("update consumer_offsets set {column} = {column} + 1 where partition = 0");
-        and_undo(&world, &damage, |said| said.assert_one("total", Some((0, -1)), None, column)).await;
+        and_undo(&scene, &damage, |output| output.assert_one("total", Some((0, -1)), None, column)).await;
     }
     let moved = "update consumer_offsets set stored = stored - 1, ignored = ignored + 1 where partition = 1";
-    and_undo(&world, moved, |said| said.assert_one("total", Some((1, -1)), None, "ignored is 2, the log has 1")).await;
+    and_undo(&scene, moved, |output| output.assert_one("total", Some((1, -1)), None, "ignored is 2, the log has 1"))
+        .await;
     let added = "insert into booking_history (id, booking_id, user_id, hotel_id, discount_percent, price, created_at)
                  values (1000000, 'forged', 'u', 'h', 0, 1, '2026-02-15T14:37:34Z')";
-    and_undo(&world, added, |said| said.assert_one("extra", None, Some("forged"), "row 1000000")).await;
-    // A record that has a duplicate is there twice, and so is what became of it.
-    and_undo(&world, "update booking_history set price = 90.01 where booking_id = 'a'", |said| {
+    and_undo(&scene, added, |output| output.assert_one("extra", None, Some("forged"), "row 1000000")).await;
+    // The booking has a duplicate, so two records differ from its row.
+    and_undo(&scene, "update booking_history set price = 90.01 where booking_id = 'a'", |output| {
         let found = |offset| ("altered".to_owned(), Some(0), Some(offset), Some("a".to_owned()));
-        assert_eq!((said.code, said.findings.as_slice()), (1, &[found(0), found(2)][..]), "{said:#?}");
+        assert_eq!((output.code, output.findings.as_slice()), (1, &[found(0), found(2)][..]), "{output:#?}");
     })
     .await;
-    world.verify("").assert_clean(records);
+    verify(&scene, "").assert_clean(records);
 
-    // People see the same.
-    world.run("delete from booking_history where booking_id = 'b'").await;
-    let (code, lines) = Service::finish("verify", &world.settings, PATIENCE);
+    // The table shows the same.
+    scene.execute("delete from booking_history where booking_id = 'b'").await;
+    let (code, lines) = scene.finish("verify");
     assert_eq!(code, 1, "{lines:#?}");
     let wanted = [
         "finding  partition  offset      booking_id            detail",

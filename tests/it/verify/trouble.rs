@@ -1,49 +1,41 @@
-//! Servers that are away, slow or damaged: not all can be compared, and that is said.
+//! Servers that are away, slow or damaged: not all can be compared, and that is output.
 
-use std::fs;
 use std::time::Duration;
 
-use sqlx::{Connection as _, PgConnection};
-
-use super::*;
+use super::{read_all, scene, verify};
+use testbed::kafka::Kafka;
+use testbed::postgres::{database, postgres};
+use testbed::scene::Scene;
+use testbed::wait::{PATIENCE, eventually};
+use testbed::workload::booking;
 
 /// Longer than a verification waits for anything.
 const LIMIT: Duration = Duration::from_mins(2);
 
-/// Ten bookings that are kept, and a ledger that says that there were more: `verify` waits for these, its snapshot open.
-async fn ten_of(next_offset: i64) -> World {
-    let mut world = World::new(1).await;
+/// Ten stored bookings and a position beyond them: `verify` waits for the missing records while its snapshot is open.
+async fn ten_of(next_offset: i64) -> Scene {
+    let scene = scene(1).await.with("DATABASE_TIMEOUT", "1s");
     let ten: Vec<String> = (0..10).map(|n| booking(&format!("a-{n}"), "1")).collect();
-    world.send(&ten).await;
-    world.keep().await;
-    world.run(&format!("update consumer_offsets set next_offset = {next_offset}, stored = {next_offset}")).await;
-    world.settings.push(("DATABASE_TIMEOUT".to_owned(), "1s".to_owned()));
-    world
+    scene.send_values(&ten).await;
+    read_all(&scene).await;
+    scene.execute(&format!("update consumer_offsets set next_offset = {next_offset}, stored = {next_offset}")).await;
+    scene
 }
 
 /// Waits until its snapshot has been idle for longer than the service lets a transaction be.
-async fn wait_until_it_waits(world: &World) {
-    let mut operator = PgConnection::connect(&world.database).await.unwrap();
-    let mut waiting = async || {
-        let idle = "select count(*) from pg_stat_activity where datname = current_database()
-                    and state = 'idle in transaction' and now() - state_change > interval '3 s'";
-        let count: (i64,) = sqlx::query_as(idle).fetch_one(&mut operator).await.unwrap();
-        count.0
-    };
-    let began = std::time::Instant::now();
-    while waiting().await == 0 {
-        assert!(began.elapsed() < PATIENCE);
-        tokio::time::sleep(Duration::from_millis(100)).await;
-    }
+async fn wait_until_it_waits(scene: &Scene) {
+    let idle = "select count(*)::text from pg_stat_activity where datname = current_database()
+                and state = 'idle in transaction' and now() - state_change > interval '3 s'";
+    eventually(PATIENCE, |idle: &Vec<String>| *idle != ["0"], async || scene.lines(idle).await).await;
 }
 
 #[tokio::test]
 async fn a_snapshot_outlives_the_limits_of_the_service() {
-    let world = ten_of(12).await;
-    let running = Service::command("verify --output json", &world.settings);
-    wait_until_it_waits(&world).await;
-    world.send(&[booking("new", "1"), "poison".to_owned()]).await;
-    let (code, lines) = running.finished(LIMIT);
+    let scene = ten_of(12).await;
+    let running = scene.start_command("verify --output json");
+    wait_until_it_waits(&scene).await;
+    scene.send_values(&[booking("new", "1"), "poison".to_owned()]).await;
+    let (code, lines) = running.finished_within(LIMIT);
     assert_eq!((code, lines.len()), (1, 4), "two findings, the sums and the error: {lines:#?}");
     assert!(
         lines[0].contains(r#""offset":10,"booking_id":"new""#) && lines[1].contains(r#""offset":11"#),
@@ -52,81 +44,72 @@ async fn a_snapshot_outlives_the_limits_of_the_service() {
 }
 
 #[tokio::test]
-async fn records_that_are_lost_while_they_are_read_are_no_success() {
-    let world = ten_of(15).await;
-    let running = Service::command("verify", &world.settings);
-    wait_until_it_waits(&world).await;
+async fn records_that_are_removed_while_they_are_read_are_reported() {
+    let scene = ten_of(15).await;
+    let running = scene.start_command("verify");
+    wait_until_it_waits(&scene).await;
     running.sigstop();
     tokio::time::sleep(Duration::from_secs(1)).await; // a fetch may be on its way, for a tenth of that
-    world.send(&(0..5).map(|n| booking(&format!("b-{n}"), "1")).collect::<Vec<_>>()).await;
-    world.topic.delete_records(0, 13).await;
+    scene.send_values(&(0..5).map(|n| booking(&format!("b-{n}"), "1")).collect::<Vec<_>>()).await;
+    scene.topic.delete_records(0, 13).await;
     running.sigcont();
-    let (code, lines) = running.finished(LIMIT);
+    let (code, lines) = running.finished_within(LIMIT);
     let told = lines.concat();
     assert!(code == 69 && told.contains("lost records while they were read"), "{code} {lines:#?}");
     assert!(told.contains("read up to 10 of 15, and its log now begins at 13 and ends at 15"), "{lines:#?}");
 }
 
 #[tokio::test]
-async fn a_broker_that_is_away_is_waited_for_for_a_bounded_time() {
+async fn a_broker_that_is_away_is_waited_for_for_a_limited_time() {
     let broker = Kafka::start_new();
-    let world = World::on(&broker, Topic::create(&broker, 1).await).await;
-    world.send(&[booking("a", "1")]).await;
-    world.keep().await;
-    world.verify("").assert_clean(1);
-    // In the middle.
-    world.run("update consumer_offsets set next_offset = 2").await;
-    let running = Service::command("verify", &world.settings);
-    wait_until_it_waits(&world).await;
+    let scene = Scene::on(&broker, postgres(), 1).await;
+    scene.send_values(&[booking("a", "1")]).await;
+    read_all(&scene).await;
+    verify(&scene, "").assert_clean(1);
+    // The broker is killed while `verify` reads.
+    scene.execute("update consumer_offsets set next_offset = 2").await;
+    let running = scene.start_command("verify");
+    wait_until_it_waits(&scene).await;
     broker.kill();
-    let (code, lines) = running.finished(LIMIT);
+    let (code, lines) = running.finished_within(LIMIT);
     assert!(code == 69 && lines.concat().contains("Kafka gave nothing for 30 s"), "{code} {lines:#?}");
-    // From the beginning.
-    let (code, lines) = Service::finish("verify", &world.settings, LIMIT);
+    // The broker is away from the start.
+    let (code, lines) = scene.finish("verify");
     assert!(code == 69 && lines.concat().contains("can't ask Kafka"), "{code} {lines:#?}");
-    world.run("update consumer_offsets set next_offset = 1").await;
+    scene.execute("update consumer_offsets set next_offset = 1").await;
     broker.start();
-    world.verify("").assert_clean(1);
+    verify(&scene, "").assert_clean(1);
 }
 
 #[tokio::test]
-async fn a_damaged_batch_is_told_and_what_follows_is_not_taken_for_all() {
+async fn a_damaged_batch_is_reported_and_the_rest_of_its_partition_is_not_compared() {
     let broker = Kafka::start_new();
-    let world = World::on(&broker, Topic::create(&broker, 1).await).await;
+    let scene = Scene::on(&broker, postgres(), 1).await;
     for id in ["first", "second", "third"] {
-        world.send(&[booking(id, "1")]).await;
+        scene.send_values(&[booking(id, "1")]).await;
     }
-    world.keep().await;
-    world.run("update booking_history set price = 2 where booking_id = 'first'").await;
+    read_all(&scene).await;
+    scene.execute("update booking_history set price = 2 where booking_id = 'first'").await;
     broker.stop();
-    let segment = broker.segment(&world.topic.name, 0);
-    let mut bytes = fs::read(&segment).unwrap();
-    let at = bytes.windows(6).position(|window| window == b"second").unwrap();
-    bytes[at] ^= 1;
-    fs::write(&segment, bytes).unwrap();
+    broker.damage(&scene.topic.name, 0, "second");
     broker.start();
-    let (code, lines) = Service::finish("verify", &world.settings, LIMIT);
+    let (code, lines) = scene.finish("verify");
     assert!(code == 70 && lines.concat().contains("the topic log is damaged"), "{code} {lines:#?}");
     assert!(lines.concat().contains("partition 0 is read up to 1 of 3"), "{lines:#?}");
-    // What was read before is compared all the same.
+    // The records that were read before are compared.
     assert!(lines.concat().contains("altered  0          0           first"), "{lines:#?}");
     assert!(lines.concat().contains("not everything was compared, 1 finding so far"), "{lines:#?}");
 }
 
 #[tokio::test]
-async fn a_database_without_its_tables_or_out_of_reach_is_said() {
-    let mut world = World::new(1).await;
-    let empty = database().await;
-    let swap = |world: &mut World, url: &str| {
-        world.settings.retain(|(name, _)| name != "DATABASE_URL");
-        world.settings.push(("DATABASE_URL".to_owned(), url.to_owned()));
-    };
-    let (code, lines) = Service::finish("verify", &world.settings, LIMIT);
+async fn a_database_without_tables_or_out_of_reach_is_reported() {
+    let scene = scene(1).await;
+    let (code, lines) = scene.finish("verify");
     assert!(code == 69 && lines.concat().contains("there is nothing to verify"), "{code} {lines:#?}");
-    swap(&mut world, &empty);
-    let (code, lines) = Service::finish("verify", &world.settings, LIMIT);
+    let empty = scene.clone().with_database(database().await);
+    let (code, lines) = empty.finish("verify");
     assert!(code == 69 && lines.concat().contains("migrate up"), "{code} {lines:#?}");
-    swap(&mut world, "postgresql://nobody@127.0.0.1:1/none");
-    let (code, lines) = Service::finish("verify", &world.settings, LIMIT);
+    let nowhere = scene.with_database("postgresql://nobody@127.0.0.1:1/none".to_owned());
+    let (code, lines) = nowhere.start_command("verify").finished_within(LIMIT);
     assert!(code == 69 && lines.concat().contains("can't use PostgreSQL"), "{code} {lines:#?}");
 }

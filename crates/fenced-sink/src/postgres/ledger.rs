@@ -6,11 +6,12 @@
 mod rows;
 mod gaps;
 pub(crate) mod snapshot;
-pub(crate) mod operator;
 pub(crate) mod host;
+pub(crate) mod operator;
+
+use std::collections::BTreeMap;
 
 use sqlx::PgConnection;
-use std::collections::BTreeMap;
 
 use crate::model::batch::ClaimedStep;
 use crate::model::outcome::Totals;
