@@ -1,8 +1,8 @@
 //! How fast records become rows: the service from a real Kafka into a real `PostgreSQL`, beside `psql`'s `\copy` of the
 //! same rows into the same table of the same server.
 //!
-//! A measurement and not a test: it fails if a result is not exact, not if it is slow. Machines differ and are never quiet,
-//! so only the ratio of two contestants in one run counts.
+//! A measurement and not a test: it fails if a result is not exact, not if it is slow. Machines differ and are never
+//! quiet, so only the ratio of two contestants in one run counts.
 #![expect(
     clippy::unwrap_used,
     clippy::panic,

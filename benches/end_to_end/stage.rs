@@ -25,7 +25,7 @@ const POSTGRES: &[(&str, &str)] = &[
     ("synchronous_commit", "on"),
     ("shared_buffers", "1GB"),
     ("max_wal_size", "4GB"),
-    // Tells when each row was committed, without asking while it works.
+    // Records when each row was committed, so that the bench need not ask during a run.
     ("track_commit_timestamp", "on"),
 ];
 

@@ -1,4 +1,4 @@
-//! Dead letters by nothing but SQL: the views, and the functions that requeue, discard and correct.
+//! Dead letters by SQL alone: the views, and the functions that requeue, discard and correct letters.
 
 mod text;
 mod functions;
@@ -32,7 +32,7 @@ pub(crate) async fn correct(connection: &mut PgConnection, id: Uuid, value: Opti
     sqlx::query_scalar(correct).bind(id).bind(value).fetch_all(connection).await.unwrap()
 }
 
-/// What the functions may change.
+/// The columns that the functions may change.
 #[derive(Debug, PartialEq, sqlx::FromRow)]
 pub(crate) struct Letter {
     pub(crate) status: String,
@@ -53,7 +53,7 @@ pub(crate) async fn read(connection: &mut PgConnection, id: Uuid) -> Letter {
     sqlx::query_as(letter).bind(id).fetch_one(connection).await.unwrap()
 }
 
-/// A letter that was tried three times.
+/// Inserts a letter after three attempts.
 pub(crate) async fn letter(connection: &mut PgConnection, status: &str, value: Option<&[u8]>) -> Uuid {
     let id = Uuid::now_v7();
     sqlx::query(

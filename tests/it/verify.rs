@@ -2,7 +2,7 @@
 
 mod damage;
 mod ranges;
-mod trouble;
+mod servers;
 
 use serde_json::Value;
 

@@ -1,4 +1,5 @@
-//! What a test works with: a topic, a consumer group, a database, and the settings with which the service connects them.
+//! What a test works with: a topic, a consumer group, a database, and the settings with which the service connects
+//! them.
 
 use std::borrow::Borrow;
 

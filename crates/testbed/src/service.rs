@@ -1,4 +1,4 @@
-//! The service as a deployment has it: the built program, as a child process.
+//! The built program as a child process.
 
 use std::collections::BTreeMap;
 use std::io::{BufRead as _, BufReader};

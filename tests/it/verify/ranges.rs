@@ -1,4 +1,4 @@
-//! What is asked for, what the log still has, and what is output about the rest.
+//! Only a part of the topic log is compared: `verify` says what it did not check, and why.
 
 use super::{NotChecked, VerifyOutput, read_all, scene, verify};
 use testbed::kafka::kafka;

@@ -1,15 +1,15 @@
-//! What the demo produces, and what must become of it. Pure: the same number of bookings gives the same records.
+//! The records that the demo produces, and their expected outcomes. The same number of bookings gives the same records.
 
 use std::collections::BTreeMap;
 
-/// One record to produce.
+/// A record to produce.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Planned {
     pub(super) key: String,
     pub(super) value: Option<Vec<u8>>,
 }
 
-/// What became of records, or must: the same words as in the tables.
+/// The number of records with each outcome, by the words of the tables.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct DemoTotals {
     pub(super) stored: i64,
@@ -25,14 +25,14 @@ impl DemoTotals {
     }
 }
 
-/// The records in the order they are produced in.
+/// The records in the order in which they are produced.
 #[derive(Debug, Default)]
 pub(super) struct Plan {
     pub(super) records: Vec<Planned>,
     pub(super) expected: DemoTotals,
 }
 
-/// Fields out of order, but all that is needed; each line is wrong in one way.
+/// Values that cannot become a row, each with its reason.
 const POISON: [(&str, Option<&str>); 6] = [
     ("not_json", Some(r#"{"event_type":"BookingCreated","data":{"id":"#)),
     ("tombstone", None),
