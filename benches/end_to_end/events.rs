@@ -13,16 +13,16 @@ pub const PARTITIONS: i32 = 3;
 /// The kind of booking ids. It changes the speed: rows in the order of their key touch few pages of the index, others
 /// all.
 #[derive(Clone, Copy, Debug, ValueEnum)]
-pub enum Ids {
+pub enum IdKind {
     /// Rising numbers, as in the example.
     Sequential,
     /// Random UUIDs (version 4).
     Random,
 }
 
-impl Ids {
+impl IdKind {
     /// The booking of a number; the same on each call.
-    pub fn event(self, number: u32) -> Event {
+    pub fn event(self, number: u32) -> BenchEvent {
         let id = match self {
             Self::Sequential => number.to_string(),
             Self::Random => {
@@ -30,17 +30,17 @@ impl Ids {
                 uuid::Builder::from_random_bytes(*hash.first_chunk().unwrap()).into_uuid().to_string()
             }
         };
-        Event { number, id }
+        BenchEvent { number, id }
     }
 }
 
 /// A booking.
-pub struct Event {
+pub struct BenchEvent {
     number: u32,
     id: String,
 }
 
-impl Event {
+impl BenchEvent {
     /// The price in hundredths.
     pub fn cents(&self) -> u32 {
         5_000 + self.number.wrapping_mul(37) % 100_000

@@ -183,7 +183,7 @@ async fn id_of(connection: &mut PgConnection, key: &str) -> Option<i64> {
 async fn stored(connection: &mut PgConnection, key: &str) -> Booking {
     let row = "select user_id, hotel_id, promo_code, price, discount_percent, created_at
         from booking_history where booking_id = $1";
-    let (user_id, hotel_id, promo_code, price, percent, created_at): Row =
+    let (user_id, hotel_id, promo_code, price, percent, created_at): BookingColumns =
         sqlx::query_as(row).bind(key).fetch_one(connection).await.unwrap();
     Booking {
         booking_id: BookingId::new(key).unwrap(),
@@ -196,4 +196,4 @@ async fn stored(connection: &mut PgConnection, key: &str) -> Booking {
     }
 }
 
-type Row = (String, String, Option<String>, Decimal, Decimal, DateTime<Utc>);
+type BookingColumns = (String, String, Option<String>, Decimal, Decimal, DateTime<Utc>);

@@ -34,7 +34,7 @@ pub(crate) async fn correct(connection: &mut PgConnection, id: Uuid, value: Opti
 
 /// The columns that the functions may change.
 #[derive(Debug, PartialEq, sqlx::FromRow)]
-pub(crate) struct Letter {
+pub(crate) struct LetterState {
     pub(crate) status: String,
     pub(crate) attempts: i32,
     pub(crate) due: bool,
@@ -46,7 +46,7 @@ pub(crate) struct Letter {
     pub(crate) corrected: bool,
 }
 
-pub(crate) async fn read(connection: &mut PgConnection, id: Uuid) -> Letter {
+pub(crate) async fn read(connection: &mut PgConnection, id: Uuid) -> LetterState {
     let letter = "select status, attempts, next_attempt_at is not null and next_attempt_at <= now() as due,
             resolved_at is not null as settled, resolved_by, note, value, original_value, corrected_at is not null as corrected
         from dead_letters where id = $1";

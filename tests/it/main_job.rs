@@ -11,7 +11,7 @@ use testbed::topic::Outgoing;
 use testbed::wait::{PATIENCE, eventually};
 use testbed::workload::{SEED, Workload};
 
-type Row = (i64, String, String, String, Option<String>, String, String, DateTime<Utc>);
+type BookingRow = (i64, String, String, String, Option<String>, String, String, DateTime<Utc>);
 
 #[tokio::test]
 async fn the_seed_message_becomes_exactly_its_row() {
@@ -32,7 +32,7 @@ async fn the_seed_message_becomes_exactly_its_row() {
         ];
         assert!(saved.has(&expected), "{saved:#?}");
 
-        let rows: Vec<Row> = sqlx::query_as(
+        let rows: Vec<BookingRow> = sqlx::query_as(
             "select id, booking_id, user_id, hotel_id, promo_code, discount_percent::text, price::text, created_at
              from booking_history",
         )

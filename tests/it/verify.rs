@@ -14,19 +14,19 @@ use testbed::wait::{PATIENCE, eventually};
 use testbed::workload::{Workload, booking};
 
 /// A finding without its detail: what, partition, offset, booking.
-type Finding = (String, Option<i64>, Option<i64>, Option<String>);
+type FindingLine = (String, Option<i64>, Option<i64>, Option<String>);
 
 /// What was not checked: what, partition, and for records the first offset and the offset after the last.
-type NotChecked = (String, Option<i64>, Option<i64>, Option<i64>);
+type NotCheckedLine = (String, Option<i64>, Option<i64>, Option<i64>);
 
 /// What `verify` printed.
 #[derive(Debug)]
 struct VerifyOutput {
     code: i32,
-    findings: Vec<Finding>,
+    findings: Vec<FindingLine>,
     details: Vec<String>,
     records: i64,
-    not_checked: Vec<NotChecked>,
+    not_checked: Vec<NotCheckedLine>,
     reasons: Vec<String>,
 }
 

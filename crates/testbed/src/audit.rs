@@ -36,7 +36,7 @@ impl std::iter::Sum for Totals {
 
 /// One row of `consumer_offsets`.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Row {
+pub struct OffsetsRow {
     pub next_offset: i64,
     pub counted_from: i64,
     pub epoch: i64,
@@ -112,7 +112,7 @@ impl Audit<'_> {
     }
 
     /// The rows of `consumer_offsets`, by partition.
-    pub async fn rows(&self) -> BTreeMap<i32, Row> {
+    pub async fn rows(&self) -> BTreeMap<i32, OffsetsRow> {
         type Columns = (i32, i64, i64, i64, Option<String>, i64, i64, i64, i64);
         let rows: Vec<Columns> = sqlx::query_as(
             "select partition, next_offset, counted_from, epoch, halt_reason, \
@@ -128,7 +128,7 @@ impl Audit<'_> {
             let (partition, next_offset, counted_from, epoch, halt_reason, stored, duplicates, ignored, dead_lettered) =
                 columns;
             let totals = Totals { stored, duplicates, ignored, dead_lettered };
-            (partition, Row { next_offset, counted_from, epoch, halt_reason, totals })
+            (partition, OffsetsRow { next_offset, counted_from, epoch, halt_reason, totals })
         };
         rows.into_iter().map(row).collect()
     }

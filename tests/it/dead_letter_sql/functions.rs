@@ -3,7 +3,7 @@
 use sqlx::{Connection as _, PgConnection};
 use uuid::Uuid;
 
-use super::{DISCARD, Letter, REQUEUE, call, correct, letter, migrated, read};
+use super::{DISCARD, LetterState, REQUEUE, call, correct, letter, migrated, read};
 use crate::adoption::MIGRATIONS;
 use testbed::postgres::database;
 use testbed::wait::{PATIENCE, eventually};
@@ -68,7 +68,7 @@ async fn correct_changes_the_value_of_all_but_resolved_letters_and_nothing_else(
             assert_eq!(after, before);
         } else {
             let (value, original_value) = (Some(b"second".to_vec()), Some(b"first".to_vec()));
-            assert_eq!(after, Letter { value, original_value, corrected: true, ..before });
+            assert_eq!(after, LetterState { value, original_value, corrected: true, ..before });
         }
     }
 }

@@ -87,9 +87,9 @@ fn any_letter_is_readable() {
     proven.unwrap();
 }
 
-type Letter = (Option<i64>, Option<Vec<u8>>, Option<Vec<u8>>);
+type LetterBytes = (Option<i64>, Option<Vec<u8>>, Option<Vec<u8>>);
 
-async fn check(connection: &mut PgConnection, letters: &[Letter]) {
+async fn check(connection: &mut PgConnection, letters: &[LetterBytes]) {
     let (times, (keys, values)): (Vec<_>, (Vec<_>, Vec<_>)) =
         letters.iter().cloned().map(|(time, key, value)| (time, (key, value))).unzip();
     sqlx::query("delete from dead_letters").execute(&mut *connection).await.unwrap();

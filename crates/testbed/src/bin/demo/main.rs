@@ -18,8 +18,8 @@ use rdkafka::producer::{FutureProducer, FutureRecord};
 use sqlx::{Connection as _, PgConnection};
 use tokio::sync::oneshot;
 
-use self::plan::{DemoTotals, Plan, Planned};
-use self::service::Service;
+use self::plan::{DemoPlan, DemoTotals, Planned};
+use self::service::DemoService;
 use testbed::{Postgres, ServerError};
 
 const TOPIC: &str = "booking-events";
@@ -91,7 +91,7 @@ async fn show(arguments: &Arguments) -> Result<bool, DemoError> {
     broker.create_topic(TOPIC, PARTITIONS, 1)?;
     say("an embedded Kafka broker with a topic of 3 partitions runs in this process")?;
 
-    let service = Service::new(&[
+    let service = DemoService::new(&[
         ("DATABASE_URL", &url),
         ("KAFKA_BOOTSTRAP_SERVERS", &broker.bootstrap_servers()),
         ("KAFKA_TOPIC", TOPIC),
@@ -104,7 +104,7 @@ async fn show(arguments: &Arguments) -> Result<bool, DemoError> {
     service.start()?;
     say("`migrate up` made the tables; `run` is started as a child process")?;
 
-    let plan = Plan::new(arguments.bookings);
+    let plan = DemoPlan::new(arguments.bookings);
     let produced = i64::try_from(plan.records.len()).unwrap_or(i64::MAX);
     let producing = tokio::spawn(produce(broker.bootstrap_servers(), plan.records));
     let mut database = PgConnection::connect(&url).await?;
@@ -157,7 +157,7 @@ async fn produce(broker: String, records: Vec<Planned>) -> Result<(), DemoError>
 }
 
 /// Waits until the tables account for at least this number of records.
-async fn handled(database: &mut PgConnection, service: &Service, at_least: i64) -> Result<(), DemoError> {
+async fn handled(database: &mut PgConnection, service: &DemoService, at_least: i64) -> Result<(), DemoError> {
     let started = Instant::now();
     loop {
         let sum = outcome(database).await?.sum();

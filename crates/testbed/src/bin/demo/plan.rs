@@ -27,7 +27,7 @@ impl DemoTotals {
 
 /// The records in the order in which they are produced.
 #[derive(Debug, Default)]
-pub(super) struct Plan {
+pub(super) struct DemoPlan {
     pub(super) records: Vec<Planned>,
     pub(super) expected: DemoTotals,
 }
@@ -57,7 +57,7 @@ const POISON: [(&str, Option<&str>); 6] = [
     ),
 ];
 
-impl Plan {
+impl DemoPlan {
     pub(super) fn new(bookings: usize) -> Self {
         let mut plan = Self::default();
         let mut poison = POISON.iter().cycle();
@@ -112,14 +112,14 @@ mod tests {
     #[test]
     fn every_record_has_one_outcome() {
         for bookings in [0, 1, 50, 4000] {
-            let plan = Plan::new(bookings);
+            let plan = DemoPlan::new(bookings);
             assert_eq!(plan.expected.sum(), i64::try_from(plan.records.len()).unwrap(), "{bookings} bookings");
         }
     }
 
     #[test]
     fn the_usual_plan_shows_every_kind_of_outcome() {
-        let expected = Plan::new(4000).expected;
+        let expected = DemoPlan::new(4000).expected;
         assert!(expected.duplicates > 0 && expected.ignored > 0);
         assert_eq!(expected.dead_lettered.len(), POISON.len() + 1);
     }

@@ -9,12 +9,12 @@ use testbed::{Guardian, quoted};
 const LOG: &str = "service.log";
 
 /// The child process and its directory.
-pub(super) struct Service {
+pub(super) struct DemoService {
     guardian: Guardian,
     command: String,
 }
 
-impl Service {
+impl DemoService {
     /// `settings` are the whole environment of the child.
     pub(super) fn new(settings: &[(&str, &str)]) -> Result<Self, DemoError> {
         let program = testbed::service::program();
