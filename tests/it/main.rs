@@ -13,7 +13,7 @@ mod servers;
 mod main_job;
 mod faults;
 mod takeover;
-mod log;
+mod topic_log;
 mod letters;
 mod environment;
 mod startup;

@@ -199,7 +199,7 @@ async fn letters_that_were_corrected_or_redriven_verify() {
     for (damage, offset, id, detail) in letters {
         damage::and_undo(&scene, damage, |output| output.assert_one("altered", Some((0, offset)), id, detail)).await;
     }
-    // VerifyOutput to be resolved, and never was.
+    // Letters that are marked as resolved and have no row.
     let lie = r#"update dead_letters set status = 'resolved' where "offset" in (2, 4, 5)"#;
     damage::and_undo(&scene, lie, |output| {
         let found =
