@@ -1,4 +1,4 @@
-//! The old service's example message, many times: as records for Kafka and as lines for `\copy`.
+//! Bookings like the example message of the Python service, as records for Kafka and as lines for `\copy`.
 
 use std::io::{self, Write};
 
@@ -7,21 +7,22 @@ use sha2::{Digest as _, Sha256};
 
 use testbed::topic::Outgoing;
 
-/// Number of partitions of every topic here.
+/// The number of partitions of each topic.
 pub const PARTITIONS: i32 = 3;
 
-/// What names a booking. It matters: rows in order of their key touch few pages of its index, others touch all.
+/// The kind of booking ids. It changes the speed: rows in the order of their key touch few pages of the index, others
+/// all.
 #[derive(Clone, Copy, Debug, ValueEnum)]
-pub enum Ids {
-    /// Counted, as in the example.
+pub enum IdKind {
+    /// Rising numbers, as in the example.
     Sequential,
-    /// UUIDs of version 4.
+    /// Random UUIDs (version 4).
     Random,
 }
 
-impl Ids {
-    /// The booking of a number, always the same.
-    pub fn event(self, number: u32) -> Event {
+impl IdKind {
+    /// The booking of a number; the same on each call.
+    pub fn event(self, number: u32) -> BenchEvent {
         let id = match self {
             Self::Sequential => number.to_string(),
             Self::Random => {
@@ -29,17 +30,17 @@ impl Ids {
                 uuid::Builder::from_random_bytes(*hash.first_chunk().unwrap()).into_uuid().to_string()
             }
         };
-        Event { number, id }
+        BenchEvent { number, id }
     }
 }
 
-/// One booking.
-pub struct Event {
+/// A booking.
+pub struct BenchEvent {
     number: u32,
     id: String,
 }
 
-impl Event {
+impl BenchEvent {
     /// The price in hundredths.
     pub fn cents(&self) -> u32 {
         5_000 + self.number.wrapping_mul(37) % 100_000
@@ -65,12 +66,12 @@ impl Event {
         self.number.wrapping_mul(104_729) % 2_000
     }
 
-    /// As it is produced.
+    /// The record for Kafka.
     pub fn record(&self) -> Outgoing {
         self.record_of(&self.created_at())
     }
 
-    /// The same, made at another time.
+    /// The record with another `created_at`.
     pub fn record_of(&self, created_at: &str) -> Outgoing {
         let (id, user, hotel, price) = (&self.id, self.user(), self.hotel(), self.price());
         let promo_code = self.promo_code().map_or("null".to_owned(), |code| format!("\"{code}\""));
@@ -81,7 +82,7 @@ impl Event {
         Outgoing { key: Some(id.clone().into_bytes()), ..Outgoing::to(partition, value) }
     }
 
-    /// As `\copy` reads it: booking, user, hotel, promo code, discount, price, time.
+    /// The line for `\copy`: booking, user, hotel, promo code, discount, price, time.
     pub fn write_line(&self, to: &mut impl Write) -> io::Result<()> {
         let (id, user, hotel, price) = (&self.id, self.user(), self.hotel(), self.price());
         let promo_code = self.promo_code().unwrap_or("\\N");

@@ -1,8 +1,8 @@
 //! How fast records become rows: the service from a real Kafka into a real `PostgreSQL`, beside `psql`'s `\copy` of the
 //! same rows into the same table of the same server.
 //!
-//! A measurement and not a test: it fails if a result is not exact, not if it is slow. Machines differ and are never quiet,
-//! so only the ratio of two contestants in one run counts.
+//! A measurement and not a test: it fails if a result is not exact, not if it is slow. Machines differ and are never
+//! quiet, so only the ratio of two contestants in one run counts.
 #![expect(
     clippy::unwrap_used,
     clippy::panic,
@@ -20,12 +20,12 @@ mod latency;
 
 use clap::Parser;
 
-use events::Ids;
+use events::IdKind;
 use stage::{Contestant, Run, Stage};
 
 /// Records per second from Kafka to `PostgreSQL`, beside psql's \copy.
 #[derive(Parser)]
-struct Options {
+struct BenchOptions {
     /// A tenth of the rows and one round: to see that it works
     #[arg(long)]
     quick: bool,
@@ -33,8 +33,8 @@ struct Options {
     #[arg(long, default_value_t = 300_000)]
     rows: u32,
     /// The kind of booking ids
-    #[arg(long, value_enum, default_value_t = Ids::Sequential)]
-    ids: Ids,
+    #[arg(long, value_enum, default_value_t = IdKind::Sequential)]
+    ids: IdKind,
     /// Times that each contestant runs, in turns
     #[arg(long, default_value_t = 3)]
     rounds: usize,
@@ -51,7 +51,7 @@ struct Options {
 
 #[tokio::main]
 async fn main() {
-    let mut options = Options::parse();
+    let mut options = BenchOptions::parse();
     if options.quick {
         (options.rows, options.rounds, options.latency) = (options.rows / 10, 1, options.latency.min(5));
     }

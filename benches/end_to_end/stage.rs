@@ -11,7 +11,7 @@ use chrono::{DateTime, Utc};
 use sqlx::{AssertSqlSafe, Connection as _, PgConnection};
 use testbed::Postgres;
 
-use crate::events::{Ids, PARTITIONS};
+use crate::events::{IdKind, PARTITIONS};
 use crate::usage;
 use testbed::kafka::Kafka;
 use testbed::scene::Scene;
@@ -25,7 +25,7 @@ const POSTGRES: &[(&str, &str)] = &[
     ("synchronous_commit", "on"),
     ("shared_buffers", "1GB"),
     ("max_wal_size", "4GB"),
-    // Tells when each row was committed, without asking while it works.
+    // Records when each row was committed, so that the bench need not ask during a run.
     ("track_commit_timestamp", "on"),
 ];
 
@@ -102,7 +102,7 @@ impl Run {
 /// The servers, the topic and the file.
 pub struct Stage {
     pub rows: u32,
-    pub ids: Ids,
+    pub ids: IdKind,
     pub kafka: Kafka,
     pub postgres: Postgres,
     topic: Topic,
@@ -112,7 +112,7 @@ pub struct Stage {
 
 impl Stage {
     /// Starts the servers and fills them.
-    pub async fn set(rows: u32, ids: Ids) -> Self {
+    pub async fn set(rows: u32, ids: IdKind) -> Self {
         let postgres = Postgres::start_new(POSTGRES).unwrap_or_else(|error| panic!("{error}"));
         let kafka = Kafka::start_new();
         let topic = Topic::create(&kafka, PARTITIONS).await;

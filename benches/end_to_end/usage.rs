@@ -1,19 +1,19 @@
-//! What processes have used, as the kernel counts it.
+//! The CPU time and memory of processes, by the kernel's counts.
 
 use std::fs;
 use std::time::Duration;
 
-/// Time on the processors of a process so far, all its threads together.
+/// The CPU time of a process so far, over all its threads.
 pub fn cpu(pid: i32) -> Duration {
     Stat::of(&pid.to_string()).unwrap().own
 }
 
-/// The same of this process.
+/// The CPU time of this process so far.
 pub fn cpu_of_self() -> Duration {
     Stat::of("self").unwrap().own
 }
 
-/// The same with its children, those that live and those that it has buried.
+/// The CPU time of a process with its children, also those that have ended.
 pub fn cpu_with_children(pid: i32) -> Duration {
     let parent = Stat::of(&pid.to_string()).unwrap();
     let processes = fs::read_dir("/proc").unwrap().filter_map(Result::ok);
@@ -22,21 +22,21 @@ pub fn cpu_with_children(pid: i32) -> Duration {
     parent.own + parent.buried + children.map(|child| child.own + child.buried).sum::<Duration>()
 }
 
-/// What children of ours have used that have ended and were waited for.
+/// The CPU time of the children of this process that have ended.
 pub fn cpu_of_ended_children() -> Duration {
     Stat::of("self").unwrap().buried
 }
 
-/// What the whole machine has worked so far, also for a host that took its time away.
+/// The CPU time of the whole machine so far, with the time that its host took away.
 pub fn cpu_of_all() -> Duration {
     let text = fs::read_to_string("/proc/stat").unwrap();
     let ticks: Vec<u64> =
         text.lines().next().unwrap().split_whitespace().skip(1).map(|word| word.parse().unwrap()).collect();
-    // user nice system idle iowait irq softirq steal; guests are in `user`.
+    // user nice system idle iowait irq softirq steal; the time of guests is part of `user`.
     [0, 1, 2, 5, 6, 7].into_iter().map(|field: usize| duration(ticks[field])).sum()
 }
 
-/// The most memory that a process has ever had, in MiB.
+/// The most memory that a process has used so far, in MiB.
 pub fn peak_memory(pid: i32) -> u32 {
     let text = fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
     let line = text.lines().find_map(|line| line.strip_prefix("VmHWM:")).unwrap();
@@ -50,17 +50,17 @@ struct Stat {
 }
 
 impl Stat {
-    /// `None`: it has ended.
+    /// `None` if it has ended.
     fn of(process: &str) -> Option<Self> {
         let text = fs::read_to_string(format!("/proc/{process}/stat")).ok()?;
-        // A name may hold anything, even brackets; behind the last one the fields are numbers.
+        // A process name may contain brackets; behind the last one all fields are numbers.
         let fields: Vec<&str> = text.rsplit_once(") ")?.1.split(' ').collect();
         let time = |field: usize| Some(duration(fields.get(field)?.parse().ok()?));
         Some(Self { parent: fields.get(1)?.parse().ok()?, own: time(11)? + time(12)?, buried: time(13)? + time(14)? })
     }
 }
 
-/// The kernel tells times in hundredths of a second, whatever it counts them in.
+/// The kernel reports times in hundredths of a second.
 fn duration(ticks: u64) -> Duration {
     Duration::from_millis(ticks * 10)
 }

@@ -1,4 +1,4 @@
-//! Each statement of the table of bookings, on a real server, on a table of ours and on an adopted one.
+//! Each statement of the table of bookings on a real server, on a new table and on an adopted one.
 
 use booking_history::booking::{Booking, BookingId, CreatedAt, DiscountPercent, HotelId, Price, PromoCode, UserId};
 use chrono::{DateTime, TimeDelta, Utc};
@@ -24,7 +24,7 @@ async fn ids_come_in_the_order_sent() {
 }
 
 #[tokio::test]
-async fn the_fast_way_inserts_all_or_none() {
+async fn the_bulk_insert_inserts_all_or_none() {
     let mut connection = ours().await;
     Booking::insert_all(&mut connection, &[&booking("b")]).await.unwrap();
     let error = Booking::insert_all(&mut connection, &[&booking("a"), &booking("b")]).await.unwrap_err();
@@ -33,7 +33,7 @@ async fn the_fast_way_inserts_all_or_none() {
 }
 
 #[tokio::test]
-async fn a_booking_comes_back_exactly() {
+async fn a_booking_is_read_back_exactly() {
     let mut connection = ours().await;
     let mut smallest = booking("x");
     smallest.user_id = UserId::new("é").unwrap();
@@ -56,13 +56,13 @@ async fn a_booking_comes_back_exactly() {
 }
 
 #[tokio::test]
-async fn the_careful_way_tells_each_fate() {
+async fn the_row_by_row_insert_returns_each_outcome() {
     for mut connection in [ours().await, adopted().await] {
         let there = booking("there");
         Booking::insert_all(&mut connection, &[&there]).await.unwrap();
         let other = Booking { hotel_id: HotelId::new("other").unwrap(), ..booking("twice") };
         let sent = [there, booking("new"), booking("twice"), other, booking("twice")];
-        let fates = Booking::insert_each(&mut connection, &refs(&sent)).await.unwrap();
+        let outcomes = Booking::insert_each(&mut connection, &refs(&sent)).await.unwrap();
         let new = id_of(&mut connection, "new").await.unwrap();
         let twice = id_of(&mut connection, "twice").await.unwrap();
         let expected = [
@@ -72,7 +72,7 @@ async fn the_careful_way_tells_each_fate() {
             InsertOutcome::Conflict,
             InsertOutcome::Duplicate,
         ];
-        assert_eq!(fates, expected);
+        assert_eq!(outcomes, expected);
         assert_eq!(stored(&mut connection, "twice").await, booking("twice"), "a conflict leaves the row as it is");
         assert!(Booking::insert_each(&mut connection, &[]).await.unwrap().is_empty());
     }
@@ -127,7 +127,7 @@ async fn a_row_committed_while_the_insert_waits_is_compared_too() {
 }
 
 #[tokio::test]
-async fn a_row_that_a_trigger_swallows_is_told() {
+async fn a_row_that_a_trigger_discards_is_reported() {
     let mut connection = ours().await;
     let trigger = "create function swallow() returns trigger language plpgsql as 'begin return null; end';
         create trigger swallow before insert on booking_history for each row when (new.user_id = 'bad')
@@ -183,7 +183,7 @@ async fn id_of(connection: &mut PgConnection, key: &str) -> Option<i64> {
 async fn stored(connection: &mut PgConnection, key: &str) -> Booking {
     let row = "select user_id, hotel_id, promo_code, price, discount_percent, created_at
         from booking_history where booking_id = $1";
-    let (user_id, hotel_id, promo_code, price, percent, created_at): Row =
+    let (user_id, hotel_id, promo_code, price, percent, created_at): BookingColumns =
         sqlx::query_as(row).bind(key).fetch_one(connection).await.unwrap();
     Booking {
         booking_id: BookingId::new(key).unwrap(),
@@ -196,4 +196,4 @@ async fn stored(connection: &mut PgConnection, key: &str) -> Booking {
     }
 }
 
-type Row = (String, String, Option<String>, Decimal, Decimal, DateTime<Utc>);
+type BookingColumns = (String, String, Option<String>, Decimal, Decimal, DateTime<Utc>);

@@ -1,4 +1,4 @@
-//! Dead letters by nothing but SQL: the views, and the functions that requeue, discard and correct.
+//! Dead letters by SQL alone: the views, and the functions that requeue, discard and correct letters.
 
 mod text;
 mod functions;
@@ -32,9 +32,9 @@ pub(crate) async fn correct(connection: &mut PgConnection, id: Uuid, value: Opti
     sqlx::query_scalar(correct).bind(id).bind(value).fetch_all(connection).await.unwrap()
 }
 
-/// What the functions may change.
+/// The columns that the functions may change.
 #[derive(Debug, PartialEq, sqlx::FromRow)]
-pub(crate) struct Letter {
+pub(crate) struct LetterState {
     pub(crate) status: String,
     pub(crate) attempts: i32,
     pub(crate) due: bool,
@@ -46,14 +46,14 @@ pub(crate) struct Letter {
     pub(crate) corrected: bool,
 }
 
-pub(crate) async fn read(connection: &mut PgConnection, id: Uuid) -> Letter {
+pub(crate) async fn read(connection: &mut PgConnection, id: Uuid) -> LetterState {
     let letter = "select status, attempts, next_attempt_at is not null and next_attempt_at <= now() as due,
             resolved_at is not null as settled, resolved_by, note, value, original_value, corrected_at is not null as corrected
         from dead_letters where id = $1";
     sqlx::query_as(letter).bind(id).fetch_one(connection).await.unwrap()
 }
 
-/// A letter that was tried three times.
+/// Inserts a letter after three attempts.
 pub(crate) async fn letter(connection: &mut PgConnection, status: &str, value: Option<&[u8]>) -> Uuid {
     let id = Uuid::now_v7();
     sqlx::query(

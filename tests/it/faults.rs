@@ -122,7 +122,7 @@ async fn a_position_moved_by_hand_is_followed_backwards_and_forwards() {
         "the records that are read again are duplicates"
     );
 
-    // Forwards, beyond the end of the log: the records below the new position are skipped.
+    // Forwards, beyond the end of the partition log: the records below the new position are skipped.
     scene.execute("update consumer_offsets set next_offset = 110").await;
     service.wait_for_event_with("partition_started", &[("position", "110")]);
     producer.send(Workload::bookings("skipped", 20, 1).records).await;
@@ -131,7 +131,7 @@ async fn a_position_moved_by_hand_is_followed_backwards_and_forwards() {
 }
 
 #[tokio::test]
-async fn a_partition_halted_by_hand_stops_alone_and_goes_on_when_the_halt_is_lifted() {
+async fn a_partition_halted_by_hand_stops_alone_and_continues_when_the_halt_is_lifted() {
     let scene = Scene::new(2).await;
     let service = scene.start();
     scene.wait_until_claimed(2).await;
@@ -179,7 +179,7 @@ async fn aborted_records_leave_no_row_and_no_lag() {
             workload.expected.extend(records.expected);
         }
         if round % 4 == 1 {
-            // At each such point the log ends with a marker, or with aborted records and a marker.
+            // At each such point the partition log ends with a marker, or with aborted records and a marker.
             scene.wait_until_read().await;
         }
     }

@@ -17,8 +17,8 @@ const WITHOUT_SCHEMA: &str = "waiting for the database schema";
 const WITHOUT_DATABASE: &str = "the database cannot be used: the last operation on it failed";
 const WITHOUT_GROUP: &str = "not in the consumer group: rejoining";
 
-/// Waits until `/readyz` answers with these reasons (none: 200, else 503), and with these states and halt reasons of the
-/// partitions.
+/// Waits until `/readyz` answers with these reasons (none: 200, else 503), and with these states and halt reasons of
+/// the partitions.
 async fn until_ready_says(service: &Service, reasons: &[&str], partitions: &[(&str, Option<&str>)]) {
     let expected: Vec<Value> = partitions.iter().map(|(state, why)| json!([state, why])).collect();
     let ready = reasons.is_empty();

@@ -16,7 +16,7 @@ use testbed::workload::{SEED, booking};
 const CONTENT: &str = "only-in-the-record";
 
 #[derive(Clone, Debug, PartialEq, sqlx::FromRow)]
-struct Letter {
+struct LetterRow {
     offset: i64,
     record_timestamp_ms: Option<i64>,
     timestamp_type: Option<String>,
@@ -32,7 +32,7 @@ struct Letter {
     attempts: i32,
 }
 
-async fn letters(scene: &Scene) -> Vec<Letter> {
+async fn letters(scene: &Scene) -> Vec<LetterRow> {
     sqlx::query_as("select * from dead_letters order by partition, \"offset\"")
         .fetch_all(&mut scene.connect().await)
         .await
@@ -148,7 +148,7 @@ async fn every_refused_record_becomes_one_letter_that_holds_it_whole() {
     let kept = letters(&scene).await;
     assert_eq!(kept.len(), sent.len());
     for (letter, ((record, headers, reason, field), offset)) in kept.iter().zip(expected.into_iter().zip(offsets)) {
-        let wanted = Letter {
+        let wanted = LetterRow {
             offset,
             record_timestamp_ms: Some(record.timestamp),
             timestamp_type: Some("create_time".to_owned()),

@@ -1,19 +1,19 @@
-//! What can only be told on real servers: Apache Kafka and `PostgreSQL`, started once for all tests of this binary.
+//! The program on real servers: Apache Kafka and `PostgreSQL`, started once for all tests of this binary.
 //!
-//! Each test has topics, groups and databases of its own, so all of them run at the same time. A test that stops,
-//! freezes or kills a server starts one for itself.
+//! Each test has topics, groups and databases of its own, so all tests run at the same time. A test that stops, freezes
+//! or kills a server starts its own.
 #![expect(
     clippy::unwrap_used,
     clippy::panic,
     unreachable_pub,
-    reason = "here a panic is the report, and the support is read by its neighbours only"
+    reason = "a panic is the report of a test, and these modules are private"
 )]
 
 mod servers;
 mod main_job;
 mod faults;
 mod takeover;
-mod log;
+mod topic_log;
 mod letters;
 mod environment;
 mod startup;

@@ -11,7 +11,7 @@ use testbed::topic::Outgoing;
 use testbed::wait::{PATIENCE, eventually};
 use testbed::workload::{SEED, Workload};
 
-type Row = (i64, String, String, String, Option<String>, String, String, DateTime<Utc>);
+type BookingRow = (i64, String, String, String, Option<String>, String, String, DateTime<Utc>);
 
 #[tokio::test]
 async fn the_seed_message_becomes_exactly_its_row() {
@@ -32,7 +32,7 @@ async fn the_seed_message_becomes_exactly_its_row() {
         ];
         assert!(saved.has(&expected), "{saved:#?}");
 
-        let rows: Vec<Row> = sqlx::query_as(
+        let rows: Vec<BookingRow> = sqlx::query_as(
             "select id, booking_id, user_id, hotel_id, promo_code, discount_percent::text, price::text, created_at
              from booking_history",
         )
@@ -74,7 +74,7 @@ async fn fifty_thousand_mixed_records_over_six_partitions_are_all_accounted_for(
 const SHORT_SESSION: &str = "session.timeout.ms=6000,heartbeat.interval.ms=500";
 
 #[tokio::test]
-async fn three_instances_come_go_and_are_killed_and_the_tables_stay_exact() {
+async fn three_instances_that_stop_start_and_are_killed_keep_the_tables_exact() {
     let scene = Scene::new(6).await.with("KAFKA_PROPERTIES", SHORT_SESSION);
     let mut instances: Vec<Service> = (0..3).map(|_| scene.start()).collect();
     let workload = Workload::mixed("instances", 30_000, 6);

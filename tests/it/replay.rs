@@ -1,4 +1,5 @@
-//! `run --until-end`, and with it a second reading of the topic into other tables, as docs/operate/replay.md describes it.
+//! `run --until-end`, and with it a second reading of the topic into other tables, as docs/operate/replay.md describes
+//! it.
 
 mod other_tables;
 

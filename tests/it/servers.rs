@@ -1,4 +1,4 @@
-//! The ground that the other tests stand on holds.
+//! The servers and the guardian on which the other tests rely.
 
 use std::io::{BufRead as _, BufReader, Write as _, stdout};
 use std::path::Path;
@@ -15,7 +15,7 @@ use testbed::topic::{Outgoing, Topic};
 use testbed::wait::{PATIENCE, eventually};
 
 #[tokio::test]
-async fn a_topic_is_made_written_to_grown_trimmed_and_deleted() {
+async fn a_topic_is_made_filled_grown_trimmed_and_deleted() {
     let topic = Topic::create(kafka(), 2).await;
     let places = topic.producer(&[]).send((0..3).map(|n| Outgoing::to(1, format!("record {n}")))).await;
     assert_eq!(places, [(1, 0), (1, 1), (1, 2)]);
@@ -24,7 +24,7 @@ async fn a_topic_is_made_written_to_grown_trimmed_and_deleted() {
     assert_eq!(topic.ends(), [(0, 0), (1, 3), (2, 0)].into());
     topic.delete_records(1, 2).await;
     assert_eq!(topic.watermarks()[&1], (2, 3));
-    assert_eq!(topic.committed("nobody"), [].into());
+    assert_eq!(topic.committed("no-such-group"), [].into());
     topic.delete().await;
     topic.create_again(1, &[]).await;
     assert_eq!(topic.ends(), [(0, 0)].into());
@@ -61,10 +61,10 @@ async fn a_killed_broker_comes_back_with_its_records() {
 }
 
 #[tokio::test]
-async fn databases_are_of_a_tests_own() {
+async fn each_test_has_its_own_database() {
     for _ in 0..2 {
         let mut connection = PgConnection::connect(&database().await).await.unwrap();
-        sqlx::query("create table of_my_own ()").execute(&mut connection).await.unwrap();
+        sqlx::query("create table a_table ()").execute(&mut connection).await.unwrap();
     }
 }
 
@@ -89,14 +89,14 @@ async fn a_crashed_database_comes_back_with_what_was_committed() {
 }
 
 #[test]
-fn a_guardian_tells_how_its_server_ended() {
+fn a_guardian_reports_how_its_server_ended() {
     let guardian = Guardian::new("TERM", None).unwrap();
     assert_eq!(guardian.run("exit 3").unwrap(), 3);
     guardian.start("exec sleep 600").unwrap();
     assert_eq!(guardian.exit_status().unwrap(), None);
     assert!(guardian.signal("KILL").unwrap());
     assert_eq!(guardian.wait(PATIENCE).unwrap(), 128 + 9);
-    assert!(!guardian.signal("KILL").unwrap(), "it is dead");
+    assert!(!guardian.signal("KILL").unwrap(), "it has ended");
     assert_eq!(guardian.exit_status().unwrap(), Some(128 + 9), "asked again");
     guardian.start("exit 5").unwrap();
     assert_eq!(guardian.wait(PATIENCE).unwrap(), 5);
@@ -135,7 +135,7 @@ fn owns_servers_until_killed() {
     let (data, work) = (postgres.directory().display(), frozen.directory().display());
     let mut out = stdout();
     writeln!(out, "OWNS {data} {work} /proc/{} /proc/{pid}", postgres.pid()).unwrap();
-    // Killed while a question is on its way, as it is nearly always: an answer that nobody takes must not end a guardian.
-    // Whoever runs this by hand waits for that long.
+    // The owner is killed while it waits for an answer of the guardian: the broken pipe must not end the guardian. Run
+    // by hand, this test takes that long.
     frozen.wait(PATIENCE).unwrap_err();
 }

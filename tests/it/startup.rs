@@ -1,4 +1,5 @@
-//! The start: each wrong setting or server is reported with what to do, and with the exit code that tells its kind.
+//! The start: the program reports each wrong setting and each unusable server, says what to do, and ends with an exit
+//! code for its kind.
 
 use booking_history::commands::MIGRATOR;
 use sqlx::{Connection as _, PgConnection};

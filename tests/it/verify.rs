@@ -2,7 +2,7 @@
 
 mod damage;
 mod ranges;
-mod trouble;
+mod servers;
 
 use serde_json::Value;
 
@@ -14,19 +14,19 @@ use testbed::wait::{PATIENCE, eventually};
 use testbed::workload::{Workload, booking};
 
 /// A finding without its detail: what, partition, offset, booking.
-type Finding = (String, Option<i64>, Option<i64>, Option<String>);
+type FindingLine = (String, Option<i64>, Option<i64>, Option<String>);
 
 /// What was not checked: what, partition, and for records the first offset and the offset after the last.
-type NotChecked = (String, Option<i64>, Option<i64>, Option<i64>);
+type NotCheckedLine = (String, Option<i64>, Option<i64>, Option<i64>);
 
 /// What `verify` printed.
 #[derive(Debug)]
 struct VerifyOutput {
     code: i32,
-    findings: Vec<Finding>,
+    findings: Vec<FindingLine>,
     details: Vec<String>,
     records: i64,
-    not_checked: Vec<NotChecked>,
+    not_checked: Vec<NotCheckedLine>,
     reasons: Vec<String>,
 }
 
@@ -199,7 +199,7 @@ async fn letters_that_were_corrected_or_redriven_verify() {
     for (damage, offset, id, detail) in letters {
         damage::and_undo(&scene, damage, |output| output.assert_one("altered", Some((0, offset)), id, detail)).await;
     }
-    // VerifyOutput to be resolved, and never was.
+    // Letters that are marked as resolved and have no row.
     let lie = r#"update dead_letters set status = 'resolved' where "offset" in (2, 4, 5)"#;
     damage::and_undo(&scene, lie, |output| {
         let found =

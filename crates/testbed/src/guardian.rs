@@ -1,9 +1,9 @@
-//! A process that ends a server when we end, also when we are killed.
+//! A process that ends a server when this process ends, also when this process is killed.
 //!
-//! The guardian is a small shell script (`guardian.sh`). It holds one end of a pipe and we the other; nobody else has
-//! it. When the kernel closes our end, because we dropped it, exited or were killed, the guardian stops its server and
-//! removes the directory that both worked in. It has a process group of its own, so that a Ctrl-C meant for us does
-//! not reach the server first.
+//! The guardian is a small shell script (`guardian.sh`). It holds one end of a pipe, and only this process holds the
+//! other one. When the kernel closes this end, because it was dropped or because this process exited or was killed, the
+//! guardian stops its server and removes the directory in which both worked. It has a process group of its own, so that
+//! a Ctrl-C for this process does not reach the server first.
 
 use std::hash::{BuildHasher as _, Hasher as _, RandomState};
 use std::io::{self, BufRead as _, BufReader, Read as _, Write as _};
@@ -17,7 +17,7 @@ use std::{fs, iter, thread};
 
 use crate::ServerError;
 
-/// A user of this machine to run a server as, since some refuse to run as root.
+/// A user of this machine for a server that refuses to run as root.
 #[derive(Clone, Copy, Debug)]
 pub struct Account {
     user: u32,
@@ -25,10 +25,10 @@ pub struct Account {
 }
 
 impl Account {
-    /// The first of `names` that exists, if we are root; `None` if we are not and can stay who we are.
+    /// The first of `names` that exists, if this process runs as root; else `None`: the server runs as the same user.
     ///
     /// # Errors
-    /// We are root, and there is nobody else to be.
+    /// This process runs as root, and none of the users exists.
     pub fn unless_root(names: &[&str]) -> Result<Option<Self>, ServerError> {
         let id = Command::new("id").arg("-u").output().map_err(|error| ServerError(format!("id -u: {error}")))?;
         if id.stdout.trim_ascii() != b"0" {
@@ -45,7 +45,7 @@ impl Account {
     }
 }
 
-/// Watches over one server and the directory it works in.
+/// Holds one server and the directory in which it works.
 #[derive(Debug)]
 pub struct Guardian {
     directory: PathBuf,
@@ -61,7 +61,7 @@ struct Pipes {
 }
 
 impl Guardian {
-    /// Starts a guardian, as another user if given. `last_signal` ends the server when we end.
+    /// Starts a guardian, as another user if given. `last_signal` ends the server when this process ends.
     ///
     /// # Errors
     /// No shell, or no directory for temporary files that this user may write to.
@@ -72,7 +72,7 @@ impl Guardian {
         if let Some(Account { user, group }) = account {
             command.uid(user).gid(group).env("HOME", "/");
         }
-        // Where we are may be closed to the other user.
+        // The other user may not be allowed into the current directory.
         let mut process = command.current_dir("/").spawn().map_err(|error| ServerError(format!("sh: {error}")))?;
         let (Some(commands), Some(answers), errors) =
             (process.stdin.take(), process.stdout.take(), process.stderr.take())
@@ -87,29 +87,30 @@ impl Guardian {
         Ok(Self { directory, pipes: Mutex::new(pipes) })
     }
 
-    /// The server's directory, and its working directory; removed at the end.
+    /// The working directory of the server; it is removed at the end.
     #[must_use]
     pub fn directory(&self) -> &Path {
         &self.directory
     }
 
-    /// What the commands write to their standard output and error, unless their words redirect it; for one taker.
+    /// What the commands write to their standard output and error, if they do not redirect it. Only the first call gets
+    /// it.
     pub fn take_errors(&self) -> Option<ChildStderr> {
         self.pipes.lock().unwrap_or_else(PoisonError::into_inner).errors.take()
     }
 
-    /// Runs a shell command to its end and gives its exit status.
+    /// Runs a shell command to its end and returns its exit status.
     ///
     /// # Errors
-    /// The guardian is gone.
+    /// The guardian has ended.
     pub fn run(&self, words: &str) -> Result<i32, ServerError> {
         self.number("run", words)
     }
 
-    /// Starts the server by shell words, which should begin with `exec`, and gives its process id.
+    /// Starts the server by shell words, which should begin with `exec`, and returns its process id.
     ///
     /// # Errors
-    /// The guardian is gone.
+    /// The guardian has ended.
     pub fn start(&self, words: &str) -> Result<i32, ServerError> {
         self.number("start", words)
     }
@@ -117,7 +118,7 @@ impl Guardian {
     /// Sends the server a signal, by its name without `SIG`; false if it had ended.
     ///
     /// # Errors
-    /// The guardian is gone.
+    /// The guardian has ended.
     pub fn signal(&self, name: &str) -> Result<bool, ServerError> {
         Ok(self.number("signal", name)? == 0)
     }
@@ -125,16 +126,16 @@ impl Guardian {
     /// The server's exit status, 128 + N after signal N, or `None` while it runs.
     ///
     /// # Errors
-    /// The guardian is gone.
+    /// The guardian has ended.
     pub fn exit_status(&self) -> Result<Option<i32>, ServerError> {
         let answer = self.ask("poll")?;
         if answer == "running" { Ok(None) } else { number(&answer).map(Some) }
     }
 
-    /// Waits for the server's end and gives its exit status.
+    /// Waits for the server's end and returns its exit status.
     ///
     /// # Errors
-    /// It still runs after `limit`, or the guardian is gone.
+    /// It still runs after `limit`, or the guardian has ended.
     pub fn wait(&self, limit: Duration) -> Result<i32, ServerError> {
         let started = Instant::now();
         loop {
@@ -215,7 +216,7 @@ impl Pipes {
     fn last_words(&mut self) -> String {
         let mut text = String::new();
         if let Some(errors) = &mut self.errors {
-            // What could be read is as much as there is to say.
+            // What could be read is all that can be reported.
             errors.read_to_string(&mut text).ok();
         }
         text
@@ -226,22 +227,22 @@ fn number(answer: &str) -> Result<i32, ServerError> {
     answer.parse().map_err(|_| ServerError(format!("the guardian answered {answer:?}")))
 }
 
-/// One word for a shell, whatever it holds.
+/// Quotes any text as one word for a shell.
 #[must_use]
 pub fn quoted(word: impl AsRef<Path>) -> String {
     format!("'{}'", word.as_ref().display().to_string().replace('\'', r"'\''"))
 }
 
-/// Ports of 127.0.0.1 that nobody listens on, below those that outgoing connections get, so that a server which is
-/// stopped for a while finds its port free again.
+/// Free ports of 127.0.0.1, below those of outgoing connections, so that a server that is stopped for a while finds its
+/// port free again.
 ///
 /// # Errors
-/// There are none.
+/// No such port is free.
 pub fn free_ports<const N: usize>() -> Result<[u16; N], ServerError> {
     let random = RandomState::new().build_hasher().finish();
     let start = u16::try_from(random % 12_000).unwrap_or_default();
     let mut ports = [0; N];
-    // All are held until all are found.
+    // All of them are bound until the last one is found, so that they differ.
     let mut held = Vec::new();
     let candidates = iter::successors(Some(start), |port| Some((port + 1) % 12_000)).take(12_000);
     for candidate in candidates.map(|offset| 20_000 + offset) {

@@ -1,11 +1,12 @@
-# Runs one server for the process that holds the other end of standard input, in a directory of its own. When that end
-# closes, however that process ended, the server is stopped and the directory removed. $1 is the signal to stop it by.
+# Runs one server for the process that holds the other end of standard input, in a directory of its own. When that
+# process closes its end, or ends in any way, this script stops the server and removes the directory. $1 is the signal
+# for that.
 #
 # One command a line, one line of answer each:
 #   run WORDS     runs a shell command to its end    its exit status
 #   start WORDS   starts the server                  its process id
-#   signal NAME   sends the server a signal          0 if it was there
-#   poll          looks whether it still runs        `running`, or its exit status
+#   signal NAME   sends the server a signal          0 if the server was running
+#   poll          checks whether it still runs       `running`, or its exit status
 server=
 status=127
 dir=
@@ -25,8 +26,8 @@ finish() {
 }
 
 last_signal=$1
-# However this ends but by SIGKILL. An answer that nobody takes any more must not end it (`:`, not ignored: servers
-# would inherit that), but only the end of the commands.
+# `finish` runs at every end but SIGKILL. A broken pipe of the answers must not end this script: only the end of the
+# commands does. SIGPIPE is caught and not ignored, because servers would inherit that it is ignored.
 trap finish EXIT
 trap 'exit 1' HUP INT TERM
 trap : PIPE
@@ -42,7 +43,7 @@ while IFS= read -r line; do
     echo $?
     ;;
   start\ *)
-    # Standard input is the promise that somebody is there: no server may hold it. Nor may one hold the answers.
+    # The pipes close when the owner ends. So no server may hold them.
     (eval "$words") </dev/null >&2 &
     server=$!
     echo "$server"
@@ -52,7 +53,7 @@ while IFS= read -r line; do
     echo $?
     ;;
   poll)
-    # A shell that waits for anything takes note of every child that has ended meanwhile.
+    # While it waits for any command, a shell also collects the children that have ended.
     sleep 0.02
     if [ -n "$server" ] && kill -0 "$server" 2>/dev/null; then
       echo running
@@ -60,7 +61,7 @@ while IFS= read -r line; do
       if [ -n "$server" ]; then
         wait "$server"
         status=$?
-        # From here on its number may be somebody else's.
+        # The kernel may now give its number to another process.
         server=
       fi
       echo "$status"
@@ -69,5 +70,5 @@ while IFS= read -r line; do
   esac
 done
 
-# A stopped server makes the kernel send SIGHUP when the owner dies. In the first moments of `finish` it would end it.
+# If the server is stopped (SIGSTOP), the kernel sends SIGHUP when the owner dies. It must not interrupt `finish`.
 trap '' HUP INT TERM PIPE

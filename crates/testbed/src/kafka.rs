@@ -1,4 +1,4 @@
-//! A real broker: Apache Kafka in `KRaft` mode, one node, as small as it gets.
+//! A real broker: one node of Apache Kafka in `KRaft` mode, with settings that keep it small.
 
 use std::fmt::Write as _;
 use std::net::{Ipv4Addr, TcpStream};
@@ -14,7 +14,7 @@ use crate::wait::PATIENCE;
 /// Where `make kafka` puts the broker and its libraries.
 const LIBRARIES: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../../.cache/kafka");
 
-/// Each differs from Kafka's own choice to be quick or small; the comments say where it is not obvious.
+/// Each differs from Kafka's default to make tests quick or the broker small.
 const SETTINGS: &[(&str, &str)] = &[
     ("process.roles", "broker,controller"),
     ("node.id", "1"),
@@ -31,9 +31,9 @@ const SETTINGS: &[(&str, &str)] = &[
     ("transaction.abort.timed.out.transaction.cleanup.interval.ms", "1000"),
     ("share.coordinator.state.topic.replication.factor", "1"),
     ("share.coordinator.state.topic.min.isr", "1"),
-    // Else every new group waits 3 s for members.
+    // By default a new group waits 3 s for members.
     ("group.initial.rebalance.delay.ms", "0"),
-    // So that a test can freeze a member past its session.
+    // Short sessions, so that a test can freeze a member for longer.
     ("group.min.session.timeout.ms", "1000"),
     ("group.consumer.min.session.timeout.ms", "1000"),
     ("group.consumer.session.timeout.ms", "6000"),
@@ -49,29 +49,29 @@ const SETTINGS: &[(&str, &str)] = &[
     ("num.io.threads", "2"),
     ("num.recovery.threads.per.data.dir", "1"),
     ("background.threads", "2"),
-    // Else a start after a kill waits 15 s for the registration of the dead.
+    // By default a start after a kill waits 15 s until the killed broker is no longer registered.
     ("broker.session.timeout.ms", "1500"),
     ("broker.heartbeat.interval.ms", "300"),
 ];
 
-/// A broker that is gone when it is dropped, or when the test binary ends in any way.
+/// A running broker. It ends when this value is dropped or this process ends.
 pub struct Kafka {
     guardian: Guardian,
     port: u16,
     pid: AtomicI32,
 }
 
-/// The one that all tests share. Nobody stops it.
+/// The broker that all tests share. No test stops it.
 pub fn kafka() -> &'static Kafka {
     static SHARED: OnceLock<Kafka> = OnceLock::new();
     SHARED.get_or_init(Kafka::start_new)
 }
 
 impl Kafka {
-    /// One of a test's own, to be stopped, killed or frozen.
+    /// A broker for one test, which may stop, kill or freeze it.
     pub fn start_new() -> Self {
         assert!(Path::new(LIBRARIES).is_dir(), "no Apache Kafka in {LIBRARIES}; to get it: make test");
-        // There is nothing worth an orderly end: its directory goes with it.
+        // It need not end in order, because its directory is removed.
         let guardian = Guardian::new("KILL", None).unwrap();
         let [port, controller] = free_ports().unwrap();
         let mut properties = format!(
@@ -90,14 +90,14 @@ impl Kafka {
         kafka
     }
 
-    /// Another cluster, without any topic, at the same address. It has to be stopped.
+    /// Replaces it by another cluster without topics, at the same address. It has to be stopped.
     pub fn replace(&self) {
         self.files("rm -rf data");
         self.format(2);
     }
 
     fn format(&self, number: u32) {
-        // Any 22 characters are the id of a cluster.
+        // Kafka accepts any 22 characters as the id of a cluster.
         let id = format!("{number}{:021}", process::id());
         let status =
             self.guardian.run(&java(&format!("kafka.tools.StorageTool format -t {id} -c server.properties"))).unwrap();
@@ -121,27 +121,27 @@ impl Kafka {
         self.end("TERM");
     }
 
-    /// Stops it as a crash would.
+    /// Stops it as a crash does.
     pub fn kill(&self) {
         self.end("KILL");
     }
 
-    /// Freezes it: connections stay open, nothing answers.
+    /// Freezes it: connections stay open, and it does not answer.
     pub fn freeze(&self) {
         assert!(self.guardian.signal("STOP").unwrap());
     }
 
-    /// Lets it go on.
+    /// Continues it after [`Self::freeze`].
     pub fn thaw(&self) {
         assert!(self.guardian.signal("CONT").unwrap());
     }
 
-    /// Keeps a copy of all its data. It has to be stopped.
+    /// Saves a copy of all its data. It has to be stopped.
     pub fn save(&self) {
         self.files("rm -rf saved && cp -r data saved");
     }
 
-    /// Puts the copy back, as a restore after a disaster would. It has to be stopped.
+    /// Puts the saved copy back, as an operator restores a backup. It has to be stopped.
     pub fn restore(&self) {
         self.files("rm -rf data && cp -r saved data");
     }
@@ -159,12 +159,12 @@ impl Kafka {
         assert_eq!(self.guardian.run(command).unwrap(), 0, "{command}");
     }
 
-    /// For `bootstrap.servers`, the same over restarts.
+    /// For `bootstrap.servers`; the same after a restart.
     pub fn address(&self) -> String {
         format!("127.0.0.1:{}", self.port)
     }
 
-    /// Of the process last started.
+    /// The process id of the last start.
     pub fn pid(&self) -> i32 {
         self.pid.load(Ordering::Relaxed)
     }

@@ -1,15 +1,26 @@
-//! What tests, benchmark and demo stand on: private servers, the service as a child process, and an audit of its tables.
-//! Development only: nothing of it is in the program that is deployed.
+//! For development only: what tests, benchmark and demo use. Private servers, the service as a child process, and an
+//! audit of its tables. The deployed program contains nothing of it.
 //!
-//! A server is started for one process and is gone with it, however that process ends ([`guardian`]). A helper that
-//! fails panics: here a panic is the report.
+//! A test begins with a [`scene::Scene`]: a topic, a consumer group and a database of its own, and the settings of the
+//! service. A server belongs to one process and ends with it, also when the process is killed ([`guardian`]). A helper
+//! that fails panics: the panic is the report.
+//!
+//! | module | holds |
+//! |---|---|
+//! | [`guardian`] | the process that ends a server after its owner |
+//! | [`postgres_server`], [`postgres`], [`kafka`] | private servers, and those that all tests share |
+//! | [`topic`], [`wire`], [`workload`] | topics, records of any bytes, and records with their expected outcomes |
+//! | [`service`], [`log_line`], [`http`] | the program as a child process, its log and its HTTP answers |
+//! | [`audit`], [`scene`] | what the tables hold, and all of this in one value |
+//! | [`pages`] | the samples in the documentation |
+//! | [`wait`] | conditions instead of sleeps |
 #![expect(
     clippy::unwrap_used,
     clippy::panic,
     clippy::missing_panics_doc,
     clippy::must_use_candidate,
     missing_docs,
-    reason = "a panic is the report of a test, and many names say all"
+    reason = "a panic is the report of a test, and many names need no comment"
 )]
 
 pub mod guardian;
@@ -32,12 +43,12 @@ use std::sync::atomic::{AtomicU32, Ordering};
 pub use guardian::{Account, Guardian, free_ports, quoted};
 pub use postgres_server::Postgres;
 
-/// A private server that cannot be used, and why.
+/// Why a private server cannot be used.
 #[derive(Debug, thiserror::Error)]
 #[error("{0}")]
 pub struct ServerError(pub String);
 
-/// A name that no other test has, nor another run of this one: for topics, groups and databases.
+/// A name for a topic, a group or a database that no other test and no other run uses.
 pub fn unique(what: &str) -> String {
     static NUMBER: AtomicU32 = AtomicU32::new(0);
     format!("{what}-{}-{}", std::process::id(), NUMBER.fetch_add(1, Ordering::Relaxed))

@@ -16,7 +16,7 @@ pub const LEFT_OUT: &str = "…";
 
 /// One line of text for each line of a sample, without the fence.
 #[derive(Clone, Debug)]
-pub struct Sample {
+pub struct PageSample {
     pub name: String,
     pub lines: Vec<String>,
     /// The statement above the sample, if the sample is its result.
@@ -54,7 +54,7 @@ fn is_page(path: &str) -> bool {
 }
 
 /// The samples of a page, in order.
-pub fn samples(page: &str) -> Vec<Sample> {
+pub fn samples(page: &str) -> Vec<PageSample> {
     let text = read(page);
     let mut samples = Vec::new();
     let lines: Vec<&str> = text.lines().collect();
@@ -70,21 +70,21 @@ pub fn samples(page: &str) -> Vec<Sample> {
             (*fence == "```sql").then(|| statement.join("\n"))
         });
         let lines = block.map(|line| (*line).to_owned()).collect();
-        samples.push(Sample { name: name.to_owned(), lines, sql });
+        samples.push(PageSample { name: name.to_owned(), lines, sql });
     }
     samples
 }
 
 /// A sample by its name.
-pub fn sample(page: &str, name: &str) -> Sample {
+pub fn sample(page: &str, name: &str) -> PageSample {
     let found = samples(page).into_iter().find(|sample| sample.name == name);
     found.unwrap_or_else(|| panic!("{page} has no sample {name}"))
 }
 
 /// Compares a sample with what was printed, and fails if it is stale.
 ///
-/// A sample that leaves lines out, or holds only log lines, is an excerpt: each of its lines has to be printed. Any other
-/// sample has to be printed as a whole.
+/// A sample that leaves lines out, or holds only log lines, is an excerpt: each of its lines has to be printed. Any
+/// other sample has to be printed as a whole.
 pub fn check(page: &str, name: &str, printed: &[String]) {
     let sample = sample(page, name);
     let is_excerpt = sample.lines.iter().all(|line| LogLine::parse(line).is_some())

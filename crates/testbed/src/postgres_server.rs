@@ -1,4 +1,4 @@
-//! A private `PostgreSQL`: a cluster of its own in a directory of its own on a port of its own.
+//! A private `PostgreSQL`, with its own data directory and port.
 
 use std::io::{Read as _, Write as _};
 use std::net::{Ipv4Addr, TcpStream};
@@ -11,14 +11,15 @@ use uuid::Uuid;
 
 use crate::{Account, Guardian, ServerError, free_ports, quoted};
 
-/// Generous: a machine under load is slow, not broken.
+/// Long enough for a machine under load.
 const PATIENCE: Duration = Duration::from_mins(1);
 
-/// Where `initdb` and `postgres` are: on the path, else the newest where distributions hide them.
+/// Finds `postgres`: on the path, else the newest one in the directories of distributions.
 const FIND: &str = "command -v postgres || \
     ls -d /usr/lib/postgresql/*/bin/postgres /usr/pgsql-*/bin/postgres 2>/dev/null | sort -V | tail -n 1";
 
-/// A running server, ended by immediate shutdown and removed when it is dropped or when we end in any other way.
+/// A running server. It is ended by immediate shutdown, and its data removed, when this value is dropped or this
+/// process ends.
 #[derive(Debug)]
 pub struct Postgres {
     guardian: Guardian,
@@ -29,10 +30,11 @@ pub struct Postgres {
 }
 
 impl Postgres {
-    /// Makes a cluster and starts it with these settings (as in `postgresql.conf`) on a free port of 127.0.0.1.
+    /// Makes a data directory and starts a server with these settings (as in `postgresql.conf`) on a free port of
+    /// 127.0.0.1.
     ///
     /// # Errors
-    /// `PostgreSQL` is not installed, or does not start: with what it said.
+    /// `PostgreSQL` is not installed, or does not start.
     pub fn start_new(settings: &[(&str, &str)]) -> Result<Self, ServerError> {
         let found = Command::new("sh").args(["-c", FIND]).output().map_err(|error| ServerError(error.to_string()))?;
         let postgres = String::from_utf8_lossy(&found.stdout).trim().to_owned();
@@ -40,7 +42,7 @@ impl Postgres {
             return Err(ServerError("PostgreSQL is not installed: no `postgres` found".to_owned()));
         };
         let guardian = Guardian::new("QUIT", Account::unless_root(&["postgres", "nobody"])?)?;
-        // Everybody on this machine can reach the port; a superuser's session can run programs.
+        // Every user of this machine can reach the port, and a superuser's session can run programs.
         let password = Uuid::now_v7().simple().to_string();
         let initdb = format!(
             "umask 077; echo {password} >password && exec {} -D data -U postgres -A scram-sha-256 --pwfile=password \
@@ -63,16 +65,17 @@ impl Postgres {
         Ok(server)
     }
 
-    /// Starts it again, after a stop, on the same port with the same data; returns when it accepts connections.
+    /// Starts it again after a stop, on the same port with the same data; returns when it accepts connections.
     ///
     /// # Errors
-    /// It does not come up: with the end of its log.
+    /// It does not start.
     pub fn start(&self) -> Result<(), ServerError> {
         self.pid.store(self.guardian.start(&self.command)?, Ordering::Relaxed);
         self.guardian.wait_until(|| accepts_connections(self.port), PATIENCE, "log")
     }
 
-    /// Stops it as a crash would: connections break, nothing is written, the next start recovers from the log.
+    /// Stops it as a crash does: connections break, nothing is written, the next start recovers from its write-ahead
+    /// log.
     ///
     /// # Errors
     /// It does not end.
@@ -80,7 +83,7 @@ impl Postgres {
         self.stop("QUIT")
     }
 
-    /// Stops it in order, without waiting for clients.
+    /// Stops it in order. It does not wait for clients.
     ///
     /// # Errors
     /// It does not end.
@@ -102,10 +105,10 @@ impl Postgres {
         self.guardian.wait(PATIENCE).map(|_| ())
     }
 
-    /// Makes an empty database and gives its URL.
+    /// Makes an empty database and returns its URL.
     ///
     /// # Errors
-    /// Whatever Postgres answered, such as that there is one of this name.
+    /// The error of the server, for example that a database of this name exists.
     pub async fn create_database(&self, name: &str) -> sqlx::Result<String> {
         let mut connection = PgConnection::connect(&self.url("postgres")).await?;
         let create = format!("create database \"{}\"", name.replace('"', "\"\""));
@@ -138,15 +141,15 @@ impl Postgres {
         self.guardian.tail("log")
     }
 
-    /// Where its data is while it lives.
+    /// Its working directory, which holds its data.
     #[must_use]
     pub fn directory(&self) -> &std::path::Path {
         self.guardian.directory()
     }
 }
 
-/// An open port is not enough: while it starts or recovers, the server accepts connections to refuse them. So the
-/// first message of a session is sent; the answer begins with `R` when it is asked for the password, else with `E`.
+/// While it starts or recovers, the server accepts connections and refuses them. So this sends the first message of a
+/// session. The answer begins with `R` if the server asks for the password, else with `E`.
 fn accepts_connections(port: u16) -> bool {
     let answer = || {
         let mut stream = TcpStream::connect((Ipv4Addr::LOCALHOST, port))?;

@@ -1,10 +1,11 @@
-//! What a test works with: a topic, a consumer group, a database, and the settings with which the service connects them.
+//! What a test works with: a topic, a consumer group, a database, and the settings with which the service connects
+//! them.
 
 use std::borrow::Borrow;
 
 use sqlx::{AssertSqlSafe, Connection as _, PgConnection};
 
-use crate::audit::{Audit, Row, Totals};
+use crate::audit::{Audit, OffsetsRow, Totals};
 use crate::kafka::{Kafka, kafka};
 use crate::postgres::{database, postgres, run};
 use crate::service::{Environment, Service, environment};
@@ -167,7 +168,7 @@ impl Scene {
     }
 
     /// The row of a partition in `consumer_offsets`.
-    pub async fn row(&self, partition: i32) -> Row {
+    pub async fn row(&self, partition: i32) -> OffsetsRow {
         self.audit().rows().await.remove(&partition).unwrap_or_else(|| panic!("partition {partition} has no row"))
     }
 

@@ -1,4 +1,4 @@
-//! The service as a deployment has it: the built program, as a child process.
+//! The built program as a child process.
 
 use std::collections::BTreeMap;
 use std::io::{BufRead as _, BufReader};
@@ -24,14 +24,14 @@ pub fn environment(variables: &[(&str, &str)]) -> Environment {
 pub struct Service {
     guardian: Guardian,
     words: String,
-    lines: Arc<Lines>,
+    lines: Arc<Output>,
     pid: i32,
     /// The number of lines before the last start.
     lines_before: usize,
 }
 
 #[derive(Default)]
-struct Lines {
+struct Output {
     all: Mutex<Vec<String>>,
     more: Condvar,
 }
@@ -64,7 +64,7 @@ impl Service {
         }
         let variables: Vec<_> = environment.iter().map(|(name, value)| quoted(format!("{name}={value}"))).collect();
         let words = format!("exec env -i {} {} {arguments}", variables.join(" "), quoted(program));
-        let lines = Arc::new(Lines::default());
+        let lines = Arc::new(Output::default());
         let (pipe, writer) = (guardian.take_errors().unwrap(), Arc::clone(&lines));
         thread::spawn(move || writer.read(pipe));
         let pid = guardian.start(&words).unwrap();
@@ -223,7 +223,7 @@ impl Service {
     }
 }
 
-impl Lines {
+impl Output {
     fn read(&self, pipe: ChildStderr) {
         for line in BufReader::new(pipe).lines().map_while(Result::ok) {
             self.all.lock().unwrap().push(line);

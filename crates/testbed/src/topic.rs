@@ -1,4 +1,4 @@
-//! Topics and what is in them.
+//! Topics and their records.
 
 use std::borrow::Borrow;
 use std::collections::BTreeMap;
@@ -27,7 +27,8 @@ pub struct Topic {
     broker: String,
 }
 
-/// A record to be produced; what is not given is null, or left to Kafka.
+/// A record to produce. A key or value that is not given is null; Kafka chooses a partition or timestamp that is not
+/// given.
 #[derive(Clone, Debug, Default)]
 pub struct Outgoing {
     pub partition: Option<i32>,
@@ -38,31 +39,31 @@ pub struct Outgoing {
 }
 
 impl Outgoing {
-    /// A record of this partition with this value.
+    /// A record for this partition with this value.
     pub fn to(partition: i32, value: impl Into<Vec<u8>>) -> Self {
         Self { partition: Some(partition), value: Some(value.into()), ..Self::default() }
     }
 }
 
 impl Topic {
-    /// Makes a topic with a name of its own.
+    /// Makes a topic with a new name.
     pub async fn create(kafka: &Kafka, partitions: i32) -> Self {
         Self::create_as(kafka, &unique("bookings"), partitions, &[]).await
     }
 
-    /// Makes a topic by this name, with settings such as `retention.ms`.
+    /// Makes a topic of this name, with settings such as `retention.ms`.
     pub async fn create_as(kafka: &Kafka, name: &str, partitions: i32, settings: &[(&str, &str)]) -> Self {
         let topic = Self { name: name.to_owned(), broker: kafka.address() };
         topic.create_again(partitions, settings).await;
         topic
     }
 
-    /// One at any broker, made by other means.
+    /// A topic of any broker, which is not made here.
     pub fn at(broker: String, name: &str) -> Self {
         Self { name: name.to_owned(), broker }
     }
 
-    /// One that need not be there yet: [`Self::create_again`] makes it.
+    /// A topic that need not exist: [`Self::create_again`] makes it.
     pub fn named(kafka: &Kafka, name: &str) -> Self {
         Self { name: name.to_owned(), broker: kafka.address() }
     }
@@ -79,14 +80,14 @@ impl Topic {
         eventually(PATIENCE, |found| *found == wanted, async || self.partitions()).await;
     }
 
-    /// Deletes it, and returns when the broker no longer knows it.
+    /// Deletes it, and returns when the broker no longer lists it.
     pub async fn delete(&self) {
         let deleted = self.admin().delete_topics(&[&self.name], &options()).await.unwrap();
         assert_eq!(deleted, [Ok(self.name.clone())]);
         eventually(PATIENCE, |found| *found == 0, async || self.partitions()).await;
     }
 
-    /// Adds partitions, up to this number of them.
+    /// Adds partitions up to this number.
     pub async fn grow(&self, partitions: usize) {
         let grown = self.admin().create_partitions([&NewPartitions::new(&self.name, partitions)], &options()).await;
         assert_eq!(grown.unwrap(), [Ok(self.name.clone())]);
@@ -125,7 +126,7 @@ impl Topic {
         metadata.topics().iter().filter(|topic| topic.error().is_none()).map(|topic| topic.partitions().len()).sum()
     }
 
-    /// The ends of the log by partition: where the next record will go, transaction markers and all.
+    /// The end of each partition log: the offset that the next record gets. Transaction markers count.
     pub fn ends(&self) -> BTreeMap<i32, i64> {
         self.watermarks().into_iter().map(|(partition, (_, end))| (partition, end)).collect()
     }
@@ -138,7 +139,7 @@ impl Topic {
         (0..partitions).map(of).collect()
     }
 
-    /// The offset of the first record at or behind `from` that is there.
+    /// The offset of the first record that exists at or behind `from`.
     pub fn first_offset_from(&self, partition: i32, from: i64) -> i64 {
         let consumer = self.consumer("none");
         let mut list = TopicPartitionList::new();
@@ -151,7 +152,7 @@ impl Topic {
         }
     }
 
-    /// What a group has committed to Kafka, with the metadata, by partition.
+    /// The positions and the metadata that a group has committed to Kafka, by partition.
     pub fn committed(&self, group: &str) -> BTreeMap<i32, (i64, String)> {
         let mut list = TopicPartitionList::new();
         let partitions = i32::try_from(self.partitions()).unwrap();
@@ -175,7 +176,7 @@ impl Topic {
         Producer { topic: self, inner: config.create().unwrap() }
     }
 
-    /// A producer of transactions: [`Producer::begin`] first.
+    /// A producer of transactions. Call [`Producer::begin`] first.
     pub fn transactional_producer(&self) -> Producer<'_> {
         let producer = self.producer(&[("transactional.id", &unique("transactions"))]);
         producer.inner.init_transactions(PATIENCE).unwrap();
@@ -203,7 +204,7 @@ impl Topic {
     }
 }
 
-/// Puts records into a topic.
+/// Produces records into a topic.
 pub struct Producer<'t> {
     topic: &'t Topic,
     inner: FutureProducer,
@@ -216,15 +217,15 @@ impl Producer<'_> {
         for record in records {
             deliveries.push(self.enqueue(record.borrow()).await);
         }
-        let mut places = Vec::with_capacity(deliveries.len());
+        let mut offsets = Vec::with_capacity(deliveries.len());
         for delivery in deliveries {
             let delivered = delivery.await.unwrap().map_err(|(error, _)| error).unwrap();
-            places.push((delivered.partition, delivered.offset));
+            offsets.push((delivered.partition, delivered.offset));
         }
-        places
+        offsets
     }
 
-    /// Hands a record over; the future tells when the broker has it.
+    /// Enqueues a record; the future completes when the broker has it.
     pub async fn enqueue(&self, record: &Outgoing) -> rdkafka::producer::DeliveryFuture {
         let mut headers = OwnedHeaders::new();
         for (key, value) in &record.headers {
@@ -256,12 +257,12 @@ impl Producer<'_> {
         self.inner.begin_transaction().unwrap();
     }
 
-    /// Commits it: a marker takes an offset in each partition it wrote to.
+    /// Commits the transaction: a marker takes an offset in each partition that it wrote to.
     pub fn commit(&self) {
         self.inner.commit_transaction(PATIENCE).unwrap();
     }
 
-    /// Aborts it: as [`Self::commit`], and consumers never see its records.
+    /// Aborts the transaction: as [`Self::commit`], but consumers never see its records.
     pub fn abort(&self) {
         self.inner.abort_transaction(PATIENCE).unwrap();
     }

@@ -1,18 +1,19 @@
-//! Records as no client library would make them: Kafka's own protocol by hand, so that every byte is ours.
+//! Produces records that no client library makes: this writes Kafka's protocol itself, so that a test chooses every
+//! byte.
 
 use std::io::{Read as _, Write as _};
 use std::net::TcpStream;
 
 use crate::wait::PATIENCE;
 
-/// A record of any bytes; what is `None` is null.
+/// A record of any bytes. `None` is null.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct RawRecord {
     pub key: Option<Vec<u8>>,
     pub value: Option<Vec<u8>>,
     /// The names need not be UTF-8.
     pub headers: Vec<(Vec<u8>, Option<Vec<u8>>)>,
-    /// Any number; a client library takes 0 for "now" and refuses what is negative.
+    /// Any number. A client library takes 0 for "now" and refuses a negative number.
     pub timestamp: i64,
 }
 
@@ -25,9 +26,9 @@ pub fn produce(broker: &str, topic: &str, partition: i32, record: &RawRecord) ->
     for number in [PRODUCE, VERSION] {
         request.extend(number.to_be_bytes());
     }
-    request.extend(7_i32.to_be_bytes()); // an id for the answer
-    request.extend((-1_i16).to_be_bytes()); // no name of a client
-    request.extend((-1_i16).to_be_bytes()); // no transaction
+    request.extend(7_i32.to_be_bytes()); // correlation id
+    request.extend((-1_i16).to_be_bytes()); // no client id
+    request.extend((-1_i16).to_be_bytes()); // no transactional id
     request.extend((-1_i16).to_be_bytes()); // acks=all
     request.extend(30_000_i32.to_be_bytes());
     request.extend(1_i32.to_be_bytes());
@@ -47,18 +48,18 @@ pub fn produce(broker: &str, topic: &str, partition: i32, record: &RawRecord) ->
     let mut answer = vec![0; usize::try_from(i32::from_be_bytes(length)).unwrap()];
     stream.read_exact(&mut answer).unwrap();
 
-    // The answer's id, one topic, its name, one partition, its number; then what we want to know.
-    let (_, told) = answer.split_at(4 + 4 + 2 + topic.len() + 4 + 4);
-    let (error, told) = told.split_first_chunk().unwrap();
+    // Skips the correlation id, the number of topics, the topic, the number of partitions and the partition.
+    let (_, rest) = answer.split_at(4 + 4 + 2 + topic.len() + 4 + 4);
+    let (error, rest) = rest.split_first_chunk().unwrap();
     assert_eq!(i16::from_be_bytes(*error), 0, "the broker refuses {record:?}");
-    i64::from_be_bytes(*told.first_chunk().unwrap())
+    i64::from_be_bytes(*rest.first_chunk().unwrap())
 }
 
-/// A batch of one record, in the format that Kafka has had since 0.11.
+/// A batch of one record, in the format of Kafka 0.11 and later.
 fn batch(record: &RawRecord) -> Vec<u8> {
     let mut body = vec![0]; // attributes
-    varint(&mut body, 0); // its timestamp less the batch's
-    varint(&mut body, 0); // its offset less the batch's
+    varint(&mut body, 0); // timestamp delta
+    varint(&mut body, 0); // offset delta
     bytes(&mut body, record.key.as_deref());
     bytes(&mut body, record.value.as_deref());
     varint(&mut body, record.headers.len().try_into().unwrap());
@@ -69,18 +70,18 @@ fn batch(record: &RawRecord) -> Vec<u8> {
 
     let mut checked = Vec::new();
     checked.extend(0_i16.to_be_bytes()); // not compressed
-    checked.extend(0_i32.to_be_bytes()); // the last offset less the first
+    checked.extend(0_i32.to_be_bytes()); // last offset delta
     checked.extend(record.timestamp.to_be_bytes());
     checked.extend(record.timestamp.to_be_bytes());
-    checked.extend((-1_i64).to_be_bytes()); // no producer's id,
-    checked.extend((-1_i16).to_be_bytes()); // epoch
-    checked.extend((-1_i32).to_be_bytes()); // or sequence
+    checked.extend((-1_i64).to_be_bytes()); // no producer id
+    checked.extend((-1_i16).to_be_bytes()); // no producer epoch
+    checked.extend((-1_i32).to_be_bytes()); // no sequence
     checked.extend(1_i32.to_be_bytes());
     varint(&mut checked, body.len().try_into().unwrap());
     checked.extend(body);
 
     let mut batch = Vec::new();
-    batch.extend(0_i64.to_be_bytes()); // the broker puts the offset here
+    batch.extend(0_i64.to_be_bytes()); // the broker sets the offset
     batch.extend(i32::try_from(4 + 1 + 4 + checked.len()).unwrap().to_be_bytes());
     batch.extend((-1_i32).to_be_bytes());
     batch.push(2);
@@ -99,7 +100,7 @@ fn bytes(out: &mut Vec<u8>, bytes: Option<&[u8]>) {
     }
 }
 
-/// Zigzag, then seven bits a byte.
+/// Zigzag encoding, seven bits in each byte.
 fn varint(out: &mut Vec<u8>, number: i64) {
     let mut left = ((number << 1) ^ (number >> 63)).cast_unsigned();
     while left > 0x7f {

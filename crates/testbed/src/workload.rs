@@ -1,11 +1,11 @@
-//! Records of every kind, and what must become of them.
+//! Records of every kind, with the outcomes that they have to have.
 
 use std::collections::BTreeMap;
 
 use crate::audit::{Expected, Totals};
 use crate::topic::Outgoing;
 
-/// The message that the old service's README shows.
+/// The example message of the Python service.
 pub const SEED: &str = r#"{"event_type":"BookingCreated","data":{"id":"13","user_id":"test-user-2","hotel_id":"test-hotel-1","price":90.0,"promo_code":"TESTCODE1","discount_percent":10.0,"created_at":"2026-02-15T14:37:34.859067+00:00"}}"#;
 
 /// A valid event.
@@ -15,7 +15,7 @@ pub fn booking(id: &str, price: &str) -> String {
     )
 }
 
-/// Records in the order in which they are to be produced, and what the tables must say once they are read.
+/// Records in the order in which they are produced, and what the tables have to hold after they are read.
 #[derive(Default)]
 pub struct Workload {
     pub records: Vec<Outgoing>,
@@ -23,15 +23,15 @@ pub struct Workload {
 }
 
 impl Workload {
-    /// New bookings only, spread evenly.
+    /// New bookings only, the same number in each partition.
     pub fn bookings(prefix: &str, count: usize, partitions: i32) -> Self {
         let mut workload = Self::default();
         (0..count).for_each(|index| workload.add_booking(&format!("{prefix}-{index}"), at(index, partitions)));
         workload
     }
 
-    /// Of twenty records: fourteen new bookings, two repeated ones, one repeated with another price, one event of another
-    /// type, and two that can't be bookings. A repetition goes to the partition of the first.
+    /// Each twenty records are fourteen new bookings, two repeated ones, one repeated with another price, one event of
+    /// another type, and two that cannot be bookings. A repeated booking is in the partition of the first one.
     pub fn mixed(prefix: &str, count: usize, partitions: i32) -> Self {
         const POISON: [Option<&str>; 6] = [
             None,
@@ -79,7 +79,7 @@ impl Workload {
         self.add(partition, Some(booking(id, "90.0")), |totals| &mut totals.stored);
     }
 
-    /// A record and the count that it belongs to.
+    /// Adds a record, and counts it.
     pub fn add(&mut self, partition: i32, value: Option<String>, count: impl Fn(&mut Totals) -> &mut i64) {
         let value = value.map(String::into_bytes);
         let key = Some(format!("key-{}", self.records.len()).into_bytes());

@@ -1,4 +1,4 @@
-//! The views and functions as parts of the schema: where they are found, who may use them, and what a migration leaves.
+//! The views and functions as parts of the schema: search path, privileges, migrations.
 
 use sqlx::{AssertSqlSafe, Connection as _, PgConnection};
 use uuid::Uuid;
@@ -8,12 +8,12 @@ use crate::adoption::MIGRATIONS;
 use testbed::postgres::database;
 
 #[tokio::test]
-async fn they_work_in_any_schema_and_under_any_search_path() {
+async fn the_functions_work_in_any_schema_and_under_any_search_path() {
     let mut connection = PgConnection::connect(&database().await).await.unwrap();
     sql(&mut connection, "create schema ours; set search_path = ours").await;
     MIGRATIONS.run(&mut connection).await.unwrap();
     let id = letter(&mut connection, "parked", Some(b"{\"a\":1}")).await;
-    // A stranger's table of the same name, and a stranger's function, come first.
+    // Another schema comes first in the search path, with a table and a function of the same names.
     sql(
         &mut connection,
         "create schema other; create table other.dead_letters (id uuid);
@@ -36,7 +36,7 @@ async fn they_work_in_any_schema_and_under_any_search_path() {
 }
 
 #[tokio::test]
-async fn plain_privileges_on_tables_are_enough() {
+async fn privileges_on_the_tables_are_enough() {
     let mut connection = migrated().await;
     let id = letter(&mut connection, "parked", Some(b"[]")).await;
     let role = format!("person_{}", Uuid::now_v7().simple());
@@ -52,7 +52,7 @@ async fn plain_privileges_on_tables_are_enough() {
 }
 
 #[tokio::test]
-async fn the_overview_counts_letters_by_what_went_wrong() {
+async fn the_overview_counts_letters_by_reason_field_and_status() {
     let mut connection = migrated().await;
     for status in ["parked", "waiting", "parked", "parked"] {
         letter(&mut connection, status, None).await;
@@ -102,7 +102,7 @@ async fn the_migration_goes_down_and_up_with_letters_in_the_table() {
 }
 
 #[tokio::test]
-async fn a_letter_takes_its_history_with_it() {
+async fn a_deleted_letter_deletes_its_history() {
     let mut connection = migrated().await;
     let id = letter(&mut connection, "resolved", None).await;
     let attempts = "insert into dead_letter_attempts (dead_letter_id, attempt, outcome)

@@ -3,7 +3,7 @@
 use std::fmt::Write as _;
 use std::process::Command;
 
-use testbed::pages::{self, Sample};
+use testbed::pages::{self, PageSample};
 use testbed::quoted;
 use testbed::scene::Scene;
 use testbed::service::{Service, program};
@@ -100,7 +100,7 @@ impl Walk {
     }
 
     /// The commands of a sample, each with what it prints.
-    fn printed(&self, sample: &Sample) -> Vec<String> {
+    fn printed(&self, sample: &PageSample) -> Vec<String> {
         const MARK: &str = "@@";
         let commands = commands(sample);
         let program = program();
@@ -131,7 +131,7 @@ impl Walk {
 }
 
 /// The lines of each command as the sample shows them, and the command for a shell.
-fn commands(sample: &Sample) -> Vec<(Vec<String>, String)> {
+fn commands(sample: &PageSample) -> Vec<(Vec<String>, String)> {
     let psql = |statement: &str| format!("psql \"$DATABASE_URL\" -c {}", quoted(statement));
     if let Some(sql) = &sample.sql {
         return vec![(Vec::new(), psql(sql))];

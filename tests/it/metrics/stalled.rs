@@ -23,7 +23,7 @@ use testbed::wait::{PATIENCE, eventually};
 use testbed::workload::Workload;
 
 #[derive(Parser)]
-struct CommandLine {
+struct Flags {
     #[command(flatten)]
     settings: RawSettings,
 }
@@ -60,7 +60,7 @@ async fn a_partition_whose_records_wait_without_a_commit_is_stalled_until_the_ne
     let scene = Scene::new(2).await.with("DATABASE_TIMEOUT", "1m");
     let arguments =
         scene.environment.iter().map(|(name, value)| format!("--{}={value}", name.to_lowercase().replace('_', "-")));
-    let line = CommandLine::try_parse_from([String::new()].into_iter().chain(arguments)).unwrap();
+    let line = Flags::try_parse_from([String::new()].into_iter().chain(arguments)).unwrap();
     let settings = Settings::from_raw(&line.settings, |file| std::fs::read_to_string(file)).unwrap();
     let mut options = options(&settings);
     assert_eq!(options.stalled_after, Duration::from_mins(2), "two statements may each take a minute");

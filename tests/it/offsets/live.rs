@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use super::{columns, printed, scene, send};
-use testbed::audit::{Row, Totals};
+use testbed::audit::{OffsetsRow, Totals};
 use testbed::wait::{PATIENCE, eventually};
 use testbed::workload::Workload;
 
@@ -18,7 +18,7 @@ async fn records_that_are_read_again_have_the_same_outcome_and_none_is_stored_tw
     printed(&scene, "set --partition 1 --to earliest");
     let again = Totals { stored: 0, ..workload.expected.totals[&1] };
     let again = Totals { duplicates: again.duplicates + workload.expected.totals[&1].stored, ..again };
-    eventually(PATIENCE, |row: &Row| row.totals == again, async || scene.row(1).await).await;
+    eventually(PATIENCE, |row: &OffsetsRow| row.totals == again, async || scene.row(1).await).await;
     let mut expected = workload.expected.clone();
     expected.totals.insert(1, again);
     scene.audit().assert_exact(&expected).await;

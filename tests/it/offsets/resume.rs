@@ -1,4 +1,4 @@
-//! Halts of every reason, made by SQL as the service makes them.
+//! Halts for each reason, set by SQL as the service sets them.
 
 use super::{columns, insert_gap, insert_row, offsets, printed, refused, scene, send, without_kafka};
 use testbed::wait::{PATIENCE, eventually};

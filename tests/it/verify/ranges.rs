@@ -1,6 +1,6 @@
-//! What is asked for, what the log still has, and what is output about the rest.
+//! Only a part of the topic log is compared: `verify` says what it did not check, and why.
 
-use super::{NotChecked, VerifyOutput, read_all, scene, verify};
+use super::{NotCheckedLine, VerifyOutput, read_all, scene, verify};
 use testbed::kafka::kafka;
 use testbed::postgres::plain_user;
 use testbed::scene::Scene;
@@ -9,7 +9,7 @@ use testbed::unique;
 use testbed::wait::{PATIENCE, eventually};
 use testbed::workload::booking;
 
-fn not_checked(what: &str, partition: Option<i64>, offsets: Option<(i64, i64)>) -> NotChecked {
+fn not_checked(what: &str, partition: Option<i64>, offsets: Option<(i64, i64)>) -> NotCheckedLine {
     (what.to_owned(), partition, offsets.map(|(from, _)| from), offsets.map(|(_, to)| to))
 }
 

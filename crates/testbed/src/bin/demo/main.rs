@@ -1,7 +1,7 @@
-//! The main job on one machine with nothing prepared.
+//! Shows the service at work on a machine where nothing is prepared.
 //!
-//! A broker inside this process, a private `PostgreSQL`, and the service as a child process that is killed hard while
-//! records keep coming, then started again. At the end the tables must account for every record that was produced.
+//! The demo runs a broker inside this process, a private `PostgreSQL`, and the service as a child process. It kills the
+//! service while it produces records, and starts it again. In the end the tables have to account for every record.
 
 mod plan;
 mod service;
@@ -18,45 +18,45 @@ use rdkafka::producer::{FutureProducer, FutureRecord};
 use sqlx::{Connection as _, PgConnection};
 use tokio::sync::oneshot;
 
-use self::plan::{DemoTotals, Plan, Planned};
-use self::service::Service;
+use self::plan::{DemoPlan, DemoTotals, Planned};
+use self::service::DemoService;
 use testbed::{Postgres, ServerError};
 
 const TOPIC: &str = "booking-events";
 const PARTITIONS: i32 = 3;
-/// Slow enough that the kill comes while records are being produced.
+/// Slow enough that the service is killed while the demo produces records.
 const RECORDS_A_TICK: usize = 5;
 const TICK: Duration = Duration::from_millis(10);
-/// Generous: it takes a few seconds.
+/// Much longer than a step takes.
 const PATIENCE: Duration = Duration::from_mins(1);
 
-/// The main job on one machine with nothing prepared: an embedded broker, a private database, a crash.
+/// Shows the service at work with an embedded broker, a private database and a crash; needs no preparation
 #[derive(Clone, Debug, Parser)]
 struct Arguments {
-    /// Number of different bookings; duplicates, foreign events and poison come on top
+    /// Number of different bookings; duplicates, other events and invalid records are added
     #[arg(long, default_value_t = 4000, value_name = "NUMBER")]
     bookings: usize,
-    /// Ends at once instead of leaving the database up until Enter or Ctrl-C
+    /// Ends at once, and does not keep the database up until Enter or Ctrl-C
     #[arg(long)]
     no_wait: bool,
 }
 
-/// Why the demo could not be shown.
+/// Why the demo failed.
 #[derive(Debug, thiserror::Error)]
 enum DemoError {
-    /// The private server or the child could not be run.
+    /// The private server or the child process.
     #[error(transparent)]
     Server(#[from] ServerError),
-    /// The embedded broker, or producing to it.
+    /// The embedded broker or the producer.
     #[error("the embedded broker: {0}")]
     Kafka(#[from] rdkafka::error::KafkaError),
-    /// Looking at the tables.
+    /// A query of the demo.
     #[error("the private database: {0}")]
     Database(#[from] sqlx::Error),
-    /// Standard output, or this program's own file.
+    /// Standard input or output.
     #[error(transparent)]
     Io(#[from] io::Error),
-    /// Something did not go as it must.
+    /// The service did not do what it has to do.
     #[error("{0}")]
     Failed(String),
 }
@@ -71,15 +71,15 @@ async fn main() -> ExitCode {
 }
 
 fn failed(why: &str) -> ExitCode {
-    // Where standard error is gone, the exit code has to do.
+    // If standard error is closed, the exit code is all that can be reported.
     writeln!(io::stderr(), "error: {why}").ok();
     ExitCode::FAILURE
 }
 
-/// Shows it all; false if the tables do not account for what was produced.
+/// Runs the demo; false if the tables do not account for what was produced.
 ///
 /// # Errors
-/// Something that the demo needs is missing or failed.
+/// A server, the service or a query failed.
 async fn show(arguments: &Arguments) -> Result<bool, DemoError> {
     let started = Instant::now();
     let say = |text: &str| writeln!(io::stdout(), "[{:4.1} s] {text}", started.elapsed().as_secs_f32());
@@ -91,20 +91,20 @@ async fn show(arguments: &Arguments) -> Result<bool, DemoError> {
     broker.create_topic(TOPIC, PARTITIONS, 1)?;
     say("an embedded Kafka broker with a topic of 3 partitions runs in this process")?;
 
-    let service = Service::new(&[
+    let service = DemoService::new(&[
         ("DATABASE_URL", &url),
         ("KAFKA_BOOTSTRAP_SERVERS", &broker.bootstrap_servers()),
         ("KAFKA_TOPIC", TOPIC),
         ("HTTP_ADDR", ""),
-        // So that the broker notices the kill in seconds; it makes a new group wait for 3 s, and forgets a member
-        // whose session is shorter than that.
+        // Short, so that the broker soon removes the killed member. The mock broker delays a new group by 3 s, and
+        // removes a member whose session is shorter than that.
         ("KAFKA_PROPERTIES", "session.timeout.ms=4000,heartbeat.interval.ms=500"),
     ])?;
     service.migrate()?;
     service.start()?;
     say("`migrate up` made the tables; `run` is started as a child process")?;
 
-    let plan = Plan::new(arguments.bookings);
+    let plan = DemoPlan::new(arguments.bookings);
     let produced = i64::try_from(plan.records.len()).unwrap_or(i64::MAX);
     let producing = tokio::spawn(produce(broker.bootstrap_servers(), plan.records));
     let mut database = PgConnection::connect(&url).await?;
@@ -112,9 +112,9 @@ async fn show(arguments: &Arguments) -> Result<bool, DemoError> {
     handled(&mut database, &service, produced / 4).await?;
     service.kill()?;
     let before = outcome(&mut database).await?.sum();
-    say(&format!("killed the service hard (SIGKILL) with {before} of {produced} records handled"))?;
+    say(&format!("killed the service (SIGKILL) with {before} of {produced} records handled"))?;
     service.start()?;
-    say("started it again; the broker gives it the partitions when it has missed the dead one")?;
+    say("started it again; the broker assigns it the partitions after the session of the killed member")?;
     producing.await.map_err(io::Error::other)??;
     handled(&mut database, &service, produced).await?;
     service.stop()?;
@@ -132,7 +132,7 @@ async fn show(arguments: &Arguments) -> Result<bool, DemoError> {
     Ok(exact)
 }
 
-/// Produces all records at an even pace, and returns when the broker has them all.
+/// Produces all records at a constant rate, and returns when the broker has them.
 async fn produce(broker: String, records: Vec<Planned>) -> Result<(), DemoError> {
     let producer: FutureProducer = ClientConfig::new()
         .set("bootstrap.servers", broker)
@@ -156,8 +156,8 @@ async fn produce(broker: String, records: Vec<Planned>) -> Result<(), DemoError>
     Ok(())
 }
 
-/// Waits until the tables account for at least so many records.
-async fn handled(database: &mut PgConnection, service: &Service, at_least: i64) -> Result<(), DemoError> {
+/// Waits until the tables account for at least this number of records.
+async fn handled(database: &mut PgConnection, service: &DemoService, at_least: i64) -> Result<(), DemoError> {
     let started = Instant::now();
     loop {
         let sum = outcome(database).await?.sum();
@@ -175,9 +175,9 @@ async fn handled(database: &mut PgConnection, service: &Service, at_least: i64) 
     }
 }
 
-/// What the tables say became of the records so far.
+/// The number of records with each outcome so far, by the tables.
 async fn outcome(database: &mut PgConnection) -> sqlx::Result<DemoTotals> {
-    // One statement, so that the two tables are seen at one instant.
+    // One statement sees both tables at the same instant.
     let rows: Vec<(String, i64)> = sqlx::query_as(
         "select outcome, sum(records)::bigint from consumer_offsets, \
          lateral (values ('stored', stored), ('duplicates', duplicates), ('ignored', ignored)) as t(outcome, records) \
@@ -201,7 +201,7 @@ async fn outcome(database: &mut PgConnection) -> sqlx::Result<DemoTotals> {
 
 fn report(expected: &DemoTotals, found: &DemoTotals, rows: i64, exact: bool) -> io::Result<()> {
     let mut out = io::stdout().lock();
-    writeln!(out, "\n  {:<38}{:>10}{:>12}", "what became of the records", "expected", "in tables")?;
+    writeln!(out, "\n  {:<38}{:>10}{:>12}", "outcome", "expected", "in tables")?;
     let mut line = |what: &str, expected: i64, found: i64| {
         let verdict = if expected == found { "" } else { "  <- differs" };
         writeln!(out, "  {what:<38}{expected:>10}{found:>12}{verdict}")
@@ -219,7 +219,7 @@ fn report(expected: &DemoTotals, found: &DemoTotals, rows: i64, exact: bool) -> 
     line("sum", expected.sum(), found.sum())?;
     line("rows of booking_history", expected.stored, rows)?;
     let verdict = if exact {
-        "Every record is accounted for exactly once, over the crash as well."
+        "Every record is accounted for exactly once, also over the crash."
     } else {
         "The tables do not account for what was produced."
     };
@@ -241,7 +241,8 @@ fn look_further(url: &str) -> io::Result<()> {
 
 async fn until_enter_or_interrupt() -> io::Result<()> {
     let (entered, enter) = oneshot::channel();
-    // A thread of its own: nothing can end a read from a terminal, and the end of the process need not wait for it.
+    // A thread of its own: a read from a terminal cannot be cancelled, and the end of the process does not wait for a
+    // thread.
     thread::spawn(move || {
         io::stdin().lock().read_line(&mut String::new()).ok();
         entered.send(()).ok();

@@ -1,15 +1,15 @@
-//! What the demo produces, and what must become of it. Pure: the same number of bookings gives the same records.
+//! The records that the demo produces, and their expected outcomes. The same number of bookings gives the same records.
 
 use std::collections::BTreeMap;
 
-/// One record to produce.
+/// A record to produce.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Planned {
     pub(super) key: String,
     pub(super) value: Option<Vec<u8>>,
 }
 
-/// What became of records, or must: the same words as in the tables.
+/// The number of records with each outcome, by the words of the tables.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct DemoTotals {
     pub(super) stored: i64,
@@ -25,14 +25,14 @@ impl DemoTotals {
     }
 }
 
-/// The records in the order they are produced in.
+/// The records in the order in which they are produced.
 #[derive(Debug, Default)]
-pub(super) struct Plan {
+pub(super) struct DemoPlan {
     pub(super) records: Vec<Planned>,
     pub(super) expected: DemoTotals,
 }
 
-/// Fields out of order, but all that is needed; each line is wrong in one way.
+/// Values that cannot become a row, each with its reason.
 const POISON: [(&str, Option<&str>); 6] = [
     ("not_json", Some(r#"{"event_type":"BookingCreated","data":{"id":"#)),
     ("tombstone", None),
@@ -57,7 +57,7 @@ const POISON: [(&str, Option<&str>); 6] = [
     ),
 ];
 
-impl Plan {
+impl DemoPlan {
     pub(super) fn new(bookings: usize) -> Self {
         let mut plan = Self::default();
         let mut poison = POISON.iter().cycle();
@@ -112,14 +112,14 @@ mod tests {
     #[test]
     fn every_record_has_one_outcome() {
         for bookings in [0, 1, 50, 4000] {
-            let plan = Plan::new(bookings);
+            let plan = DemoPlan::new(bookings);
             assert_eq!(plan.expected.sum(), i64::try_from(plan.records.len()).unwrap(), "{bookings} bookings");
         }
     }
 
     #[test]
     fn the_usual_plan_shows_every_kind_of_outcome() {
-        let expected = Plan::new(4000).expected;
+        let expected = DemoPlan::new(4000).expected;
         assert!(expected.duplicates > 0 && expected.ignored > 0);
         assert_eq!(expected.dead_lettered.len(), POISON.len() + 1);
     }

@@ -1,4 +1,5 @@
-//! The service as the demo sees it: the built program, started as a child that knows only what it is told.
+//! The built program as a child process of the demo. Unlike the tests' own service it reports errors and does not
+//! panic.
 
 use std::time::Duration;
 
@@ -7,14 +8,14 @@ use testbed::{Guardian, quoted};
 
 const LOG: &str = "service.log";
 
-/// The child and the directory it runs in.
-pub(super) struct Service {
+/// The child process and its directory.
+pub(super) struct DemoService {
     guardian: Guardian,
     command: String,
 }
 
-impl Service {
-    /// `settings` are all of the child's environment.
+impl DemoService {
+    /// `settings` are the whole environment of the child.
     pub(super) fn new(settings: &[(&str, &str)]) -> Result<Self, DemoError> {
         let program = testbed::service::program();
         let mut command = "exec env -i".to_owned();
@@ -39,7 +40,7 @@ impl Service {
         Ok(())
     }
 
-    /// An error if it ended unasked.
+    /// An error if it has ended.
     pub(super) fn must_run(&self) -> Result<(), DemoError> {
         match self.guardian.exit_status()? {
             None => Ok(()),
@@ -47,14 +48,14 @@ impl Service {
         }
     }
 
-    /// Ends it in the middle of whatever it does.
+    /// Kills it while it works.
     pub(super) fn kill(&self) -> Result<(), DemoError> {
         self.guardian.signal("KILL")?;
         self.guardian.wait(Duration::from_secs(5))?;
         Ok(())
     }
 
-    /// Ends it as a deployment would; an error unless it ends with 0.
+    /// Stops it as a deployment does; an error unless it ends with 0.
     pub(super) fn stop(&self) -> Result<(), DemoError> {
         self.guardian.signal("TERM")?;
         match self.guardian.wait(Duration::from_secs(15))? {

@@ -1,4 +1,4 @@
-//! What looks like a change of the topic log and is none halts nothing.
+//! What only looks like a change of the topic log halts nothing.
 
 use std::collections::BTreeMap;
 

@@ -1,4 +1,4 @@
-//! Servers that are away, slow or damaged: not all can be compared, and that is output.
+//! Servers that are away, slow or damaged: `verify` says that it did not compare everything.
 
 use std::time::Duration;
 
@@ -54,9 +54,9 @@ async fn records_that_are_removed_while_they_are_read_are_reported() {
     scene.topic.delete_records(0, 13).await;
     running.sigcont();
     let (code, lines) = running.finished_within(LIMIT);
-    let told = lines.concat();
-    assert!(code == 69 && told.contains("lost records while they were read"), "{code} {lines:#?}");
-    assert!(told.contains("read up to 10 of 15, and its log now begins at 13 and ends at 15"), "{lines:#?}");
+    let text = lines.concat();
+    assert!(code == 69 && text.contains("lost records while they were read"), "{code} {lines:#?}");
+    assert!(text.contains("read up to 10 of 15, and its log now begins at 13 and ends at 15"), "{lines:#?}");
 }
 
 #[tokio::test]

@@ -211,7 +211,7 @@ async fn a_log_cut_off_and_grown_again_under_a_running_service_halts() {
 }
 
 #[tokio::test]
-async fn the_digest_alone_tells_where_the_topic_id_is_not_known() {
+async fn a_replaced_log_is_noticed_by_its_digest_where_the_topic_id_is_not_known() {
     let scene = Scene::new(1).await;
     let service = scene.start();
     scene.send(bookings(0..100)).await;
