@@ -19,6 +19,7 @@ check: ## the fast gate: format, lints, documentation, tests that need no server
 	cargo clippy --quiet --locked --workspace --all-targets -- -D warnings
 	RUSTDOCFLAGS="-D warnings" cargo doc --quiet --locked --workspace --no-deps --document-private-items
 	cargo test --quiet --locked --workspace --lib
+	cargo test --quiet --locked --package fenced-sink --test rooms
 
 bench: kafka ## records per second from Kafka to PostgreSQL, beside psql's \copy
 	cargo bench --locked --bench end_to_end

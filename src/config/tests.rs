@@ -106,6 +106,8 @@ fn levels_have_the_names_of_python_and_of_tracing() {
     check_level("info,sqlx=debug", Some("info,sqlx=debug"));
     check_level("info, ୟ=debug", Some("info,ୟ=debug"));
     check_level("fenced_sink::pipeline=TRACE", Some("fenced_sink::pipeline=TRACE"));
+    check_level("info, booking_history=debug", Some("info,booking_history=debug,fenced_sink=debug"));
+    check_level("booking_history=debug,fenced_sink=warn", Some("booking_history=debug,fenced_sink=warn"));
     check_level("verbose", None);
     check_level("info,verbose", None);
     check_level("sqlx=loud", None);

@@ -70,8 +70,7 @@ pub(super) fn log_filter(given: &str) -> Result<LogFilter, String> {
     let directives = match level.as_deref() {
         Some(level @ ("off" | "error" | "warn")) => level.to_owned(),
         Some(level) => format!("warn,booking_history={level},fenced_sink={level}"),
-        // tracing-subscriber 0.3.23 cuts text that begins with a space in the middle of a character, and panics.
-        None => given.split(',').map(str::trim).collect::<Vec<_>>().join(","),
+        None => with_engine(given),
     };
     let understood =
         directives.split(',').all(|directive| directive.contains('=') || directive.parse::<LevelFilter>().is_ok());
@@ -80,6 +79,19 @@ pub(super) fn log_filter(given: &str) -> Result<LogFilter, String> {
     } else {
         Err(accepted())
     }
+}
+
+/// A directive for this program is also one for its engine, unless the engine has its own.
+///
+/// tracing-subscriber 0.3.23 cuts text that begins with a space in the middle of a character, and panics: so each directive
+/// is trimmed.
+fn with_engine(given: &str) -> String {
+    let mut directives: Vec<String> = given.split(',').map(|directive| directive.trim().to_owned()).collect();
+    let own = directives.iter().find_map(|directive| directive.strip_prefix("booking_history=")).map(str::to_owned);
+    if let Some(level) = own.filter(|_| !directives.iter().any(|directive| directive.starts_with("fenced_sink"))) {
+        directives.push(format!("fenced_sink={level}"));
+    }
+    directives.join(",")
 }
 
 pub(super) fn servers(given: &str) -> Result<String, String> {

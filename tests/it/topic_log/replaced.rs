@@ -166,7 +166,7 @@ async fn a_log_cut_off_below_the_position_halts_while_stopped_and_while_running(
         assert_eq!((totals.stored, totals.duplicates), (30, 60), "running: {running}");
         if running {
             // Its client takes the restored broker for outdated, and would never receive a record again.
-            service.wait_for_event("consumer_deaf");
+            service.wait_for_event("fetch_stalled");
         }
     }
 }

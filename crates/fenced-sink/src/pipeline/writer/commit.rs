@@ -32,8 +32,9 @@ struct Attempt {
 impl<E: Event> Writer<E> {
     /// Commits in bulk mode. If a batch cannot be committed in that mode, commits the same batches again row by row.
     pub(super) async fn commit(&mut self, mut batches: Vec<ClaimedBatch<E>>) -> sqlx::Result<()> {
-        let mut attempt =
-            Attempt { began: Instant::now(), mode: self.first_mode(&batches), record_lines: self.received(&batches) };
+        // The lines come first: the time that they take is not the time of the transaction.
+        let record_lines = self.received(&batches);
+        let mut attempt = Attempt { record_lines, mode: self.first_mode(&batches), began: Instant::now() };
         let outcomes = loop {
             match self.try_to_commit(&batches, attempt.mode).await {
                 Ok(outcomes) => break outcomes,
