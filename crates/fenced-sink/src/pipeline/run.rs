@@ -22,6 +22,7 @@ use crate::pipeline::shared_scheduler::SharedScheduler;
 use crate::pipeline::watchdog::Watchdog;
 use crate::pipeline::writer::{Writer, WriterContext};
 use crate::postgres::ledger::Ledger;
+use crate::postgres::ledger::host::host_name;
 use crate::postgres::retry::Backoff;
 use crate::postgres::transaction::WriteRules;
 
@@ -157,6 +158,5 @@ fn session_timeout(properties: &BTreeMap<String, String>) -> Duration {
 
 /// The owner that a claimed row names, for people: host and process.
 fn owner() -> String {
-    let host = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
-    format!("{}/{}", host.trim(), std::process::id())
+    format!("{}/{}", host_name(), std::process::id())
 }
