@@ -116,7 +116,7 @@ impl Replay {
             };
             let last = !matches!(message, ReplayMessage::Chunk(..));
             running = sender.blocking_send(message).is_ok() && !last;
-            // The time that the receiver needed does not count as silence of Kafka.
+            // The time that the receiver needed is not part of the time without a record from Kafka.
             self.moved_at = Instant::now();
         }
     }
@@ -161,7 +161,7 @@ impl Replay {
 
     /// Passes markers and aborted records at the end of a range, and fails after a timeout.
     ///
-    /// The caller has taken every delivered record: else a position of the client could pass a record.
+    /// The caller must have taken every delivered record. Otherwise a position of the client could pass a record.
     fn check_positions(&mut self) -> Result<(), ReplayError> {
         let positions = self.list(self.open.keys().copied());
         ffi::positions(&self.consumer, &positions);
@@ -225,7 +225,7 @@ impl Replay {
         }
     }
 
-    /// The progress of each open range, and the bounds of its partition log if Kafka tells them.
+    /// The progress of each open range, and the bounds of its partition log if Kafka answers.
     fn progress(&self) -> String {
         let bounds = self.log.bounds().unwrap_or_default();
         let line = |(partition, reading): (&Partition, &OpenRange)| {

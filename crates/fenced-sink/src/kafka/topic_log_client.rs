@@ -95,8 +95,8 @@ impl TopicLogClient {
         asked: fn(&MetadataPartition) -> bool,
     ) -> Result<BTreeMap<Partition, LogBounds>, TopicLogError> {
         let bounds = self.bounds_through(&*self.client()?, asked);
-        // After a restore of the brokers, this client can hold newer metadata than they have, and then it refuses their
-        // answers: the next question uses a new client. A missing topic is no reason for that.
+        // After a restore of the brokers, the metadata of this client can be newer than theirs, and then it refuses
+        // their answers. So the next question uses a new client. After a missing topic it does not.
         if bounds.as_ref().is_err_and(|error| !matches!(error, KafkaError::MetadataFetch(_))) {
             drop(self.client.lock().unwrap_or_else(PoisonError::into_inner).take());
         }

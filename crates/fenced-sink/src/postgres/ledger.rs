@@ -26,7 +26,7 @@ pub struct Ledger {
     owner: String,
 }
 
-/// What a transaction writes into the row of a partition.
+/// The values that a transaction writes to the row of a partition.
 #[derive(Clone, Debug)]
 pub(crate) struct Advance {
     /// The partition, held by [`Ledger::fence`].
@@ -70,9 +70,9 @@ impl Ledger {
         &self.topic
     }
 
-    /// The first statement of a transaction that moves rows. It locks the rows whose epoch and position are unchanged, in
-    /// the order of their partitions, and gives their dead letters in a row. If another transaction holds a row, the
-    /// statement waits, and then compares with what that transaction has committed.
+    /// The first statement of a transaction that moves rows. It locks the rows whose epoch and position are unchanged,
+    /// in the order of their partitions, and returns their dead letters in a row. If another transaction holds a row,
+    /// the statement waits, and then compares the row that this transaction has committed.
     ///
     /// # Errors
     /// What the database answered.
@@ -160,7 +160,7 @@ impl Ledger {
         if moved.rows_affected() == u64::try_from(advances.len()).unwrap_or(u64::MAX) {
             Ok(())
         } else {
-            Err(sqlx::Error::Protocol("consumer_offsets has not taken all of the new positions".to_owned()))
+            Err(sqlx::Error::Protocol("consumer_offsets has not accepted all new positions".to_owned()))
         }
     }
 }

@@ -19,8 +19,9 @@ pub(crate) struct DeadLetter<'a> {
     pub cause: DeadLetterCause,
 }
 
-/// Inserts the letters, each with its first failed attempt. The status is `waiting` if a retry may succeed, else `parked`.
-/// A letter that the table already has is not changed: the same record was read again after its position was moved back.
+/// Inserts the letters, each with its first failed attempt. The status is `waiting` if a retry may succeed, otherwise
+/// `parked`. A letter that the table already has is not changed: the same record was read again after its position was
+/// moved back.
 ///
 /// # Errors
 /// What the database answered. It never refuses a letter for its content.
