@@ -10,7 +10,7 @@ pub(super) async fn connect(settings: &Settings) -> sqlx::Result<Session> {
     Session::connect(settings.database.options(), settings.database_timeout).await
 }
 
-/// A session, and how the schema of its database compares with this program.
+/// A session, and the comparison of its database's schema with this program.
 pub(super) async fn connect_and_compare(settings: &Settings) -> sqlx::Result<(Session, SchemaState)> {
     let mut session = connect(settings).await?;
     let state = session.run(schema_state).await?;

@@ -1,4 +1,5 @@
-//! The properties of librdkafka: our defaults, those of the user, and those that the user must not change.
+//! The properties of librdkafka: the defaults of this program, those of the user, and those that the user must not
+//! change.
 //!
 //! A property that would break the guarantee is refused by name. All others pass through unchecked: librdkafka refuses an
 //! unknown one when the client is created.
@@ -26,9 +27,10 @@ const REFUSED: [(&str, &str); 7] = [
 
 /// Defaults that the user may change.
 ///
-/// librdkafka has its own queue of records beside our buffer, and drops it at every pause. By default the queue holds 64 MiB,
-/// and one fetch from each broker adds up to 50 MiB, or several times that if the records are compressed. Our smaller sizes are
-/// enough, because `fetch.queue.backoff.ms` makes librdkafka check a full queue again after 50 ms, not after one second.
+/// librdkafka has its own queue of records in addition to our buffer, and drops it at every pause. By default the queue
+/// holds 64 MiB, and one fetch from each broker adds up to 50 MiB, or several times that if the records are compressed.
+/// Our smaller sizes are enough, because `fetch.queue.backoff.ms` makes librdkafka check a full queue again after 50
+/// ms, not after one second.
 const TUNED: [(&str, &str); 7] = [
     ("client.id", "booking-history"),
     ("fetch.wait.max.ms", "100"),
@@ -39,7 +41,8 @@ const TUNED: [(&str, &str); 7] = [
     ("topic.metadata.refresh.interval.ms", "10000"),
 ];
 
-/// What the broker decides under the group protocol of KIP-848. librdkafka refuses a client that sets one of them.
+/// The properties that the broker sets under the group protocol of KIP-848. librdkafka refuses a client that sets one
+/// of them.
 const CLASSIC_ONLY: [&str; 4] =
     ["partition.assignment.strategy", "session.timeout.ms", "heartbeat.interval.ms", "group.protocol.type"];
 
@@ -133,7 +136,7 @@ pub(super) fn choose(
     }
     if asks_for_kip_848(&all) {
         for (name, value) in CLASSIC_ONLY.into_iter().filter_map(|name| all.get_key_value(name)) {
-            let accepted = format!("no {name} beside group.protocol=consumer: the broker sets it");
+            let accepted = format!("no {name} together with group.protocol=consumer: the broker sets it");
             wrong.push(ConfigFault { setting: "KAFKA_PROPERTIES", given: Some(shown(name, value)), accepted });
         }
     }

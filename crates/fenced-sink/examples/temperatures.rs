@@ -30,7 +30,7 @@ impl Event for Reading {
             return Err(refuse(Reason::NulCharacter, None, "contains U+0000"));
         }
         let (station, celsius) =
-            text.split_once(' ').ok_or_else(|| refuse(Reason::MissingField, Some("celsius"), "must be there"))?;
+            text.split_once(' ').ok_or_else(|| refuse(Reason::MissingField, Some("celsius"), "is missing"))?;
         let celsius =
             celsius.parse().map_err(|_| refuse(Reason::InvalidValue, Some("celsius"), "must be a whole number"))?;
         Ok(Parsed::Event(Self { station: station.to_owned(), celsius }))

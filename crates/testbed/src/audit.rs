@@ -1,4 +1,4 @@
-//! Exactly once, read off the tables: nothing missing, nothing twice, every record accounted for.
+//! Checks exactly once in the tables: no record is missing, none is stored twice, and each is counted once.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
@@ -8,7 +8,7 @@ use sqlx::{Connection as _, PgConnection};
 use crate::topic::Topic;
 use crate::wait::eventually;
 
-/// What the tables say became of records.
+/// The number of records with each outcome, as the tables count them.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Totals {
     pub stored: i64,
@@ -44,24 +44,24 @@ pub struct Row {
     pub totals: Totals,
 }
 
-/// What is looked at.
+/// The topic, group and database that are checked.
 pub struct Audit<'a> {
     pub topic: &'a Topic,
     pub group: &'a str,
     pub database: &'a str,
 }
 
-/// What a table must say in the end.
+/// What the tables must contain at the end.
 #[derive(Clone, Debug, Default)]
 pub struct Expected {
-    /// By partition; the sum over all follows from them.
+    /// By partition. The sum over all partitions follows from them.
     pub totals: BTreeMap<i32, Totals>,
-    /// Each of these is one row, and there is no other.
+    /// Each of these has exactly one row, and there are no other rows.
     pub booking_ids: BTreeSet<String>,
 }
 
 impl Expected {
-    /// The records of both, each counted once.
+    /// Adds the records of another value.
     pub fn extend(&mut self, more: Self) {
         self.booking_ids.extend(more.booking_ids);
         for (partition, totals) in more.totals {
@@ -83,20 +83,20 @@ impl Audit<'_> {
         .await;
     }
 
-    /// Fails unless the tables say exactly this, of a log that was read to its end.
+    /// Fails unless the tables have exactly this content, after the topic log was read to its end.
     pub async fn assert_exact(&self, expected: &Expected) {
         let rows = self.rows().await;
         let positions: BTreeMap<_, _> = rows.iter().map(|(partition, row)| (*partition, row.next_offset)).collect();
         assert_eq!(positions, self.topic.ends(), "positions and the ends of the log");
         let totals: BTreeMap<_, _> = rows.iter().map(|(partition, row)| (*partition, row.totals)).collect();
-        assert_eq!(totals, expected.totals, "what became of the records, by partition");
+        assert_eq!(totals, expected.totals, "outcomes of the records, by partition");
 
         let mut database = self.connect().await;
         let stored: Vec<(String,)> =
             sqlx::query_as("select booking_id from booking_history").fetch_all(&mut database).await.unwrap();
         let rows = stored.len();
         let stored: BTreeSet<_> = stored.into_iter().map(|(id,)| id).collect();
-        assert_eq!(rows, stored.len(), "a booking is there twice");
+        assert_eq!(rows, stored.len(), "a booking is stored twice");
         let missing: Vec<_> = expected.booking_ids.difference(&stored).take(10).collect();
         let extra: Vec<_> = stored.difference(&expected.booking_ids).take(10).collect();
         assert!(missing.is_empty() && extra.is_empty(), "bookings missing: {missing:?}, not expected: {extra:?}");
@@ -133,8 +133,8 @@ impl Audit<'_> {
         rows.into_iter().map(row).collect()
     }
 
-    /// The gaps on record, in the order in which they were found: partition, from, to, reason, and whether an operator has
-    /// acknowledged it.
+    /// The recorded gaps, in the order in which they were found: partition, from, to, reason, and whether an operator
+    /// has acknowledged the gap.
     pub async fn gaps(&self) -> Vec<(i32, i64, i64, String, bool)> {
         sqlx::query_as(
             "select partition, from_offset, to_offset, reason, acknowledged_at is not null from offset_gaps
@@ -147,7 +147,7 @@ impl Audit<'_> {
         .unwrap()
     }
 
-    /// The ids of the topic that the rows remember.
+    /// The topic ids in the rows.
     pub async fn topic_ids(&self) -> Vec<Option<String>> {
         let ids: Vec<(Option<String>,)> =
             sqlx::query_as("select topic_id from consumer_offsets where group_id = $1 and topic = $2")
@@ -159,13 +159,13 @@ impl Audit<'_> {
         ids.into_iter().map(|(id,)| id).collect()
     }
 
-    /// Waits until a partition is halted, and gives the reason.
+    /// Waits until a partition is halted, and returns the reason.
     pub async fn wait_until_halted(&self, partition: i32, limit: Duration) -> String {
         let reason = async || self.rows().await.get(&partition).and_then(|row| row.halt_reason.clone());
         eventually(limit, Option::is_some, reason).await.unwrap()
     }
 
-    /// The ids of all bookings, sorted, as often as they are there.
+    /// The ids of all bookings, sorted. An id occurs once for each of its rows.
     pub async fn booking_ids(&self) -> Vec<String> {
         let rows: Vec<(String,)> = sqlx::query_as("select booking_id from booking_history")
             .fetch_all(&mut self.connect().await)

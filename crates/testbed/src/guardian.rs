@@ -1,9 +1,9 @@
-//! A process that ends a server when we end, also when we are killed.
+//! A process that ends a server when this process ends, also when it is killed.
 //!
-//! The guardian is a small shell script (`guardian.sh`). It holds one end of a pipe and we the other; nobody else has
-//! it. When the kernel closes our end, because we dropped it, exited or were killed, the guardian stops its server and
-//! removes the directory that both worked in. It has a process group of its own, so that a Ctrl-C meant for us does
-//! not reach the server first.
+//! The guardian is a small shell script (`guardian.sh`). It holds one end of a pipe and this process holds the other;
+//! no other process has it. The kernel closes this process's end when the [`Guardian`] is dropped and when the process
+//! exits or is killed. Then the guardian stops its server and removes the directory in which both worked. It has its
+//! own process group, so that a Ctrl-C for this process does not reach the server first.
 
 use std::hash::{BuildHasher as _, Hasher as _, RandomState};
 use std::io::{self, BufRead as _, BufReader, Read as _, Write as _};
@@ -17,7 +17,7 @@ use std::{fs, iter, thread};
 
 use crate::ServerError;
 
-/// A user of this machine to run a server as, since some refuse to run as root.
+/// A user of this machine that runs a server, because some servers refuse to run as root.
 #[derive(Clone, Copy, Debug)]
 pub struct Account {
     user: u32,
@@ -25,10 +25,10 @@ pub struct Account {
 }
 
 impl Account {
-    /// The first of `names` that exists, if we are root; `None` if we are not and can stay who we are.
+    /// The first of `names` that exists, if this process runs as root. `None`: it does not run as root, so it needs no other
+    /// user.
     ///
-    /// # Errors
-    /// We are root, and there is nobody else to be.
+    /// # Errors This process runs as root, and none of the users exists.
     pub fn unless_root(names: &[&str]) -> Result<Option<Self>, ServerError> {
         let id = Command::new("id").arg("-u").output().map_err(|error| ServerError(format!("id -u: {error}")))?;
         if id.stdout.trim_ascii() != b"0" {
@@ -45,7 +45,7 @@ impl Account {
     }
 }
 
-/// Watches over one server and the directory it works in.
+/// Watches one server and the directory in which it works.
 #[derive(Debug)]
 pub struct Guardian {
     directory: PathBuf,
@@ -61,10 +61,9 @@ struct Pipes {
 }
 
 impl Guardian {
-    /// Starts a guardian, as another user if given. `last_signal` ends the server when we end.
+    /// Starts a guardian, as another user if given. `last_signal` ends the server when this process ends.
     ///
-    /// # Errors
-    /// No shell, or no directory for temporary files that this user may write to.
+    /// # Errors There is no shell, or no directory for temporary files in which this user may write.
     pub fn new(last_signal: &str, account: Option<Account>) -> Result<Self, ServerError> {
         let mut command = Command::new("sh");
         command.args(["-c", include_str!("guardian.sh"), "guardian", last_signal]);
@@ -72,7 +71,7 @@ impl Guardian {
         if let Some(Account { user, group }) = account {
             command.uid(user).gid(group).env("HOME", "/");
         }
-        // Where we are may be closed to the other user.
+        // The other user may have no access to the current directory.
         let mut process = command.current_dir("/").spawn().map_err(|error| ServerError(format!("sh: {error}")))?;
         let (Some(commands), Some(answers), errors) =
             (process.stdin.take(), process.stdout.take(), process.stderr.take())
@@ -82,42 +81,42 @@ impl Guardian {
         let mut pipes = Pipes { process, commands: Some(commands), answers: BufReader::new(answers), errors };
         let directory = match pipes.answer() {
             Ok(directory) => PathBuf::from(directory),
-            Err(_) => return Err(ServerError(format!("no temporary directory: {}", pipes.last_words()))),
+            Err(_) => return Err(ServerError(format!("no temporary directory: {}", pipes.read_errors()))),
         };
         Ok(Self { directory, pipes: Mutex::new(pipes) })
     }
 
-    /// The server's directory, and its working directory; removed at the end.
+    /// The server's directory, which is also its working directory. It is removed at the end.
     #[must_use]
     pub fn directory(&self) -> &Path {
         &self.directory
     }
 
-    /// What the commands write to their standard output and error, unless their words redirect it; for one taker.
+    /// The standard output and error of the commands, unless their words redirect them. Only the first call returns it.
     pub fn take_errors(&self) -> Option<ChildStderr> {
         self.pipes.lock().unwrap_or_else(PoisonError::into_inner).errors.take()
     }
 
-    /// Runs a shell command to its end and gives its exit status.
+    /// Runs a shell command to its end and returns its exit status.
     ///
     /// # Errors
-    /// The guardian is gone.
+    /// The guardian has ended.
     pub fn run(&self, words: &str) -> Result<i32, ServerError> {
         self.number("run", words)
     }
 
-    /// Starts the server by shell words, which should begin with `exec`, and gives its process id.
+    /// Starts the server by shell words, which should begin with `exec`, and returns its process id.
     ///
     /// # Errors
-    /// The guardian is gone.
+    /// The guardian has ended.
     pub fn start(&self, words: &str) -> Result<i32, ServerError> {
         self.number("start", words)
     }
 
-    /// Sends the server a signal, by its name without `SIG`; false if it had ended.
+    /// Sends the server a signal, by its name without `SIG`. False: the server had ended.
     ///
     /// # Errors
-    /// The guardian is gone.
+    /// The guardian has ended.
     pub fn signal(&self, name: &str) -> Result<bool, ServerError> {
         Ok(self.number("signal", name)? == 0)
     }
@@ -125,16 +124,15 @@ impl Guardian {
     /// The server's exit status, 128 + N after signal N, or `None` while it runs.
     ///
     /// # Errors
-    /// The guardian is gone.
+    /// The guardian has ended.
     pub fn exit_status(&self) -> Result<Option<i32>, ServerError> {
         let answer = self.ask("poll")?;
         if answer == "running" { Ok(None) } else { number(&answer).map(Some) }
     }
 
-    /// Waits for the server's end and gives its exit status.
+    /// Waits for the server's end and returns its exit status.
     ///
-    /// # Errors
-    /// It still runs after `limit`, or the guardian is gone.
+    /// # Errors The server still runs after `limit`, or the guardian has ended.
     pub fn wait(&self, limit: Duration) -> Result<i32, ServerError> {
         let started = Instant::now();
         loop {
@@ -147,10 +145,9 @@ impl Guardian {
         }
     }
 
-    /// Waits until the server answers; an error with the end of the `log` when it ends first, or after `limit`.
+    /// Waits until the server answers.
     ///
-    /// # Errors
-    /// See above.
+    /// # Errors The server ended, or did not answer within `limit`. The error has the end of its `log`.
     pub fn wait_until(&self, answers: impl Fn() -> bool, limit: Duration, log: &str) -> Result<(), ServerError> {
         let started = Instant::now();
         loop {
@@ -185,16 +182,16 @@ impl Guardian {
     fn ask(&self, line: &str) -> Result<String, ServerError> {
         let mut pipes = self.pipes.lock().unwrap_or_else(PoisonError::into_inner);
         let answer = pipes.command(line).and_then(|()| pipes.answer());
-        answer.map_err(|error| ServerError(format!("the guardian of {} is gone: {error}", self.directory.display())))
+        answer.map_err(|error| ServerError(format!("the guardian of {} has ended: {error}", self.directory.display())))
     }
 }
 
 impl Drop for Guardian {
-    /// Waits until the server is gone and the directory removed.
+    /// Waits until the server has ended and the directory is removed.
     fn drop(&mut self) {
         let pipes = self.pipes.get_mut().unwrap_or_else(PoisonError::into_inner);
         drop(pipes.commands.take());
-        drop(pipes.process.wait()); // it can only fail if the process was waited for before
+        drop(pipes.process.wait()); // this fails only if the process was waited for before
     }
 }
 
@@ -212,10 +209,10 @@ impl Pipes {
         Ok(line.trim_end().to_owned())
     }
 
-    fn last_words(&mut self) -> String {
+    fn read_errors(&mut self) -> String {
         let mut text = String::new();
         if let Some(errors) = &mut self.errors {
-            // What could be read is as much as there is to say.
+            // After an error, the text that was read is enough.
             errors.read_to_string(&mut text).ok();
         }
         text
@@ -226,22 +223,22 @@ fn number(answer: &str) -> Result<i32, ServerError> {
     answer.parse().map_err(|_| ServerError(format!("the guardian answered {answer:?}")))
 }
 
-/// One word for a shell, whatever it holds.
+/// One word for a shell, with any content.
 #[must_use]
 pub fn quoted(word: impl AsRef<Path>) -> String {
     format!("'{}'", word.as_ref().display().to_string().replace('\'', r"'\''"))
 }
 
-/// Ports of 127.0.0.1 that nobody listens on, below those that outgoing connections get, so that a server which is
-/// stopped for a while finds its port free again.
+/// Free ports of 127.0.0.1, below the ports of outgoing connections. So a server that is stopped for a while finds its port
+/// still free.
 ///
-/// # Errors
+/// # Errors There are no free ports.
 /// There are none.
 pub fn free_ports<const N: usize>() -> Result<[u16; N], ServerError> {
     let random = RandomState::new().build_hasher().finish();
     let start = u16::try_from(random % 12_000).unwrap_or_default();
     let mut ports = [0; N];
-    // All are held until all are found.
+    // All ports are kept open until all are found.
     let mut held = Vec::new();
     let candidates = iter::successors(Some(start), |port| Some((port + 1) % 12_000)).take(12_000);
     for candidate in candidates.map(|offset| 20_000 + offset) {

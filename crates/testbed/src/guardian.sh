@@ -1,11 +1,11 @@
-# Runs one server for the process that holds the other end of standard input, in a directory of its own. When that end
-# closes, however that process ended, the server is stopped and the directory removed. $1 is the signal to stop it by.
+# Runs one server for the process that holds the other end of standard input, in a separate directory. When that end is
+# closed, however that process ended, this script stops the server and removes the directory. $1 is the signal that stops it.
 #
-# One command a line, one line of answer each:
+# One command per line. Each has one line as its answer:
 #   run WORDS     runs a shell command to its end    its exit status
 #   start WORDS   starts the server                  its process id
-#   signal NAME   sends the server a signal          0 if it was there
-#   poll          looks whether it still runs        `running`, or its exit status
+#   signal NAME   sends the server a signal          0 if it was running
+#   poll          checks whether it still runs       `running`, or its exit status
 server=
 status=127
 dir=
@@ -25,8 +25,8 @@ finish() {
 }
 
 last_signal=$1
-# However this ends but by SIGKILL. An answer that nobody takes any more must not end it (`:`, not ignored: servers
-# would inherit that), but only the end of the commands.
+# At every end except SIGKILL. Only the end of the commands must end this script, not an answer that no process reads
+# any longer. So SIGPIPE runs `:`. It is not ignored, because the servers would inherit that.
 trap finish EXIT
 trap 'exit 1' HUP INT TERM
 trap : PIPE
@@ -42,7 +42,7 @@ while IFS= read -r line; do
     echo $?
     ;;
   start\ *)
-    # Standard input is the promise that somebody is there: no server may hold it. Nor may one hold the answers.
+    # An open standard input means that the owner lives: no server may hold it. A server may not hold the answers either.
     (eval "$words") </dev/null >&2 &
     server=$!
     echo "$server"
@@ -52,7 +52,7 @@ while IFS= read -r line; do
     echo $?
     ;;
   poll)
-    # A shell that waits for anything takes note of every child that has ended meanwhile.
+    # During a wait, the shell collects every child that has ended.
     sleep 0.02
     if [ -n "$server" ] && kill -0 "$server" 2>/dev/null; then
       echo running
@@ -60,7 +60,7 @@ while IFS= read -r line; do
       if [ -n "$server" ]; then
         wait "$server"
         status=$?
-        # From here on its number may be somebody else's.
+        # From here on another process may have its number.
         server=
       fi
       echo "$status"
@@ -69,5 +69,5 @@ while IFS= read -r line; do
   esac
 done
 
-# A stopped server makes the kernel send SIGHUP when the owner dies. In the first moments of `finish` it would end it.
+# If a server is stopped when the owner dies, the kernel sends SIGHUP. At the start of `finish` it would end this script.
 trap '' HUP INT TERM PIPE

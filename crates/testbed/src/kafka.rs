@@ -1,4 +1,4 @@
-//! A real broker: Apache Kafka in `KRaft` mode, one node, as small as it gets.
+//! A real broker: Apache Kafka in `KRaft` mode, one node, with the smallest settings that work.
 
 use std::fmt::Write as _;
 use std::net::{Ipv4Addr, TcpStream};
@@ -14,7 +14,8 @@ use crate::wait::PATIENCE;
 /// Where `make kafka` puts the broker and its libraries.
 const LIBRARIES: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../../.cache/kafka");
 
-/// Each differs from Kafka's own choice to be quick or small; the comments say where it is not obvious.
+/// Each setting differs from Kafka's default, to make the broker fast or small. A comment gives the reason where it is
+/// not obvious.
 const SETTINGS: &[(&str, &str)] = &[
     ("process.roles", "broker,controller"),
     ("node.id", "1"),
@@ -31,7 +32,7 @@ const SETTINGS: &[(&str, &str)] = &[
     ("transaction.abort.timed.out.transaction.cleanup.interval.ms", "1000"),
     ("share.coordinator.state.topic.replication.factor", "1"),
     ("share.coordinator.state.topic.min.isr", "1"),
-    // Else every new group waits 3 s for members.
+    // Otherwise every new group waits 3 s for members.
     ("group.initial.rebalance.delay.ms", "0"),
     // So that a test can freeze a member past its session.
     ("group.min.session.timeout.ms", "1000"),
@@ -49,29 +50,29 @@ const SETTINGS: &[(&str, &str)] = &[
     ("num.io.threads", "2"),
     ("num.recovery.threads.per.data.dir", "1"),
     ("background.threads", "2"),
-    // Else a start after a kill waits 15 s for the registration of the dead.
+    // Otherwise a start after a kill waits 15 s for the session of the killed broker.
     ("broker.session.timeout.ms", "1500"),
     ("broker.heartbeat.interval.ms", "300"),
 ];
 
-/// A broker that is gone when it is dropped, or when the test binary ends in any way.
+/// A broker. It is removed when this value is dropped, or however the test binary ends.
 pub struct Kafka {
     guardian: Guardian,
     port: u16,
     pid: AtomicI32,
 }
 
-/// The one that all tests share. Nobody stops it.
+/// The broker that all tests share. No test stops it.
 pub fn kafka() -> &'static Kafka {
     static SHARED: OnceLock<Kafka> = OnceLock::new();
     SHARED.get_or_init(Kafka::start_new)
 }
 
 impl Kafka {
-    /// One of a test's own, to be stopped, killed or frozen.
+    /// A broker for one test, which may stop, kill or freeze it.
     pub fn start_new() -> Self {
         assert!(Path::new(LIBRARIES).is_dir(), "no Apache Kafka in {LIBRARIES}; to get it: make test");
-        // There is nothing worth an orderly end: its directory goes with it.
+        // It needs no clean shutdown: its directory is removed with it.
         let guardian = Guardian::new("KILL", None).unwrap();
         let [port, controller] = free_ports().unwrap();
         let mut properties = format!(
@@ -90,7 +91,7 @@ impl Kafka {
         kafka
     }
 
-    /// Another cluster, without any topic, at the same address. It has to be stopped.
+    /// Makes it another cluster, without any topic, at the same address. The broker must be stopped.
     pub fn replace(&self) {
         self.files("rm -rf data");
         self.format(2);
@@ -104,7 +105,7 @@ impl Kafka {
         assert_eq!(
             status,
             0,
-            "kafka.tools.StorageTool failed (is Java 17 there? make test):\n{}",
+            "kafka.tools.StorageTool failed (Java 17 is needed; `make test` installs it):\n{}",
             self.guardian.tail("log")
         );
     }
@@ -116,7 +117,7 @@ impl Kafka {
         self.guardian.wait_until(open, PATIENCE, "log").unwrap_or_else(|error| panic!("{error}"));
     }
 
-    /// Stops it in order.
+    /// Stops it cleanly.
     pub fn stop(&self) {
         self.end("TERM");
     }
@@ -126,27 +127,27 @@ impl Kafka {
         self.end("KILL");
     }
 
-    /// Freezes it: connections stay open, nothing answers.
+    /// Freezes it: connections stay open, and no request is answered.
     pub fn freeze(&self) {
         assert!(self.guardian.signal("STOP").unwrap());
     }
 
-    /// Lets it go on.
+    /// Continues it after a freeze.
     pub fn thaw(&self) {
         assert!(self.guardian.signal("CONT").unwrap());
     }
 
-    /// Keeps a copy of all its data. It has to be stopped.
+    /// Keeps a copy of all its data. The broker must be stopped.
     pub fn save(&self) {
         self.files("rm -rf saved && cp -r data saved");
     }
 
-    /// Puts the copy back, as a restore after a disaster would. It has to be stopped.
+    /// Restores the copy, as an operator does after a disaster. The broker must be stopped.
     pub fn restore(&self) {
         self.files("rm -rf data && cp -r saved data");
     }
 
-    /// Changes one bit at the first place where `text` occurs in a partition. The broker has to be stopped.
+    /// Changes one bit at the first occurrence of `text` in a partition. The broker must be stopped.
     pub fn damage(&self, topic: &str, partition: i32, text: &str) {
         let path = self.guardian.directory().join(format!("data/{topic}-{partition}/{:020}.log", 0));
         let mut bytes = fs::read(&path).unwrap();
@@ -159,12 +160,12 @@ impl Kafka {
         assert_eq!(self.guardian.run(command).unwrap(), 0, "{command}");
     }
 
-    /// For `bootstrap.servers`, the same over restarts.
+    /// For `bootstrap.servers`. It stays the same over restarts.
     pub fn address(&self) -> String {
         format!("127.0.0.1:{}", self.port)
     }
 
-    /// Of the process last started.
+    /// The process id of the last start.
     pub fn pid(&self) -> i32 {
         self.pid.load(Ordering::Relaxed)
     }

@@ -1,15 +1,15 @@
-//! What tests, benchmark and demo stand on: private servers, the service as a child process, and an audit of its tables.
-//! Development only: nothing of it is in the program that is deployed.
+//! What tests, benchmark and demo use: private servers, the service as a child process, and an audit of its tables. For
+//! development only: the deployed program contains none of it.
 //!
-//! A server is started for one process and is gone with it, however that process ends ([`guardian`]). A helper that
-//! fails panics: here a panic is the report.
+//! A server is started for one process and ends with it, however that process ends ([`guardian`]). A helper that fails
+//! panics: here a panic is the report.
 #![expect(
     clippy::unwrap_used,
     clippy::panic,
     clippy::missing_panics_doc,
     clippy::must_use_candidate,
     missing_docs,
-    reason = "a panic is the report of a test, and many names say all"
+    reason = "a panic is the report of a test, and many names need no description"
 )]
 
 pub mod guardian;
@@ -32,12 +32,12 @@ use std::sync::atomic::{AtomicU32, Ordering};
 pub use guardian::{Account, Guardian, free_ports, quoted};
 pub use postgres_server::Postgres;
 
-/// A private server that cannot be used, and why.
+/// A private server that cannot be used, with the reason.
 #[derive(Debug, thiserror::Error)]
 #[error("{0}")]
 pub struct ServerError(pub String);
 
-/// A name that no other test has, nor another run of this one: for topics, groups and databases.
+/// A name that no other test and no other run has: for topics, groups and databases.
 pub fn unique(what: &str) -> String {
     static NUMBER: AtomicU32 = AtomicU32::new(0);
     format!("{what}-{}-{}", std::process::id(), NUMBER.fetch_add(1, Ordering::Relaxed))

@@ -9,9 +9,9 @@ use serde_json::Value;
 pub struct LogLine {
     pub time: String,
     pub level: String,
-    /// The fixed word that the line begins with.
+    /// The fixed name of the event.
     pub event: String,
-    /// By name, without quotes and escapes.
+    /// The fields by name, without quotes and escapes.
     pub fields: BTreeMap<String, String>,
     /// The path of the module that logged it.
     pub module: String,
@@ -92,7 +92,7 @@ mod tests {
     use super::LogLine;
 
     #[test]
-    fn a_line_says_the_same_in_both_formats() {
+    fn a_line_has_the_same_content_in_both_formats() {
         let text =
             r#"2026-02-15T14:37:35.123456Z [info     ] event partition=1 hint="wait, or \"stop\" = [it]" [a::b:7]"#;
         let json = r#"{"timestamp":"2026-02-15T14:37:35.123456Z","level":"info","event":"event","partition":1,"hint":"wait, or \"stop\" = [it]","module":"a::b","line":7}"#;
@@ -104,7 +104,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_event_is_no_line() {
+    fn a_text_that_is_no_event_is_not_parsed() {
         for line in ["", "error: the schema is older", r#"{"offset":1}"#, "[1]", "a [info] b [c]"] {
             assert_eq!(LogLine::parse(line), None, "{line}");
         }

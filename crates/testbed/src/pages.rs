@@ -1,8 +1,8 @@
 //! The pages of the documentation, and the samples in them: blocks of real output below `<!-- sample: NAME -->`.
 //!
-//! A test produces the output again and compares it by [`check`]. What differs from run to run does not count: numbers,
-//! times, ids, the width of columns, the line numbers and values of log lines. With `UPDATE_DOCS=1` a stale sample is
-//! rewritten and the test passes; with `UPDATE_DOCS=all` every sample is, so that the times of a page agree.
+//! A test produces the output again and compares it by [`check`]. Values that differ between runs are ignored: numbers,
+//! times, ids, the width of columns, the line numbers and values of log lines. With `UPDATE_DOCS=1` the test rewrites a
+//! stale sample and passes. With `UPDATE_DOCS=all` it rewrites every sample, so that the times of a page agree.
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
@@ -11,7 +11,7 @@ use std::{env, fs};
 
 use crate::log_line::LogLine;
 
-/// Stands for lines that a sample leaves out.
+/// The mark for lines that a sample leaves out.
 pub const LEFT_OUT: &str = "…";
 
 /// One line of text for each line of a sample, without the fence.
@@ -53,7 +53,7 @@ fn is_page(path: &str) -> bool {
     Path::new(path).extension().is_some_and(|extension| extension == "md")
 }
 
-/// The samples of a page, in order.
+/// The samples of a page, in their order.
 pub fn samples(page: &str) -> Vec<Sample> {
     let text = read(page);
     let mut samples = Vec::new();
@@ -81,10 +81,10 @@ pub fn sample(page: &str, name: &str) -> Sample {
     found.unwrap_or_else(|| panic!("{page} has no sample {name}"))
 }
 
-/// Compares a sample with what was printed, and fails if it is stale.
+/// Compares a sample with the printed lines, and fails if it is stale.
 ///
-/// A sample that leaves lines out, or holds only log lines, is an excerpt: each of its lines has to be printed. Any other
-/// sample has to be printed as a whole.
+/// A sample that leaves lines out, or has only log lines, is an excerpt: each of its lines must be printed. Any other
+/// sample must be printed as a whole.
 pub fn check(page: &str, name: &str, printed: &[String]) {
     let sample = sample(page, name);
     let is_excerpt = sample.lines.iter().all(|line| LogLine::parse(line).is_some())
@@ -129,7 +129,7 @@ fn excerpt(lines: &[String], mut printed: Vec<String>) -> Option<Vec<String>> {
     Some(fresh)
 }
 
-/// What `UPDATE_DOCS` asks for.
+/// The value of `UPDATE_DOCS`.
 #[derive(Clone, Copy, PartialEq)]
 enum Update {
     None,
@@ -161,7 +161,7 @@ fn normal(lines: &[String]) -> Vec<String> {
     lines.iter().map(|line| normal_line(line)).filter(|line| !line.is_empty()).collect()
 }
 
-/// A line without what differs from run to run.
+/// A line without the values that differ between runs.
 fn normal_line(line: &str) -> String {
     if let Some(LogLine { level, event, fields, module, .. }) = LogLine::parse(line) {
         let names: Vec<String> = fields.into_keys().collect();
@@ -189,7 +189,7 @@ fn normal_word(word: &str) -> String {
     normal
 }
 
-/// The UUIDs in a text, in order.
+/// The UUIDs in a text, in their order.
 pub fn ids(text: &str) -> Vec<String> {
     const LENGTH: usize = 36;
     let is_id = |part: &&[u8]| {
@@ -206,7 +206,7 @@ mod tests {
     use super::{ids, normal_line};
 
     #[test]
-    fn what_differs_from_run_to_run_does_not_count() {
+    fn values_that_differ_between_runs_are_ignored() {
         for (one, other) in [
             (" 1 |  7 | 2026-11-22 23:51:35.54+00 | ", " 30 | 115 | 2027-01-01 00:00:00+00 |"),
             ("----+---+--", "-+-+-----"),
@@ -234,7 +234,7 @@ mod tests {
     }
 
     #[test]
-    fn ids_are_found_anywhere() {
+    fn ids_are_found_anywhere_in_a_text() {
         let id = "01a205ac-1d7f-77d0-9079-ba0f9f76a1d4";
         assert_eq!(ids(&format!("select f('{{{id}}}', '{id}')")), [id, id]);
         assert!(ids("01a205ac-1d7f").is_empty());

@@ -1,17 +1,17 @@
-//! The servers' databases.
+//! Databases on private servers.
 
 use std::sync::OnceLock;
 
 use crate::Postgres;
 use sqlx::{AssertSqlSafe, Connection as _, PgConnection};
 
-/// The one that all tests share. Nobody stops it; what it holds need not outlive a crash.
+/// The server that all tests share. No test stops it. Its data may be lost at a crash.
 pub fn postgres() -> &'static Postgres {
     static SHARED: OnceLock<Postgres> = OnceLock::new();
     SHARED.get_or_init(|| start(&[("fsync", "off"), ("max_connections", "300")]))
 }
 
-/// One of a test's own, to be crashed: what it said is committed is on the disk.
+/// A server for one test, which may crash it. Committed data is on the disk.
 pub fn own_postgres() -> Postgres {
     start(&[("fsync", "on")])
 }
@@ -21,7 +21,7 @@ pub async fn database() -> String {
     postgres().create_database(&super::unique("test")).await.unwrap()
 }
 
-/// A user who may do what the service does in a database and nothing else: its name, and the database's URL for it.
+/// A user who may do in a database only what the service does: its name, and the URL of the database for it.
 pub async fn plain_user(database: &str) -> (String, String) {
     let role = super::unique("user");
     let grant = format!(
@@ -34,15 +34,15 @@ pub async fn plain_user(database: &str) -> (String, String) {
     (role.clone(), format!("postgresql://{role}:{PASSWORD}@{place}"))
 }
 
-/// The password of a [`plain_user`], which nothing may ever show.
+/// The password of a [`plain_user`]. No output may show it.
 pub const PASSWORD: &str = "hunter2-is-secret";
 
-/// Runs statements as an operator would, on a connection of their own.
+/// Runs statements on a separate connection, as an operator does.
 pub async fn run(database: &str, statements: &str) {
     let mut operator = PgConnection::connect(database).await.unwrap();
     sqlx::raw_sql(AssertSqlSafe(statements)).execute(&mut operator).await.unwrap();
 }
 
 fn start(settings: &[(&str, &str)]) -> Postgres {
-    Postgres::start_new(settings).unwrap_or_else(|error| panic!("{error}\nTo install what is missing: make test"))
+    Postgres::start_new(settings).unwrap_or_else(|error| panic!("{error}\n`make test` installs missing packages"))
 }

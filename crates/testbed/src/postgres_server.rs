@@ -1,4 +1,4 @@
-//! A private `PostgreSQL`: a cluster of its own in a directory of its own on a port of its own.
+//! A private `PostgreSQL`: its own cluster in its own directory on its own port.
 
 use std::io::{Read as _, Write as _};
 use std::net::{Ipv4Addr, TcpStream};
@@ -11,14 +11,16 @@ use uuid::Uuid;
 
 use crate::{Account, Guardian, ServerError, free_ports, quoted};
 
-/// Generous: a machine under load is slow, not broken.
+/// A long limit: a machine under load is slow, not broken.
 const PATIENCE: Duration = Duration::from_mins(1);
 
-/// Where `initdb` and `postgres` are: on the path, else the newest where distributions hide them.
+/// The directory of `initdb` and `postgres`: on the path, otherwise the newest one in the directories of Linux
+/// distributions.
 const FIND: &str = "command -v postgres || \
     ls -d /usr/lib/postgresql/*/bin/postgres /usr/pgsql-*/bin/postgres 2>/dev/null | sort -V | tail -n 1";
 
-/// A running server, ended by immediate shutdown and removed when it is dropped or when we end in any other way.
+/// A running server. An immediate shutdown ends it, and its directory is removed, when this value is dropped or however
+/// the process ends.
 #[derive(Debug)]
 pub struct Postgres {
     guardian: Guardian,
@@ -29,10 +31,9 @@ pub struct Postgres {
 }
 
 impl Postgres {
-    /// Makes a cluster and starts it with these settings (as in `postgresql.conf`) on a free port of 127.0.0.1.
+    /// Creates a cluster and starts it with these settings (as in `postgresql.conf`) on a free port of 127.0.0.1.
     ///
-    /// # Errors
-    /// `PostgreSQL` is not installed, or does not start: with what it said.
+    /// # Errors `PostgreSQL` is not installed, or does not start. The error has its output.
     pub fn start_new(settings: &[(&str, &str)]) -> Result<Self, ServerError> {
         let found = Command::new("sh").args(["-c", FIND]).output().map_err(|error| ServerError(error.to_string()))?;
         let postgres = String::from_utf8_lossy(&found.stdout).trim().to_owned();
@@ -40,7 +41,8 @@ impl Postgres {
             return Err(ServerError("PostgreSQL is not installed: no `postgres` found".to_owned()));
         };
         let guardian = Guardian::new("QUIT", Account::unless_root(&["postgres", "nobody"])?)?;
-        // Everybody on this machine can reach the port; a superuser's session can run programs.
+        // Every user of this machine can reach the port, and a superuser's session can run programs. So a password is
+        // needed.
         let password = Uuid::now_v7().simple().to_string();
         let initdb = format!(
             "umask 077; echo {password} >password && exec {} -D data -U postgres -A scram-sha-256 --pwfile=password \
@@ -63,16 +65,15 @@ impl Postgres {
         Ok(server)
     }
 
-    /// Starts it again, after a stop, on the same port with the same data; returns when it accepts connections.
+    /// Starts it again, after a stop, on the same port with the same data. Returns when it accepts connections.
     ///
-    /// # Errors
-    /// It does not come up: with the end of its log.
+    /// # Errors It does not start. The error has the end of its log.
     pub fn start(&self) -> Result<(), ServerError> {
         self.pid.store(self.guardian.start(&self.command)?, Ordering::Relaxed);
         self.guardian.wait_until(|| accepts_connections(self.port), PATIENCE, "log")
     }
 
-    /// Stops it as a crash would: connections break, nothing is written, the next start recovers from the log.
+    /// Stops it as a crash does: connections break, nothing is written, and the next start recovers from the log.
     ///
     /// # Errors
     /// It does not end.
@@ -80,7 +81,7 @@ impl Postgres {
         self.stop("QUIT")
     }
 
-    /// Stops it in order, without waiting for clients.
+    /// Stops it cleanly, without waiting for clients.
     ///
     /// # Errors
     /// It does not end.
@@ -102,10 +103,9 @@ impl Postgres {
         self.guardian.wait(PATIENCE).map(|_| ())
     }
 
-    /// Makes an empty database and gives its URL.
+    /// Creates an empty database and returns its URL.
     ///
-    /// # Errors
-    /// Whatever Postgres answered, such as that there is one of this name.
+    /// # Errors The error of Postgres, for example because a database of this name exists.
     pub async fn create_database(&self, name: &str) -> sqlx::Result<String> {
         let mut connection = PgConnection::connect(&self.url("postgres")).await?;
         let create = format!("create database \"{}\"", name.replace('"', "\"\""));
@@ -120,13 +120,13 @@ impl Postgres {
         format!("postgresql://postgres:{}@127.0.0.1:{}/{database}", self.password, self.port)
     }
 
-    /// Its port on 127.0.0.1, the same over restarts.
+    /// Its port on 127.0.0.1. It stays the same over restarts.
     #[must_use]
     pub fn port(&self) -> u16 {
         self.port
     }
 
-    /// The process id of the postmaster last started.
+    /// The process id of the postmaster of the last start.
     #[must_use]
     pub fn pid(&self) -> i32 {
         self.pid.load(Ordering::Relaxed)
@@ -138,15 +138,16 @@ impl Postgres {
         self.guardian.tail("log")
     }
 
-    /// Where its data is while it lives.
+    /// The directory of its data while it exists.
     #[must_use]
     pub fn directory(&self) -> &std::path::Path {
         self.guardian.directory()
     }
 }
 
-/// An open port is not enough: while it starts or recovers, the server accepts connections to refuse them. So the
-/// first message of a session is sent; the answer begins with `R` when it is asked for the password, else with `E`.
+/// An open port is not enough: while it starts or recovers, the server accepts connections and refuses them. So this
+/// sends the first message of a session. The answer begins with `R` if the server asks for the password, otherwise with
+/// `E`.
 fn accepts_connections(port: u16) -> bool {
     let answer = || {
         let mut stream = TcpStream::connect((Ipv4Addr::LOCALHOST, port))?;

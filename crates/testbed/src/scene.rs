@@ -1,4 +1,5 @@
-//! What a test works with: a topic, a consumer group, a database, and the settings with which the service connects them.
+//! The environment of a test: a topic, a consumer group, a database, and the settings with which the service connects
+//! them.
 
 use std::borrow::Borrow;
 
@@ -13,7 +14,7 @@ use crate::wait::{PATIENCE, eventually};
 use crate::workload::Workload;
 use crate::{Postgres, unique};
 
-/// A topic, a consumer group and a database of a test's own. Each instance that it starts is of this group.
+/// A topic, a consumer group and a database for one test. Each instance that it starts is in this group.
 #[derive(Clone)]
 pub struct Scene {
     pub topic: Topic,
@@ -116,7 +117,7 @@ impl Scene {
         lines
     }
 
-    /// Produces records in order, and returns their partitions and offsets when the broker has them.
+    /// Produces records in this order, and returns their partitions and offsets when the broker has them.
     pub async fn send(&self, records: impl IntoIterator<Item: Borrow<Outgoing>>) -> Vec<(i32, i64)> {
         self.topic.producer(&[]).send(records).await
     }
@@ -135,7 +136,7 @@ impl Scene {
         workload
     }
 
-    /// What the tables hold of this topic and this group.
+    /// The content of the tables for this topic and this group.
     pub fn audit(&self) -> Audit<'_> {
         Audit { topic: &self.topic, group: &self.group, database: &self.database }
     }
@@ -156,7 +157,7 @@ impl Scene {
         eventually(PATIENCE, |rows| *rows == partitions, async || self.audit().rows().await.len()).await;
     }
 
-    /// Waits until a partition is halted, and gives the reason.
+    /// Waits until a partition is halted, and returns the reason.
     pub async fn wait_until_halted(&self, partition: i32) -> String {
         self.audit().wait_until_halted(partition, 2 * PATIENCE).await
     }
@@ -171,7 +172,7 @@ impl Scene {
         self.audit().rows().await.remove(&partition).unwrap_or_else(|| panic!("partition {partition} has no row"))
     }
 
-    /// The ids of all bookings, sorted; fails if one is stored twice.
+    /// The ids of all bookings, sorted. Fails if one is stored twice.
     pub async fn booking_ids(&self) -> Vec<String> {
         let ids = self.audit().booking_ids().await;
         assert!(ids.is_sorted_by(|a, b| a < b), "a booking is stored twice: {ids:?}");
@@ -195,7 +196,7 @@ impl Scene {
         PgConnection::connect(&self.database).await.unwrap()
     }
 
-    /// Runs statements as an operator does, on a connection of their own.
+    /// Runs statements on a separate connection, as an operator does.
     pub async fn execute(&self, statements: &str) {
         run(&self.database, statements).await;
     }
@@ -213,7 +214,7 @@ impl Scene {
         sqlx::query_scalar(AssertSqlSafe(query)).fetch_all(&mut self.connect().await).await.unwrap()
     }
 
-    /// Waits until a query gives these lines.
+    /// Waits until a query returns these lines.
     pub async fn wait_until_lines(&self, query: &str, expected: &[&str]) {
         eventually(PATIENCE, |lines: &Vec<String>| lines == expected, async || self.lines(query).await).await;
     }

@@ -1,4 +1,4 @@
-//! The service as a deployment has it: the built program, as a child process.
+//! The service as in a deployment: the built program, as a child process.
 
 use std::collections::BTreeMap;
 use std::io::{BufRead as _, BufReader};
@@ -20,7 +20,7 @@ pub fn environment(variables: &[(&str, &str)]) -> Environment {
     variables.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect()
 }
 
-/// A child process. It is killed when this value is dropped, or when the test binary ends in any way.
+/// A child process. It is killed when this value is dropped, or however the test binary ends.
 pub struct Service {
     guardian: Guardian,
     words: String,
@@ -36,7 +36,7 @@ struct Lines {
     more: Condvar,
 }
 
-/// The program that cargo has built for the same profile: it stands beside the test's own directory.
+/// The program that cargo has built for the same profile. It is in the parent of the test's own directory.
 pub fn program() -> String {
     let own = std::env::current_exe().unwrap();
     let beside = own.ancestors().skip(1).take(2).map(|directory| directory.join("booking-history"));
@@ -84,7 +84,7 @@ impl Service {
     /// As [`Self::finished`], for a command that may take longer than [`PATIENCE`].
     pub fn finished_within(self, limit: Duration) -> (i32, Vec<String>) {
         let code = self.exit_within(limit);
-        // The pipe closes with the guardian, and the thread that reads it then ends.
+        // The pipe is closed when the guardian ends, and then the thread that reads it ends.
         let lines = Arc::clone(&self.lines);
         drop(self);
         let started = Instant::now();
@@ -105,13 +105,13 @@ impl Service {
         self.pid
     }
 
-    /// Stops it in order, as a deployment does; panics unless it ends with 0.
+    /// Stops it cleanly, as a deployment does. Panics unless it ends with 0.
     pub fn stop(&self) {
         self.sigterm();
         assert_eq!(self.wait_exit(), 0, "{:#?}", self.last_lines());
     }
 
-    /// Ends it as a crash does.
+    /// Kills it, as a crash does.
     pub fn kill9(&self) {
         self.signal("KILL");
         self.guardian.wait(Duration::from_secs(10)).unwrap();
@@ -127,12 +127,12 @@ impl Service {
         self.signal("CONT");
     }
 
-    /// As Ctrl-C on a terminal.
+    /// Sends SIGINT, as Ctrl-C on a terminal does.
     pub fn sigint(&self) {
         self.signal("INT");
     }
 
-    /// As a deployment asks it to stop.
+    /// Sends SIGTERM, as a deployment does.
     pub fn sigterm(&self) {
         self.signal("TERM");
     }
@@ -167,7 +167,7 @@ impl Service {
         events.filter(|line| line.event == name).collect()
     }
 
-    /// Waits until it has logged this event since its last start, and gives the first such line.
+    /// Waits until it has logged this event since its last start, and returns the first such line.
     pub fn wait_for_event(&self, name: &str) -> LogLine {
         self.wait_for_event_with(name, &[])
     }
@@ -184,14 +184,14 @@ impl Service {
         eventually(PATIENCE, started, async || self.events("partition_started").len()).await;
     }
 
-    /// Waits for the line of the error that it ends with, and gives it; panics if it does not contain this text.
+    /// Waits for the line of the error with which it ends, and returns it. Panics if it does not contain this text.
     pub fn wait_for_error(&self, text: &str) -> String {
         let error = self.wait_for_line("error", |line| line.starts_with("error: ").then(|| line.to_owned()));
         assert!(error.contains(text), "{text:?} is not in {error}");
         error
     }
 
-    /// Where it answers HTTP: it has to run with the scene's `with_http`.
+    /// Its HTTP address: it must run with the scene's `with_http`.
     pub fn http_address(&self) -> String {
         self.wait_for_event("http_listening").field("address").to_owned()
     }
@@ -201,7 +201,7 @@ impl Service {
         http::get(&self.http_address(), path)
     }
 
-    /// Waits for a line since the last start of which `found` makes something.
+    /// Waits for the first line since the last start for which `found` returns a value.
     fn wait_for_line<T>(&self, what: &str, found: impl Fn(&str) -> Option<T>) -> T {
         let end = Instant::now() + PATIENCE;
         let mut seen = self.lines_before;

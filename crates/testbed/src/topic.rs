@@ -1,4 +1,4 @@
-//! Topics and what is in them.
+//! Topics and their records.
 
 use std::borrow::Borrow;
 use std::collections::BTreeMap;
@@ -27,7 +27,7 @@ pub struct Topic {
     broker: String,
 }
 
-/// A record to be produced; what is not given is null, or left to Kafka.
+/// A record to produce. A part that is not given is null, or Kafka sets it.
 #[derive(Clone, Debug, Default)]
 pub struct Outgoing {
     pub partition: Option<i32>,
@@ -45,29 +45,29 @@ impl Outgoing {
 }
 
 impl Topic {
-    /// Makes a topic with a name of its own.
+    /// Creates a topic with a unique name.
     pub async fn create(kafka: &Kafka, partitions: i32) -> Self {
         Self::create_as(kafka, &unique("bookings"), partitions, &[]).await
     }
 
-    /// Makes a topic by this name, with settings such as `retention.ms`.
+    /// Creates a topic of this name, with settings such as `retention.ms`.
     pub async fn create_as(kafka: &Kafka, name: &str, partitions: i32, settings: &[(&str, &str)]) -> Self {
         let topic = Self { name: name.to_owned(), broker: kafka.address() };
         topic.create_again(partitions, settings).await;
         topic
     }
 
-    /// One at any broker, made by other means.
+    /// A topic of any broker, which was created in another way.
     pub fn at(broker: String, name: &str) -> Self {
         Self { name: name.to_owned(), broker }
     }
 
-    /// One that need not be there yet: [`Self::create_again`] makes it.
+    /// A topic that need not exist yet: [`Self::create_again`] creates it.
     pub fn named(kafka: &Kafka, name: &str) -> Self {
         Self { name: name.to_owned(), broker: kafka.address() }
     }
 
-    /// Makes a topic of the same name, after [`Self::delete`]; it has another id.
+    /// Creates a topic of the same name, after [`Self::delete`]. It has another id.
     pub async fn create_again(&self, partitions: i32, settings: &[(&str, &str)]) {
         let mut new = NewTopic::new(&self.name, partitions, TopicReplication::Fixed(1));
         for (name, value) in settings {
@@ -119,18 +119,18 @@ impl Topic {
         &self.broker
     }
 
-    /// Number of partitions by the broker's metadata; 0 if there is no such topic.
+    /// The number of partitions in the broker's metadata; 0 if there is no such topic.
     pub fn partitions(&self) -> usize {
         let metadata = self.consumer("none").fetch_metadata(Some(&self.name), PATIENCE).unwrap();
         metadata.topics().iter().filter(|topic| topic.error().is_none()).map(|topic| topic.partitions().len()).sum()
     }
 
-    /// The ends of the log by partition: where the next record will go, transaction markers and all.
+    /// The ends of the partition logs: the offset of the next record, behind all transaction markers.
     pub fn ends(&self) -> BTreeMap<i32, i64> {
         self.watermarks().into_iter().map(|(partition, (_, end))| (partition, end)).collect()
     }
 
-    /// The first and the end offset by partition.
+    /// The start and the end of each partition log.
     pub fn watermarks(&self) -> BTreeMap<i32, (i64, i64)> {
         let consumer = self.consumer("none");
         let partitions = i32::try_from(self.partitions()).unwrap();
@@ -138,7 +138,7 @@ impl Topic {
         (0..partitions).map(of).collect()
     }
 
-    /// The offset of the first record at or behind `from` that is there.
+    /// The offset of the first existing record at or after `from`.
     pub fn first_offset_from(&self, partition: i32, from: i64) -> i64 {
         let consumer = self.consumer("none");
         let mut list = TopicPartitionList::new();
@@ -151,7 +151,7 @@ impl Topic {
         }
     }
 
-    /// What a group has committed to Kafka, with the metadata, by partition.
+    /// The committed offsets of a group in Kafka, with the metadata, by partition.
     pub fn committed(&self, group: &str) -> BTreeMap<i32, (i64, String)> {
         let mut list = TopicPartitionList::new();
         let partitions = i32::try_from(self.partitions()).unwrap();
@@ -175,7 +175,7 @@ impl Topic {
         Producer { topic: self, inner: config.create().unwrap() }
     }
 
-    /// A producer of transactions: [`Producer::begin`] first.
+    /// A producer of transactions: call [`Producer::begin`] first.
     pub fn transactional_producer(&self) -> Producer<'_> {
         let producer = self.producer(&[("transactional.id", &unique("transactions"))]);
         producer.inner.init_transactions(PATIENCE).unwrap();
@@ -203,14 +203,14 @@ impl Topic {
     }
 }
 
-/// Puts records into a topic.
+/// Produces records into a topic.
 pub struct Producer<'t> {
     topic: &'t Topic,
     inner: FutureProducer,
 }
 
 impl Producer<'_> {
-    /// Produces all, in order, and returns their partitions and offsets when the broker has them.
+    /// Produces all records in this order, and returns their partitions and offsets when the broker has them.
     pub async fn send(&self, records: impl IntoIterator<Item: Borrow<Outgoing>>) -> Vec<(i32, i64)> {
         let mut deliveries = Vec::new();
         for record in records {
@@ -224,7 +224,7 @@ impl Producer<'_> {
         places
     }
 
-    /// Hands a record over; the future tells when the broker has it.
+    /// Sends a record. The future completes when the broker has it.
     pub async fn enqueue(&self, record: &Outgoing) -> rdkafka::producer::DeliveryFuture {
         let mut headers = OwnedHeaders::new();
         for (key, value) in &record.headers {
@@ -256,7 +256,7 @@ impl Producer<'_> {
         self.inner.begin_transaction().unwrap();
     }
 
-    /// Commits it: a marker takes an offset in each partition it wrote to.
+    /// Commits it: a marker takes an offset in each partition of the transaction.
     pub fn commit(&self) {
         self.inner.commit_transaction(PATIENCE).unwrap();
     }

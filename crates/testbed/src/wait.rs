@@ -1,14 +1,14 @@
-//! Conditions, not sleeps.
+//! Waits for conditions, in place of sleeps.
 
 use std::fmt::Debug;
 use std::time::{Duration, Instant};
 
 use tokio::time::sleep;
 
-/// Longer than anything takes that works, also on a machine with better things to do.
+/// Longer than any successful step takes, also on a machine under load.
 pub const PATIENCE: Duration = Duration::from_mins(1);
 
-/// Looks every 50 ms until `state` has what `wanted` asks for, and gives it; fails with the last state after `limit`.
+/// Reads the state every 50 ms until `wanted` accepts it, and returns it. Fails with the last state after `limit`.
 pub async fn eventually<T: Debug>(limit: Duration, wanted: impl Fn(&T) -> bool, state: impl AsyncFn() -> T) -> T {
     let started = Instant::now();
     loop {

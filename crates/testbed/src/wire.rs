@@ -1,18 +1,18 @@
-//! Records as no client library would make them: Kafka's own protocol by hand, so that every byte is ours.
+//! Records that no client library can produce: the test writes Kafka's protocol itself, so it chooses every byte.
 
 use std::io::{Read as _, Write as _};
 use std::net::TcpStream;
 
 use crate::wait::PATIENCE;
 
-/// A record of any bytes; what is `None` is null.
+/// A record of any bytes. `None` is null.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct RawRecord {
     pub key: Option<Vec<u8>>,
     pub value: Option<Vec<u8>>,
     /// The names need not be UTF-8.
     pub headers: Vec<(Vec<u8>, Option<Vec<u8>>)>,
-    /// Any number; a client library takes 0 for "now" and refuses what is negative.
+    /// Any number. A client library takes 0 for "now" and refuses negative numbers.
     pub timestamp: i64,
 }
 
@@ -47,11 +47,11 @@ pub fn produce(broker: &str, topic: &str, partition: i32, record: &RawRecord) ->
     let mut answer = vec![0; usize::try_from(i32::from_be_bytes(length)).unwrap()];
     stream.read_exact(&mut answer).unwrap();
 
-    // The answer's id, one topic, its name, one partition, its number; then what we want to know.
-    let (_, told) = answer.split_at(4 + 4 + 2 + topic.len() + 4 + 4);
-    let (error, told) = told.split_first_chunk().unwrap();
+    // The id of the answer, one topic, its name, one partition, its number; then the error and the offset.
+    let (_, rest) = answer.split_at(4 + 4 + 2 + topic.len() + 4 + 4);
+    let (error, rest) = rest.split_first_chunk().unwrap();
     assert_eq!(i16::from_be_bytes(*error), 0, "the broker refuses {record:?}");
-    i64::from_be_bytes(*told.first_chunk().unwrap())
+    i64::from_be_bytes(*rest.first_chunk().unwrap())
 }
 
 /// A batch of one record, in the format that Kafka has had since 0.11.
@@ -99,7 +99,7 @@ fn bytes(out: &mut Vec<u8>, bytes: Option<&[u8]>) {
     }
 }
 
-/// Zigzag, then seven bits a byte.
+/// Zigzag encoding, then seven bits per byte.
 fn varint(out: &mut Vec<u8>, number: i64) {
     let mut left = ((number << 1) ^ (number >> 63)).cast_unsigned();
     while left > 0x7f {

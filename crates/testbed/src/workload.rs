@@ -1,4 +1,4 @@
-//! Records of every kind, and what must become of them.
+//! Records of every kind, and their expected outcomes.
 
 use std::collections::BTreeMap;
 
@@ -15,7 +15,7 @@ pub fn booking(id: &str, price: &str) -> String {
     )
 }
 
-/// Records in the order in which they are to be produced, and what the tables must say once they are read.
+/// Records in the order in which a test produces them, and the expected content of the tables after they are read.
 #[derive(Default)]
 pub struct Workload {
     pub records: Vec<Outgoing>,
@@ -23,15 +23,15 @@ pub struct Workload {
 }
 
 impl Workload {
-    /// New bookings only, spread evenly.
+    /// Only new bookings, in equal numbers for each partition.
     pub fn bookings(prefix: &str, count: usize, partitions: i32) -> Self {
         let mut workload = Self::default();
         (0..count).for_each(|index| workload.add_booking(&format!("{prefix}-{index}"), at(index, partitions)));
         workload
     }
 
-    /// Of twenty records: fourteen new bookings, two repeated ones, one repeated with another price, one event of another
-    /// type, and two that can't be bookings. A repetition goes to the partition of the first.
+    /// Of each twenty records: fourteen new bookings, two repeated ones, one repeated with another price, one event of
+    /// another type, and two that can't be bookings. A repeated record goes to the partition of the first one.
     pub fn mixed(prefix: &str, count: usize, partitions: i32) -> Self {
         const POISON: [Option<&str>; 6] = [
             None,
@@ -79,7 +79,7 @@ impl Workload {
         self.add(partition, Some(booking(id, "90.0")), |totals| &mut totals.stored);
     }
 
-    /// A record and the count that it belongs to.
+    /// A record, and the count to which it belongs.
     pub fn add(&mut self, partition: i32, value: Option<String>, count: impl Fn(&mut Totals) -> &mut i64) {
         let value = value.map(String::into_bytes);
         let key = Some(format!("key-{}", self.records.len()).into_bytes());

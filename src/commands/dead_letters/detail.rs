@@ -158,7 +158,7 @@ fn attempts(history: &[LetterAttempt]) -> Option<String> {
     (!history.is_empty()).then(|| lines.trim_end().to_owned())
 }
 
-/// The SQL to type, for a letter that can still be changed.
+/// The SQL statements for a letter that can still be changed.
 fn sql_to_change(letter: &LetterSummary) -> Option<String> {
     let id = letter.id;
     (letter.status != "resolved").then(|| {

@@ -1,7 +1,7 @@
-//! The main job on one machine with nothing prepared.
+//! Runs the service on one machine, without preparation.
 //!
-//! A broker inside this process, a private `PostgreSQL`, and the service as a child process that is killed hard while
-//! records keep coming, then started again. At the end the tables must account for every record that was produced.
+//! The demo starts a broker inside this process, a private `PostgreSQL`, and the service as a child process. It kills
+//! the service while it produces records, and starts it again. At the end, the tables must account for every record.
 
 mod plan;
 mod service;
@@ -24,39 +24,39 @@ use testbed::{Postgres, ServerError};
 
 const TOPIC: &str = "booking-events";
 const PARTITIONS: i32 = 3;
-/// Slow enough that the kill comes while records are being produced.
+/// Slow enough that the kill occurs while records are produced.
 const RECORDS_A_TICK: usize = 5;
 const TICK: Duration = Duration::from_millis(10);
-/// Generous: it takes a few seconds.
+/// A long limit: the demo takes a few seconds.
 const PATIENCE: Duration = Duration::from_mins(1);
 
-/// The main job on one machine with nothing prepared: an embedded broker, a private database, a crash.
+/// Runs the service with an embedded broker and a private database, and kills it in the middle
 #[derive(Clone, Debug, Parser)]
 struct Arguments {
-    /// Number of different bookings; duplicates, foreign events and poison come on top
+    /// Number of different bookings; the demo adds duplicates, other events and invalid records
     #[arg(long, default_value_t = 4000, value_name = "NUMBER")]
     bookings: usize,
-    /// Ends at once instead of leaving the database up until Enter or Ctrl-C
+    /// End at once; without it, the database runs until Enter or Ctrl-C
     #[arg(long)]
     no_wait: bool,
 }
 
-/// Why the demo could not be shown.
+/// Why the demo failed.
 #[derive(Debug, thiserror::Error)]
 enum DemoError {
-    /// The private server or the child could not be run.
+    /// The private server or the child process failed.
     #[error(transparent)]
     Server(#[from] ServerError),
-    /// The embedded broker, or producing to it.
+    /// The embedded broker or the producer failed.
     #[error("the embedded broker: {0}")]
     Kafka(#[from] rdkafka::error::KafkaError),
-    /// Looking at the tables.
+    /// A query of the tables failed.
     #[error("the private database: {0}")]
     Database(#[from] sqlx::Error),
-    /// Standard output, or this program's own file.
+    /// Standard output or a file failed.
     #[error(transparent)]
     Io(#[from] io::Error),
-    /// Something did not go as it must.
+    /// A step of the demo had another result than expected.
     #[error("{0}")]
     Failed(String),
 }
@@ -71,15 +71,14 @@ async fn main() -> ExitCode {
 }
 
 fn failed(why: &str) -> ExitCode {
-    // Where standard error is gone, the exit code has to do.
+    // If standard error is closed, only the exit code shows the result.
     writeln!(io::stderr(), "error: {why}").ok();
     ExitCode::FAILURE
 }
 
-/// Shows it all; false if the tables do not account for what was produced.
+/// Runs the demo. Returns false if the tables do not account for the produced records.
 ///
-/// # Errors
-/// Something that the demo needs is missing or failed.
+/// # Errors Something that the demo needs is missing or failed.
 async fn show(arguments: &Arguments) -> Result<bool, DemoError> {
     let started = Instant::now();
     let say = |text: &str| writeln!(io::stdout(), "[{:4.1} s] {text}", started.elapsed().as_secs_f32());
@@ -96,8 +95,8 @@ async fn show(arguments: &Arguments) -> Result<bool, DemoError> {
         ("KAFKA_BOOTSTRAP_SERVERS", &broker.bootstrap_servers()),
         ("KAFKA_TOPIC", TOPIC),
         ("HTTP_ADDR", ""),
-        // So that the broker notices the kill in seconds; it makes a new group wait for 3 s, and forgets a member
-        // whose session is shorter than that.
+        // A short session, so that the broker notices the kill in seconds. The broker delays a new group by 3 s, and
+        // removes a member with a shorter session during that time.
         ("KAFKA_PROPERTIES", "session.timeout.ms=4000,heartbeat.interval.ms=500"),
     ])?;
     service.migrate()?;
@@ -132,7 +131,7 @@ async fn show(arguments: &Arguments) -> Result<bool, DemoError> {
     Ok(exact)
 }
 
-/// Produces all records at an even pace, and returns when the broker has them all.
+/// Produces all records at a constant rate, and returns when the broker has all of them.
 async fn produce(broker: String, records: Vec<Planned>) -> Result<(), DemoError> {
     let producer: FutureProducer = ClientConfig::new()
         .set("bootstrap.servers", broker)
@@ -156,7 +155,7 @@ async fn produce(broker: String, records: Vec<Planned>) -> Result<(), DemoError>
     Ok(())
 }
 
-/// Waits until the tables account for at least so many records.
+/// Waits until the tables account for at least this number of records.
 async fn handled(database: &mut PgConnection, service: &Service, at_least: i64) -> Result<(), DemoError> {
     let started = Instant::now();
     loop {
@@ -175,9 +174,9 @@ async fn handled(database: &mut PgConnection, service: &Service, at_least: i64) 
     }
 }
 
-/// What the tables say became of the records so far.
+/// The number of records with each outcome so far, from the tables.
 async fn outcome(database: &mut PgConnection) -> sqlx::Result<DemoTotals> {
-    // One statement, so that the two tables are seen at one instant.
+    // One statement, so that both tables are read at the same instant.
     let rows: Vec<(String, i64)> = sqlx::query_as(
         "select outcome, sum(records)::bigint from consumer_offsets, \
          lateral (values ('stored', stored), ('duplicates', duplicates), ('ignored', ignored)) as t(outcome, records) \
@@ -241,7 +240,7 @@ fn look_further(url: &str) -> io::Result<()> {
 
 async fn until_enter_or_interrupt() -> io::Result<()> {
     let (entered, enter) = oneshot::channel();
-    // A thread of its own: nothing can end a read from a terminal, and the end of the process need not wait for it.
+    // A separate thread: a read from a terminal cannot be cancelled, and the end of the process need not wait for it.
     thread::spawn(move || {
         io::stdin().lock().read_line(&mut String::new()).ok();
         entered.send(()).ok();

@@ -1,4 +1,4 @@
-//! What the demo produces, and what must become of it. Pure: the same number of bookings gives the same records.
+//! The records of the demo, and their expected outcomes. Pure: the same number of bookings gives the same records.
 
 use std::collections::BTreeMap;
 
@@ -9,7 +9,7 @@ pub(super) struct Planned {
     pub(super) value: Option<Vec<u8>>,
 }
 
-/// What became of records, or must: the same words as in the tables.
+/// The number of records with each outcome, with the names of the tables.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct DemoTotals {
     pub(super) stored: i64,
@@ -25,14 +25,14 @@ impl DemoTotals {
     }
 }
 
-/// The records in the order they are produced in.
+/// The records in the order in which they are produced.
 #[derive(Debug, Default)]
 pub(super) struct Plan {
     pub(super) records: Vec<Planned>,
     pub(super) expected: DemoTotals,
 }
 
-/// Fields out of order, but all that is needed; each line is wrong in one way.
+/// Invalid records: the reason of the dead letter, and a value that has this fault.
 const POISON: [(&str, Option<&str>); 6] = [
     ("not_json", Some(r#"{"event_type":"BookingCreated","data":{"id":"#)),
     ("tombstone", None),
@@ -118,7 +118,7 @@ mod tests {
     }
 
     #[test]
-    fn the_usual_plan_shows_every_kind_of_outcome() {
+    fn the_default_plan_has_every_kind_of_outcome() {
         let expected = Plan::new(4000).expected;
         assert!(expected.duplicates > 0 && expected.ignored > 0);
         assert_eq!(expected.dead_lettered.len(), POISON.len() + 1);

@@ -1,4 +1,4 @@
-//! The service as the demo sees it: the built program, started as a child that knows only what it is told.
+//! The service in the demo: the built program as a child process, with only the given environment.
 
 use std::time::Duration;
 
@@ -14,7 +14,7 @@ pub(super) struct Service {
 }
 
 impl Service {
-    /// `settings` are all of the child's environment.
+    /// `settings` are the whole environment of the child process.
     pub(super) fn new(settings: &[(&str, &str)]) -> Result<Self, DemoError> {
         let program = testbed::service::program();
         let mut command = "exec env -i".to_owned();
@@ -39,7 +39,7 @@ impl Service {
         Ok(())
     }
 
-    /// An error if it ended unasked.
+    /// Fails if the service has ended.
     pub(super) fn must_run(&self) -> Result<(), DemoError> {
         match self.guardian.exit_status()? {
             None => Ok(()),
@@ -47,14 +47,14 @@ impl Service {
         }
     }
 
-    /// Ends it in the middle of whatever it does.
+    /// Kills the service, whatever it does.
     pub(super) fn kill(&self) -> Result<(), DemoError> {
         self.guardian.signal("KILL")?;
         self.guardian.wait(Duration::from_secs(5))?;
         Ok(())
     }
 
-    /// Ends it as a deployment would; an error unless it ends with 0.
+    /// Stops the service as a deployment does. Fails unless it ends with 0.
     pub(super) fn stop(&self) -> Result<(), DemoError> {
         self.guardian.signal("TERM")?;
         match self.guardian.wait(Duration::from_secs(15))? {
