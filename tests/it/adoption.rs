@@ -1,4 +1,4 @@
-//! The table that the old service made becomes ours with all its rows, and is given back as it was.
+//! A migration adopts the table of the old service with all its rows, and the down migration restores it unchanged.
 
 use sqlx::migrate::Migrator;
 use sqlx::{Connection as _, PgConnection};
@@ -7,7 +7,7 @@ use testbed::postgres::database;
 
 pub(crate) static MIGRATIONS: Migrator = sqlx::migrate!();
 
-/// What the old service's migration makes, with everything in it that adoption must not lose.
+/// The table that the old service's migration creates, with everything that the adoption must not lose.
 pub(crate) const OLD_TABLE: &str = "
     create table alembic_version (version_num varchar(32) primary key);
     insert into alembic_version values ('0001');
@@ -34,7 +34,7 @@ pub(crate) const OLD_TABLE: &str = "
         ('5', 'u', 'h', null, 90, '2026-02-15T14:37:34Z')";
 
 #[tokio::test]
-async fn an_old_table_is_adopted_and_given_back_as_it_was() {
+async fn an_old_table_is_adopted_and_restored_unchanged() {
     let mut connection = old_service(OLD_TABLE).await;
     let (shape, rows) = (shape(&mut connection).await, rows(&mut connection).await);
     for _ in 0..2 {
@@ -53,16 +53,16 @@ async fn an_old_table_is_adopted_and_given_back_as_it_was() {
 }
 
 #[tokio::test]
-async fn an_adopted_table_takes_new_rows_only_within_bounds_and_has_every_index() {
+async fn an_adopted_table_accepts_new_rows_only_within_bounds_and_has_every_index() {
     let mut connection = old_service(OLD_TABLE).await;
     MIGRATIONS.run(&mut connection).await.unwrap();
     check_bounds(&mut connection).await;
     let added = "select indexname::text from pg_indexes where indexname = 'booking_history_user_id_idx'";
-    assert_eq!(strings(&mut connection, added).await.len(), 1, "a partial index doesn't find every user");
+    assert_eq!(strings(&mut connection, added).await.len(), 1, "a partial index does not find every user");
 }
 
 #[tokio::test]
-async fn our_own_table_takes_only_rows_within_bounds_and_leaves_nothing_behind() {
+async fn a_new_table_accepts_only_rows_within_bounds_and_is_removed_completely() {
     let mut connection = old_service("").await;
     MIGRATIONS.run(&mut connection).await.unwrap();
     check_bounds(&mut connection).await;
@@ -73,7 +73,7 @@ async fn our_own_table_takes_only_rows_within_bounds_and_leaves_nothing_behind()
 }
 
 #[tokio::test]
-async fn rows_that_the_old_table_can_t_hold_are_not_cut() {
+async fn rows_that_the_old_types_cannot_hold_are_not_truncated() {
     for (column, value) in [("promo_code", "'LONGER'"), ("booking_id", "repeat('x', 65)"), ("price", "90.1234")] {
         let mut connection = old_service(OLD_TABLE).await;
         MIGRATIONS.run(&mut connection).await.unwrap();
@@ -88,7 +88,7 @@ async fn rows_that_the_old_table_can_t_hold_are_not_cut() {
 }
 
 #[tokio::test]
-async fn a_table_of_somebody_else_is_left_alone() {
+async fn a_table_of_another_program_is_not_changed() {
     for (table, strange) in [
         ("create table booking_history (id serial)", "no column booking_id"),
         ("create table booking_history (id int)", "nothing fills column id"),
@@ -105,7 +105,7 @@ async fn a_table_of_somebody_else_is_left_alone() {
     }
 }
 
-/// A good row is taken; with any one value out of its bounds it is not.
+/// A good row is accepted. A row with any one value out of its bounds is refused.
 async fn check_bounds(connection: &mut PgConnection) {
     let good = ["'13'", "'u'", "'h'", "'LONGER CODE'", "10", "90", "'2026-02-15T14:37:34Z'"];
     let bad = [
@@ -156,7 +156,7 @@ const COLUMNS: &str = "
     from pg_attribute left join pg_attrdef on adrelid = attrelid and adnum = attnum
     where attrelid = 'booking_history'::regclass and attnum > 0 order by attnum";
 
-/// Columns, indexes and constraints as Postgres writes them, and which relations there are.
+/// Columns, indexes and constraints as Postgres prints them, and the names of all relations.
 async fn shape(connection: &mut PgConnection) -> Vec<String> {
     let mut shape = strings(connection, COLUMNS).await;
     for rest in [
@@ -171,7 +171,7 @@ async fn shape(connection: &mut PgConnection) -> Vec<String> {
     shape
 }
 
-/// Every value as the text that reads back as the same value.
+/// Each value as a text that Postgres reads as the same value.
 async fn rows(connection: &mut PgConnection) -> Vec<String> {
     strings(connection, "select booking_history::text from booking_history order by id").await
 }

@@ -1,4 +1,4 @@
-//! Each statement of the table of bookings, on a real server, on a table of ours and on an adopted one.
+//! Each statement of the table of bookings, on a real server, on a new table and on an adopted one.
 
 use booking_history::booking::{Booking, BookingId, CreatedAt, DiscountPercent, HotelId, Price, PromoCode, UserId};
 use chrono::{DateTime, TimeDelta, Utc};
@@ -11,7 +11,7 @@ use testbed::postgres::database;
 use testbed::wait::{PATIENCE, eventually};
 
 #[tokio::test]
-async fn ids_come_in_the_order_sent() {
+async fn ids_are_in_the_order_of_the_bookings_sent() {
     for mut connection in [ours().await, adopted().await] {
         let sent: Vec<Booking> = (0..500).map(|n| booking(&format!("{:03}", n * 7 % 500))).collect();
         let ids = Booking::insert_all(&mut connection, &refs(&sent)).await.unwrap();
@@ -24,7 +24,7 @@ async fn ids_come_in_the_order_sent() {
 }
 
 #[tokio::test]
-async fn the_fast_way_inserts_all_or_none() {
+async fn insert_all_inserts_all_bookings_or_none() {
     let mut connection = ours().await;
     Booking::insert_all(&mut connection, &[&booking("b")]).await.unwrap();
     let error = Booking::insert_all(&mut connection, &[&booking("a"), &booking("b")]).await.unwrap_err();
@@ -33,7 +33,7 @@ async fn the_fast_way_inserts_all_or_none() {
 }
 
 #[tokio::test]
-async fn a_booking_comes_back_exactly() {
+async fn a_booking_is_read_back_exactly() {
     let mut connection = ours().await;
     let mut smallest = booking("x");
     smallest.user_id = UserId::new("é").unwrap();
@@ -56,7 +56,7 @@ async fn a_booking_comes_back_exactly() {
 }
 
 #[tokio::test]
-async fn the_careful_way_tells_each_fate() {
+async fn insert_each_returns_the_outcome_of_each_booking() {
     for mut connection in [ours().await, adopted().await] {
         let there = booking("there");
         Booking::insert_all(&mut connection, &[&there]).await.unwrap();
@@ -73,7 +73,7 @@ async fn the_careful_way_tells_each_fate() {
             InsertOutcome::Duplicate,
         ];
         assert_eq!(fates, expected);
-        assert_eq!(stored(&mut connection, "twice").await, booking("twice"), "a conflict leaves the row as it is");
+        assert_eq!(stored(&mut connection, "twice").await, booking("twice"), "a conflict does not change the row");
         assert!(Booking::insert_each(&mut connection, &[]).await.unwrap().is_empty());
     }
 }
@@ -127,7 +127,7 @@ async fn a_row_committed_while_the_insert_waits_is_compared_too() {
 }
 
 #[tokio::test]
-async fn a_row_that_a_trigger_swallows_is_told() {
+async fn a_row_that_a_trigger_drops_is_reported() {
     let mut connection = ours().await;
     let trigger = "create function swallow() returns trigger language plpgsql as 'begin return null; end';
         create trigger swallow before insert on booking_history for each row when (new.user_id = 'bad')

@@ -114,7 +114,7 @@ async fn list_applies_its_filters() {
 }
 
 #[tokio::test]
-async fn list_prints_one_json_object_a_line() {
+async fn list_prints_one_json_object_per_line() {
     let scene = letters().await;
     assert_eq!(
         objects("list --status waiting", &scene),
@@ -257,7 +257,7 @@ async fn an_unknown_letter_a_wrong_argument_and_a_missing_table_have_their_exit_
 }
 
 #[tokio::test]
-async fn they_need_only_the_privilege_to_read() {
+async fn the_commands_need_only_the_privilege_to_read() {
     let scene = letters().await;
     let grants = "create role reader login password 'reader'; grant select on all tables in schema public to reader";
     scene.execute(grants).await;

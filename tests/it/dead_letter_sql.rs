@@ -1,4 +1,4 @@
-//! Dead letters by nothing but SQL: the views, and the functions that requeue, discard and correct.
+//! Dead letters by SQL only: the views, and the functions that requeue, discard and correct.
 
 mod text;
 mod functions;
@@ -32,7 +32,7 @@ pub(crate) async fn correct(connection: &mut PgConnection, id: Uuid, value: Opti
     sqlx::query_scalar(correct).bind(id).bind(value).fetch_all(connection).await.unwrap()
 }
 
-/// What the functions may change.
+/// The columns that the functions may change.
 #[derive(Debug, PartialEq, sqlx::FromRow)]
 pub(crate) struct Letter {
     pub(crate) status: String,

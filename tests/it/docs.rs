@@ -1,5 +1,5 @@
-//! The pages agree with the program: their links resolve, their samples are what is printed today, and the command lines in
-//! them are accepted.
+//! The pages agree with the program: their links resolve, their samples match the current output, and the program
+//! accepts their command lines.
 
 mod links;
 mod walk;

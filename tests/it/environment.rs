@@ -1,4 +1,4 @@
-//! A fault of the environment makes no dead letter: the records wait, and when it is over all of them are stored.
+//! A fault of the environment creates no dead letter: the records wait, and after the fault all of them are stored.
 
 use testbed::postgres::{PASSWORD, plain_user};
 use testbed::scene::Scene;
@@ -6,7 +6,7 @@ use testbed::service::Service;
 use testbed::wait::{PATIENCE, eventually};
 use testbed::workload::Workload;
 
-/// The records that are sent before, during and after the fault: a third each.
+/// A third of the records is sent before the fault, a third during it, and a third after it.
 fn workload() -> Workload {
     Workload::bookings("waiting", 900, 2)
 }
@@ -78,9 +78,9 @@ async fn a_privilege_that_stays_missing_ends_the_service_and_loses_nothing() {
 }
 
 #[tokio::test]
-async fn a_database_that_takes_no_writes_for_a_while() {
+async fn a_database_that_refuses_writes_for_a_while() {
     let scene = Scene::new(2).await;
-    // A setting of the database is for new sessions, so the open ones are ended.
+    // A setting of the database applies to new sessions only, so the open ones are ended.
     let fault = "do $$ begin
         execute format('alter database %I set default_transaction_read_only = on', current_database());
         perform pg_terminate_backend(pid) from pg_stat_activity

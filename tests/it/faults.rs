@@ -1,4 +1,4 @@
-//! Servers fail in many ways, and the tables stay exact.
+//! The tables stay exact when servers fail.
 
 use testbed::audit::Totals;
 use testbed::kafka::{Kafka, kafka};
@@ -10,7 +10,7 @@ use testbed::wait::{PATIENCE, eventually};
 use testbed::workload::{Workload, booking};
 
 #[tokio::test]
-async fn a_database_that_crashes_again_and_again_loses_and_repeats_nothing() {
+async fn a_database_that_crashes_repeatedly_loses_and_repeats_nothing() {
     let postgres = own_postgres();
     let scene = Scene::on(kafka(), &postgres, 3).await;
     let service = scene.start();
@@ -25,11 +25,11 @@ async fn a_database_that_crashes_again_and_again_loses_and_repeats_nothing() {
         postgres.start().unwrap();
     }
     scene.assert_exact(&workload).await;
-    assert!(service.is_running(), "it was never restarted");
+    assert!(service.is_running(), "the service was never restarted");
 }
 
 #[tokio::test]
-async fn backends_that_are_terminated_under_it_lose_and_repeat_nothing() {
+async fn terminated_backends_lose_and_repeat_nothing() {
     let scene = Scene::new(3).await;
     let service = scene.start();
     let workload = Workload::bookings("terminated", 60_000, 3);
@@ -37,7 +37,7 @@ async fn backends_that_are_terminated_under_it_lose_and_repeat_nothing() {
     let terminate = async {
         let mut killed = 0;
         for _ in 0..25 {
-            // It commits something between two terminations, on a machine of any speed.
+            // Between two terminations the service commits records, on a machine of any speed.
             let before = scene.totals().await.sum();
             if before == 60_000 {
                 break;
@@ -57,11 +57,11 @@ async fn backends_that_are_terminated_under_it_lose_and_repeat_nothing() {
     let (_, killed) = tokio::join!(produce, terminate);
     assert!(killed > 5, "{killed} backends were killed");
     scene.assert_exact(&workload).await;
-    assert!(service.is_running(), "it was never restarted");
+    assert!(service.is_running(), "the service was never restarted");
 }
 
 #[tokio::test]
-async fn a_broker_that_restarts_and_dies_loses_and_repeats_nothing() {
+async fn a_broker_that_restarts_and_is_killed_loses_and_repeats_nothing() {
     let kafka = Kafka::start_new();
     let scene = Scene::on(&kafka, postgres(), 3).await;
     let service = scene.start();
@@ -76,11 +76,11 @@ async fn a_broker_that_restarts_and_dies_loses_and_repeats_nothing() {
         kafka.start();
     }
     scene.assert_exact(&workload).await;
-    assert!(service.is_running(), "it was never restarted");
+    assert!(service.is_running(), "the service was never restarted");
 }
 
 #[tokio::test]
-async fn servers_that_are_not_up_yet_are_waited_for() {
+async fn the_service_waits_for_servers_that_do_not_run_yet() {
     let (kafka, postgres) = (Kafka::start_new(), own_postgres());
     let scene = Scene::on(&kafka, &postgres, 1).await;
     scene.send([Outgoing::to(0, booking("1", "1"))]).await;
@@ -95,7 +95,7 @@ async fn servers_that_are_not_up_yet_are_waited_for() {
 }
 
 #[tokio::test]
-async fn a_topic_that_does_not_exist_yet_is_waited_for() {
+async fn the_service_waits_for_a_topic_that_does_not_exist_yet() {
     let scene = Scene::of(Topic::named(kafka(), &unique("late"))).await;
     let service = scene.start();
     service.wait_for_event("topic_missing");
@@ -131,7 +131,7 @@ async fn a_position_moved_by_hand_is_followed_backwards_and_forwards() {
 }
 
 #[tokio::test]
-async fn a_partition_halted_by_hand_stops_alone_and_goes_on_when_the_halt_is_lifted() {
+async fn a_partition_halted_by_hand_stops_alone_and_continues_when_the_halt_is_removed() {
     let scene = Scene::new(2).await;
     let service = scene.start();
     scene.wait_until_claimed(2).await;
@@ -149,7 +149,7 @@ async fn a_partition_halted_by_hand_stops_alone_and_goes_on_when_the_halt_is_lif
 }
 
 #[tokio::test]
-async fn partitions_added_while_it_runs_are_read_from_their_beginning() {
+async fn partitions_added_while_the_service_runs_are_read_from_their_start() {
     let scene = Scene::new(1)
         .await
         .with("KAFKA_START", "latest")
@@ -202,18 +202,18 @@ async fn an_error_in_the_ids_that_the_table_generates_makes_no_dead_letter() {
         let mut service = scene.start();
         let workload = Workload::bookings("id", 200, 1);
         scene.send(&workload.records).await;
-        assert_eq!(service.wait_exit(), 69, "{what}: an operator has to act");
+        assert_eq!(service.wait_exit(), 69, "{what}: an operator must act");
         assert_eq!(scene.lines("select count(*)::text from dead_letters").await, ["0"], "{what}");
-        let heal = "alter table booking_history alter id set maxvalue 2000000000;
+        let repair = "alter table booking_history alter id set maxvalue 2000000000;
             delete from booking_history where booking_id like 'copied-%'";
-        scene.execute(heal).await;
+        scene.execute(repair).await;
         service.start_again();
         scene.assert_exact(&workload).await;
     }
 }
 
 #[tokio::test]
-async fn a_table_that_can_not_be_written_is_tried_with_growing_pauses_and_then_ends_the_service() {
+async fn a_table_that_cannot_be_written_is_retried_with_backoff_and_then_ends_the_service() {
     let scene = Scene::new(1).await.with("STARTUP_TIMEOUT", "5s");
     let mut service = scene.start();
     service.wait_for_event("partition_started");
@@ -221,8 +221,8 @@ async fn a_table_that_can_not_be_written_is_tried_with_growing_pauses_and_then_e
     let workload = Workload::bookings("renamed", 20, 1);
     scene.send(&workload.records).await;
     assert_eq!(service.wait_exit(), 69);
-    // The rows of consumer_offsets can still be read and claimed. That must not reset the pause between two tries, or
-    // there would be hundreds of them.
+    // The rows of consumer_offsets can still be read and claimed. This must not reset the delay between two attempts.
+    // Otherwise there would be hundreds of attempts.
     let tries = service.events("database_unavailable").len();
     assert!((2..60).contains(&tries), "{tries} tries");
     scene.execute("alter table other_table rename to booking_history").await;

@@ -119,7 +119,7 @@ impl OldService {
 }
 
 #[tokio::test]
-async fn while_the_python_service_is_in_the_group_nothing_is_read_and_then_its_positions_are_continued() {
+async fn nothing_is_read_while_the_python_service_is_in_the_group_and_then_its_positions_are_used() {
     let scene = Scene::new(1).await;
     let workload = Workload::bookings("old", 100, 1);
     scene.send(&workload.records).await;
@@ -136,7 +136,7 @@ async fn while_the_python_service_is_in_the_group_nothing_is_read_and_then_its_p
 }
 
 #[tokio::test]
-async fn an_instance_that_stops_in_order_is_replaced_long_before_its_session_ends() {
+async fn an_instance_that_shuts_down_is_replaced_long_before_its_session_ends() {
     for protocol in ["session.timeout.ms=45000", "group.protocol=consumer"] {
         let scene = Scene::new(4).await.with("KAFKA_PROPERTIES", protocol);
         let leaver = scene.start();

@@ -1,4 +1,4 @@
-//! `/livez` and `/readyz`: an orchestrator sees the state of the instance, and changes of it at once.
+//! `/livez` and `/readyz`: an orchestrator sees the state of the instance, and its changes at once.
 
 use std::net::TcpListener;
 
@@ -17,8 +17,8 @@ const WITHOUT_SCHEMA: &str = "waiting for the database schema";
 const WITHOUT_DATABASE: &str = "the database cannot be used: the last operation on it failed";
 const WITHOUT_GROUP: &str = "not in the consumer group: rejoining";
 
-/// Waits until `/readyz` answers with these reasons (none: 200, else 503), and with these states and halt reasons of the
-/// partitions.
+/// Waits until `/readyz` answers with these reasons (none: 200, otherwise 503), and with these states and halt reasons
+/// of the partitions.
 async fn until_ready_says(service: &Service, reasons: &[&str], partitions: &[(&str, Option<&str>)]) {
     let expected: Vec<Value> = partitions.iter().map(|(state, why)| json!([state, why])).collect();
     let ready = reasons.is_empty();
@@ -62,7 +62,7 @@ async fn ready_after_the_schema_and_the_first_assignment_and_not_while_a_partiti
 }
 
 #[tokio::test]
-async fn not_ready_while_the_database_is_away() {
+async fn not_ready_while_the_database_is_unreachable() {
     let postgres = own_postgres();
     let scene = Scene::on(kafka(), &postgres, 1).await.with_http().with("RETRY_MAX", "1s");
     let service = scene.start();
@@ -77,7 +77,7 @@ async fn not_ready_while_the_database_is_away() {
 }
 
 #[tokio::test]
-async fn an_instance_without_partitions_is_ready_and_notices_the_database() {
+async fn an_instance_without_partitions_is_ready_and_reports_the_database() {
     let postgres = own_postgres();
     let scene = Scene::on(kafka(), &postgres, 1).await.with_http().with("RETRY_MAX", "1s");
     let first = scene.start();

@@ -12,7 +12,7 @@ use testbed::unique;
 use testbed::wire::RawRecord;
 use testbed::workload::{SEED, booking};
 
-/// A text in keys, headers and values: neither the detail of a letter nor the service's log may show it.
+/// A text in keys, headers and values. Neither the detail of a letter nor the service's log may contain it.
 const CONTENT: &str = "only-in-the-record";
 
 #[derive(Clone, Debug, PartialEq, sqlx::FromRow)]
@@ -39,13 +39,13 @@ async fn letters(scene: &Scene) -> Vec<Letter> {
         .unwrap()
 }
 
-/// The seed message with one thing in it changed.
+/// The seed message with one change.
 fn seed_with(from: &str, to: &str) -> Vec<u8> {
     assert!(SEED.contains(from), "{from}");
     SEED.replacen(from, to, 1).into_bytes()
 }
 
-/// A value that is refused: the reason, and the field.
+/// A value that is refused, with the reason and the field.
 type Refused = (Option<Vec<u8>>, &'static str, Option<&'static str>);
 
 fn refused_values() -> [Refused; 17] {
@@ -72,7 +72,7 @@ fn refused_values() -> [Refused; 17] {
     ]
 }
 
-/// Keys, headers and timestamps of every kind, and the headers as the letter keeps them.
+/// Keys, headers and timestamps of every kind, and the headers as stored in the letter.
 fn envelopes() -> Vec<(RawRecord, Value)> {
     let content = || Some(CONTENT.as_bytes().to_vec());
     let with = |key, timestamp, headers: &[(&[u8], Option<&[u8]>)]| RawRecord {
@@ -121,7 +121,7 @@ fn envelopes() -> Vec<(RawRecord, Value)> {
 }
 
 #[tokio::test]
-async fn every_refused_record_becomes_one_letter_that_holds_it_whole() {
+async fn every_refused_record_becomes_one_letter_with_the_complete_record() {
     // By default the broker refuses timestamps of the future, and retention removes records that look old.
     let any_time = [("message.timestamp.after.max.ms", "9223372036854775807"), ("retention.ms", "-1")];
     let topic = Topic::create_as(kafka(), &unique("refused"), 1, &any_time).await;
@@ -176,7 +176,7 @@ async fn every_refused_record_becomes_one_letter_that_holds_it_whole() {
 }
 
 #[tokio::test]
-async fn a_letter_says_when_the_broker_set_the_timestamp() {
+async fn a_letter_records_that_the_broker_set_the_timestamp() {
     let name = unique("stamped");
     let topic = Topic::create_as(kafka(), &name, 1, &[("message.timestamp.type", "LogAppendTime")]).await;
     let scene = Scene::of(topic).await;
@@ -209,7 +209,7 @@ async fn a_conflicting_duplicate_leaves_the_stored_row_untouched() {
 }
 
 #[tokio::test]
-async fn of_one_key_sent_twice_in_a_batch_the_first_is_stored() {
+async fn the_first_of_two_records_with_one_key_in_a_batch_is_stored() {
     let scene = Scene::new(1).await;
     let producer = scene.topic.producer(&[]);
     for price in ["1", "1.00", "2", "1"] {

@@ -1,5 +1,5 @@
-//! The topic log can change under the service: records are gone, cut off, replaced or damaged. Then the partition is
-//! halted and a gap is recorded. What only looks like such a change halts nothing.
+//! The topic log can change while it is read: records can be deleted, truncated, replaced or damaged. Then the
+//! partition is halted and a gap is recorded. What only looks like such a change halts nothing.
 
 mod gaps;
 mod replaced;

@@ -1,12 +1,12 @@
-//! What can only be told on real servers: Apache Kafka and `PostgreSQL`, started once for all tests of this binary.
+//! Tests that need real servers: Apache Kafka and `PostgreSQL`, started once for all tests of this binary.
 //!
-//! Each test has topics, groups and databases of its own, so all of them run at the same time. A test that stops,
-//! freezes or kills a server starts one for itself.
+//! Each test has its own topics, groups and databases, so all tests run at the same time. A test that stops, freezes or
+//! kills a server starts one for itself.
 #![expect(
     clippy::unwrap_used,
     clippy::panic,
     unreachable_pub,
-    reason = "here a panic is the report, and the support is read by its neighbours only"
+    reason = "here a panic is the report, and only the other modules of this binary use the items"
 )]
 
 mod servers;

@@ -74,7 +74,7 @@ async fn fifty_thousand_mixed_records_over_six_partitions_are_all_accounted_for(
 const SHORT_SESSION: &str = "session.timeout.ms=6000,heartbeat.interval.ms=500";
 
 #[tokio::test]
-async fn three_instances_come_go_and_are_killed_and_the_tables_stay_exact() {
+async fn three_instances_join_leave_and_are_killed_and_the_tables_stay_exact() {
     let scene = Scene::new(6).await.with("KAFKA_PROPERTIES", SHORT_SESSION);
     let mut instances: Vec<Service> = (0..3).map(|_| scene.start()).collect();
     let workload = Workload::mixed("instances", 30_000, 6);
@@ -108,7 +108,7 @@ async fn an_instance_that_was_frozen_past_its_session_is_fenced() {
     let (before, after) = workload.records.split_at(30_000);
     producer.send(before).await;
     scene.wait_until_claimed(2).await;
-    // It is at work, with records in its buffers.
+    // It is working, with records in its buffers.
     frozen.sigstop();
     let successor = scene.start();
     successor.wait_until_started(2).await;

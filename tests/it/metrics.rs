@@ -1,4 +1,4 @@
-//! `/metrics`: the numbers are those of the tables, and they follow each change.
+//! `/metrics`: the numbers agree with the tables, and follow each change.
 
 mod exposition;
 mod stalled;
@@ -26,7 +26,7 @@ fn sample(samples: &Samples, name: &str) -> Option<f64> {
     samples.get(&format!("booking_history_{name}")).copied()
 }
 
-/// Asks until each of these has this value; `None`: until there is no such sample.
+/// Sends requests until each of these has this value. `None`: until there is no such sample.
 async fn until_says(service: &Service, expected: &[(&str, Option<f64>)]) -> Samples {
     let says = |samples: &Samples| expected.iter().all(|(name, value)| sample(samples, name) == *value);
     eventually(PATIENCE, says, async || scraped(service)).await
@@ -76,7 +76,7 @@ async fn after_a_mixed_workload_the_counts_are_exactly_the_totals_of_the_table()
 }
 
 #[tokio::test]
-async fn a_halt_is_counted_and_seen_in_the_states() {
+async fn a_halt_is_counted_and_shown_in_the_states() {
     let scene = Scene::new(2).await.with_http().with("BREAKER_CONSECUTIVE", "3");
     let service = scene.start();
     let (running, halted) = (r#"partitions{state="running"}"#, r#"partitions{state="halted"}"#);
@@ -134,7 +134,7 @@ async fn a_commit_after_an_operator_moved_the_position_is_counted_as_fenced() {
 }
 
 #[tokio::test]
-async fn tries_are_counted_while_the_database_is_away() {
+async fn retries_are_counted_while_the_database_is_unreachable() {
     let postgres = own_postgres();
     let scene = Scene::on(kafka(), &postgres, 1).await.with_http().with("RETRY_MAX", "1s");
     let service = scene.start();

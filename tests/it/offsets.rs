@@ -31,7 +31,7 @@ async fn send(scene: &Scene, partition: i32, numbers: Range<i64>) {
     scene.send(records).await;
 }
 
-/// Makes the row of a partition as a service leaves it, and sets further columns.
+/// Creates the row of a partition as a service does, and sets further columns.
 async fn insert_row(scene: &Scene, partition: i32, next_offset: i64, further: &str) {
     let (group, topic) = (&scene.group, &scene.topic.name);
     let insert = format!(
@@ -69,7 +69,7 @@ fn printed(scene: &Scene, arguments: &str) -> Vec<String> {
     scene.command(&format!("offsets {arguments} 2>&-"))
 }
 
-/// The command ends with this code and says all of this; no row is changed.
+/// The command ends with this code, prints all of these words, and changes no row.
 async fn refused(scene: &Scene, arguments: &str, code: i32, words: &[&str]) {
     let all = "select concat_ws(' ', o::text) from consumer_offsets o union all
                select g::text from offset_gaps g order by 1";

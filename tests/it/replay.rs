@@ -1,4 +1,4 @@
-//! `run --until-end`, and with it a second reading of the topic into other tables, as docs/operate/replay.md describes it.
+//! `run --until-end`, and a second run over the topic into other tables, as docs/operate/replay.md describes it.
 
 mod other_tables;
 
@@ -20,7 +20,7 @@ fn run_until_end(scene: &Scene) {
 }
 
 #[tokio::test]
-async fn it_waits_for_a_topic_and_ends_at_once_where_there_is_nothing_to_read() {
+async fn it_waits_for_a_topic_and_ends_at_once_if_there_is_nothing_to_read() {
     let scene = Scene::of(Topic::named(kafka(), &unique("bookings"))).await;
     let service = scene.start_command("run --until-end");
     service.wait_for_event("topic_missing");
@@ -32,7 +32,7 @@ async fn it_waits_for_a_topic_and_ends_at_once_where_there_is_nothing_to_read() 
 }
 
 #[tokio::test]
-async fn markers_aborted_records_and_an_open_transaction_are_no_obstacle() {
+async fn markers_aborted_records_and_an_open_transaction_do_not_delay_the_end() {
     let scene = Scene::new(2).await;
     let record = |id: &str, partition| Outgoing::to(partition, booking(id, "1"));
     let producer = scene.topic.transactional_producer();

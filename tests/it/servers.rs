@@ -1,4 +1,4 @@
-//! The ground that the other tests stand on holds.
+//! Tests of the testbed, which the other tests need.
 
 use std::io::{BufRead as _, BufReader, Write as _, stdout};
 use std::path::Path;
@@ -15,7 +15,7 @@ use testbed::topic::{Outgoing, Topic};
 use testbed::wait::{PATIENCE, eventually};
 
 #[tokio::test]
-async fn a_topic_is_made_written_to_grown_trimmed_and_deleted() {
+async fn a_topic_is_created_written_extended_trimmed_and_deleted() {
     let topic = Topic::create(kafka(), 2).await;
     let places = topic.producer(&[]).send((0..3).map(|n| Outgoing::to(1, format!("record {n}")))).await;
     assert_eq!(places, [(1, 0), (1, 1), (1, 2)]);
@@ -44,7 +44,7 @@ async fn the_markers_of_transactions_take_offsets() {
 }
 
 #[tokio::test]
-async fn a_killed_broker_comes_back_with_its_records() {
+async fn a_killed_broker_still_has_its_records() {
     let kafka = Kafka::start_new();
     let topic = Topic::create(&kafka, 1).await;
     topic.producer(&[]).send([Outgoing::to(0, "kept")]).await;
@@ -61,7 +61,7 @@ async fn a_killed_broker_comes_back_with_its_records() {
 }
 
 #[tokio::test]
-async fn databases_are_of_a_tests_own() {
+async fn each_test_has_its_own_database() {
     for _ in 0..2 {
         let mut connection = PgConnection::connect(&database().await).await.unwrap();
         sqlx::query("create table of_my_own ()").execute(&mut connection).await.unwrap();
@@ -69,7 +69,7 @@ async fn databases_are_of_a_tests_own() {
 }
 
 #[tokio::test]
-async fn a_crashed_database_comes_back_with_what_was_committed() {
+async fn a_crashed_database_still_has_what_was_committed() {
     let postgres = own_postgres();
     let url = postgres.create_database("crash").await.unwrap();
     let mut connection = PgConnection::connect(&url).await.unwrap();
@@ -89,7 +89,7 @@ async fn a_crashed_database_comes_back_with_what_was_committed() {
 }
 
 #[test]
-fn a_guardian_tells_how_its_server_ended() {
+fn a_guardian_reports_how_its_server_ended() {
     let guardian = Guardian::new("TERM", None).unwrap();
     assert_eq!(guardian.run("exit 3").unwrap(), 3);
     guardian.start("exec sleep 600").unwrap();
@@ -135,7 +135,7 @@ fn owns_servers_until_killed() {
     let (data, work) = (postgres.directory().display(), frozen.directory().display());
     let mut out = stdout();
     writeln!(out, "OWNS {data} {work} /proc/{} /proc/{pid}", postgres.pid()).unwrap();
-    // Killed while a question is on its way, as it is nearly always: an answer that nobody takes must not end a guardian.
-    // Whoever runs this by hand waits for that long.
+    // The test kills this process while it waits for an answer of the guardian, in nearly all cases. An answer that no
+    // process reads must not end the guardian. If a person runs this by hand, it waits for this time.
     frozen.wait(PATIENCE).unwrap_err();
 }

@@ -1,4 +1,4 @@
-//! The start: each wrong setting or server is reported with what to do, and with the exit code that tells its kind.
+//! The start: each wrong setting or server is reported with an instruction, and with the exit code of its kind.
 
 use booking_history::commands::MIGRATOR;
 use sqlx::{Connection as _, PgConnection};
@@ -9,12 +9,12 @@ use testbed::service::{Environment, Service, environment};
 use testbed::topic::{Outgoing, Topic};
 use testbed::workload::{Workload, booking};
 
-/// A scene whose service gives up soon.
+/// A scene whose service ends soon after such an error.
 fn impatient(scene: Scene) -> Scene {
     scene.with("STARTUP_TIMEOUT", "1s")
 }
 
-/// Runs a command to its end: it gives this exit code, says all of this, and shows no password.
+/// Runs a command to its end. It must end with this exit code, print all of these words, and show no password.
 fn ends(arguments: &str, environment: &Environment, code: i32, words: &[&str]) {
     let (ended_with, lines) = Service::finish(arguments, environment);
     let text = lines.join("\n");
@@ -34,7 +34,7 @@ fn assert_no_secret(lines: &[String], environment: &Environment) {
 }
 
 #[tokio::test]
-async fn everything_that_is_wrong_with_the_settings_is_said_at_once() {
+async fn all_wrong_settings_are_reported_at_once() {
     let url = format!("postgresql://user:{PASSWORD}@host:99999/bookings");
     let properties = format!("enable.auto.commit=true,sasl.password={PASSWORD},sasl.password={PASSWORD}");
     let wrong = [
@@ -98,7 +98,7 @@ async fn a_schema_that_does_not_fit_ends_with_69_and_the_command_to_type() {
     let later = "insert into _sqlx_migrations (version, description, success, checksum, execution_time)
                  values (9999, 'of the future', true, '', 0)";
     scene.execute(later).await;
-    // To wait would not help, so `run` ends at once.
+    // A wait would not help, so `run` ends at once.
     let patient = scene.clone().with("STARTUP_TIMEOUT", "5m").environment;
     ends("run", &patient, 69, &["newer than this program", "9999"]);
     for arguments in ["migrate up", "migrate down"] {
@@ -107,7 +107,7 @@ async fn a_schema_that_does_not_fit_ends_with_69_and_the_command_to_type() {
     ends("migrate status", settings, 0, &["9999 of the future", "unknown to this program"]);
     scene.execute("delete from _sqlx_migrations where version = 9999").await;
     scene.execute("update _sqlx_migrations set checksum = 'x' where version = 2").await;
-    ends("run", &patient, 69, &["0002", "another text"]);
+    ends("run", &patient, 69, &["0002", "differs from the one in this program"]);
 }
 
 #[tokio::test]
@@ -125,7 +125,7 @@ async fn a_database_that_refuses_the_user_ends_with_69_after_a_while() {
 }
 
 #[tokio::test]
-async fn a_privilege_that_is_missing_ends_with_69_and_says_which() {
+async fn a_missing_privilege_ends_with_69_and_is_named() {
     let scene = impatient(Scene::new(1).await);
     let (user, url) = plain_user(&scene.database).await;
     let scene = scene.with("DATABASE_URL", &url);
@@ -150,14 +150,14 @@ async fn a_schema_that_appears_while_it_waits_is_used() {
     service.wait_for_event("schema_not_ready");
     scene.migrate();
     scene.wait_until_read().await;
-    // Ctrl-C stops it in order, as SIGTERM does.
+    // Ctrl-C stops it cleanly, as SIGTERM does.
     service.sigint();
     assert_eq!(service.wait_exit(), 0);
     service.wait_for_event("shutdown_complete");
 }
 
 #[tokio::test]
-async fn a_stop_while_it_waits_for_the_schema_is_a_stop() {
+async fn a_signal_while_it_waits_for_the_schema_stops_it() {
     let scene = Scene::without_tables(1).await.with("STARTUP_TIMEOUT", "5m");
     let signals: [fn(&Service); 2] = [Service::sigterm, Service::sigint];
     for signal in signals {
@@ -198,7 +198,7 @@ async fn migrations_go_up_and_down_and_up_again() {
 }
 
 #[tokio::test]
-async fn a_file_in_the_working_directory_is_read_and_the_environment_wins() {
+async fn a_file_in_the_working_directory_is_read_and_the_environment_overrides_it() {
     let scene = Scene::new(1).await;
     let file = format!(
         "# as of .env.example\nKAFKA_TOPIC={}\nKAFKA_GROUP_ID='no-such-group'\nHTTP_ADDR=\nDATABASE_URL={}\n\

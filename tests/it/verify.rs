@@ -2,7 +2,7 @@
 
 mod damage;
 mod ranges;
-mod trouble;
+mod failures;
 
 use serde_json::Value;
 

@@ -1,4 +1,4 @@
-//! Each function on letters of each status, and against what runs at the same time.
+//! Each function with letters of each status, and with transactions that run at the same time.
 
 use sqlx::{Connection as _, PgConnection};
 use uuid::Uuid;
@@ -13,7 +13,7 @@ const RESOLVED: &str = "nothing done: it is resolved";
 const UNKNOWN: &str = "nothing done: there is no such letter";
 
 #[tokio::test]
-async fn requeue_has_all_but_resolved_letters_tried_at_once() {
+async fn requeue_makes_all_but_resolved_letters_due_at_once() {
     let mut connection = migrated().await;
     let mut ids = Vec::new();
     for status in STATUSES {
@@ -25,14 +25,14 @@ async fn requeue_has_all_but_resolved_letters_tried_at_once() {
     for id in [ids[0], ids[1], ids[3]] {
         let letter = read(&mut connection, id).await;
         assert!(letter.status == "waiting" && letter.due && !letter.settled, "{letter:?}");
-        assert_eq!(letter.attempts, 3, "tries are counted on");
+        assert_eq!(letter.attempts, 3, "the number of attempts does not start again");
     }
-    assert_eq!(read(&mut connection, ids[3]).await.note.as_deref(), Some("why"), "a note is not lost");
+    assert_eq!(read(&mut connection, ids[3]).await.note.as_deref(), Some("why"), "the note is kept");
     assert_eq!(read(&mut connection, ids[2]).await, before);
 }
 
 #[tokio::test]
-async fn discard_settles_all_but_resolved_letters_and_says_who_and_why() {
+async fn discard_closes_all_but_resolved_letters_and_stores_the_user_and_the_note() {
     let mut connection = migrated().await;
     let mut ids = Vec::new();
     for status in STATUSES {
@@ -52,7 +52,7 @@ async fn discard_settles_all_but_resolved_letters_and_says_who_and_why() {
 }
 
 #[tokio::test]
-async fn correct_changes_the_value_of_all_but_resolved_letters_and_nothing_else() {
+async fn correct_changes_only_the_value_of_all_but_resolved_letters() {
     let mut connection = migrated().await;
     for (status, outcome) in STATUSES.into_iter().zip([
         "corrected: it is waiting for its next try",
@@ -76,7 +76,7 @@ async fn correct_changes_the_value_of_all_but_resolved_letters_and_nothing_else(
 #[tokio::test]
 async fn the_first_value_is_kept_over_any_number_of_corrections() {
     let mut connection = migrated().await;
-    // Empty is a value, none is a tombstone.
+    // An empty value is a value. Null is a tombstone.
     for first in [Some(&b"first"[..]), Some(b""), None] {
         let id = letter(&mut connection, "parked", first).await;
         for next in [Some(&b"second"[..]), Some(b"third"), None, Some(b"")] {
@@ -88,7 +88,7 @@ async fn the_first_value_is_kept_over_any_number_of_corrections() {
 }
 
 #[tokio::test]
-async fn each_id_gets_an_answer_in_its_place() {
+async fn the_answers_are_in_the_order_of_the_ids() {
     let mut connection = migrated().await;
     let (parked, resolved) =
         (letter(&mut connection, "parked", None).await, letter(&mut connection, "resolved", None).await);
@@ -106,7 +106,7 @@ async fn each_id_gets_an_answer_in_its_place() {
 }
 
 #[tokio::test]
-async fn they_wait_for_a_try_that_is_running_and_judge_what_came_of_it() {
+async fn the_functions_wait_for_a_running_attempt_and_use_its_result() {
     let url = database().await;
     let mut service = PgConnection::connect(&url).await.unwrap();
     MIGRATIONS.run(&mut service).await.unwrap();
@@ -129,7 +129,7 @@ async fn they_wait_for_a_try_that_is_running_and_judge_what_came_of_it() {
                 .unwrap();
             let mut person = PgConnection::connect(&url).await.unwrap();
             let asked = tokio::spawn(async move { call(&mut person, function, &[id]).await });
-            somebody_waits(&url).await;
+            wait_until_a_session_waits(&url).await;
             running.commit().await.unwrap();
             assert_eq!(asked.await.unwrap(), [expected]);
         }
@@ -137,7 +137,7 @@ async fn they_wait_for_a_try_that_is_running_and_judge_what_came_of_it() {
 }
 
 #[tokio::test]
-async fn two_people_with_the_same_letters_never_deadlock() {
+async fn two_operators_with_the_same_letters_never_deadlock() {
     let url = database().await;
     let mut connection = PgConnection::connect(&url).await.unwrap();
     MIGRATIONS.run(&mut connection).await.unwrap();
@@ -161,7 +161,7 @@ async fn two_people_with_the_same_letters_never_deadlock() {
     }
 }
 
-async fn somebody_waits(url: &str) {
+async fn wait_until_a_session_waits(url: &str) {
     let watcher = sqlx::PgPool::connect(url).await.unwrap();
     let waits = "select exists (select from pg_locks join pg_stat_activity using (pid)
         where not granted and datname = current_database())";

@@ -1,4 +1,5 @@
-//! The views and functions as parts of the schema: where they are found, who may use them, and what a migration leaves.
+//! The views and functions as parts of the schema: in which schema they are found, who may use them, and the effect of
+//! a migration.
 
 use sqlx::{AssertSqlSafe, Connection as _, PgConnection};
 use uuid::Uuid;
@@ -8,12 +9,12 @@ use crate::adoption::MIGRATIONS;
 use testbed::postgres::database;
 
 #[tokio::test]
-async fn they_work_in_any_schema_and_under_any_search_path() {
+async fn the_functions_work_in_any_schema_and_with_any_search_path() {
     let mut connection = PgConnection::connect(&database().await).await.unwrap();
     sql(&mut connection, "create schema ours; set search_path = ours").await;
     MIGRATIONS.run(&mut connection).await.unwrap();
     let id = letter(&mut connection, "parked", Some(b"{\"a\":1}")).await;
-    // A stranger's table of the same name, and a stranger's function, come first.
+    // A table and a function of another program, with the same names, are first in the search path.
     sql(
         &mut connection,
         "create schema other; create table other.dead_letters (id uuid);
@@ -52,7 +53,7 @@ async fn plain_privileges_on_tables_are_enough() {
 }
 
 #[tokio::test]
-async fn the_overview_counts_letters_by_what_went_wrong() {
+async fn the_overview_counts_letters_by_fault_and_status() {
     let mut connection = migrated().await;
     for status in ["parked", "waiting", "parked", "parked"] {
         letter(&mut connection, status, None).await;
@@ -102,7 +103,7 @@ async fn the_migration_goes_down_and_up_with_letters_in_the_table() {
 }
 
 #[tokio::test]
-async fn a_letter_takes_its_history_with_it() {
+async fn deleting_a_letter_deletes_its_attempts() {
     let mut connection = migrated().await;
     let id = letter(&mut connection, "resolved", None).await;
     let attempts = "insert into dead_letter_attempts (dead_letter_id, attempt, outcome)

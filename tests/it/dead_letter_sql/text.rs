@@ -1,4 +1,4 @@
-//! The view `dead_letters_readable` shows any letter there can be, and shows it as it was sent.
+//! The view `dead_letters_readable` shows any possible letter, and shows it unchanged.
 
 use std::cell::RefCell;
 
@@ -15,7 +15,7 @@ async fn text(connection: &mut PgConnection, bytes: &[u8]) -> String {
 }
 
 #[tokio::test]
-async fn json_is_indented_and_otherwise_as_it_was_sent() {
+async fn json_is_indented_and_otherwise_unchanged() {
     let mut connection = migrated().await;
     for (sent, expected) in [
         ("13", "13"),
@@ -23,7 +23,7 @@ async fn json_is_indented_and_otherwise_as_it_was_sent() {
         ("{}", "{}"),
         ("[ [ ] , { } ]", "[\n  [],\n  {}\n]"),
         (r#"{"a":1,"b":[true,null]}"#, "{\n  \"a\": 1,\n  \"b\": [\n    true,\n    null\n  ]\n}"),
-        // The fault may be in what jsonb would have made of these.
+        // jsonb would change or refuse these texts.
         (r#"{"id":"1","id":"2"}"#, "{\n  \"id\": \"1\",\n  \"id\": \"2\"\n}"),
         ("[-0,9e1,90.000,1e400000]", "[\n  -0,\n  9e1,\n  90.000,\n  1e400000\n]"),
         (r#"["\u0000","\ud800"," {[:,]} \"\\"]"#, "[\n  \"\\u0000\",\n  \"\\ud800\",\n  \" {[:,]} \\\"\\\\\"\n]"),
@@ -33,7 +33,7 @@ async fn json_is_indented_and_otherwise_as_it_was_sent() {
 }
 
 #[tokio::test]
-async fn what_is_no_json_is_shown_as_it_is_and_what_is_no_text_escaped() {
+async fn other_text_is_shown_unchanged_and_other_bytes_are_escaped() {
     let mut connection = migrated().await;
     for (sent, expected) in [
         (&b""[..], ""),
@@ -49,7 +49,7 @@ async fn what_is_no_json_is_shown_as_it_is_and_what_is_no_text_escaped() {
 }
 
 #[tokio::test]
-async fn json_that_would_be_endless_when_indented_is_shown_as_it_is() {
+async fn json_that_is_too_long_when_indented_is_shown_unchanged() {
     let mut connection = migrated().await;
     let nested = |levels: usize| format!("{}{}", "[".repeat(levels), "]".repeat(levels));
     assert_eq!(text(&mut connection, nested(3).as_bytes()).await, "[\n  [\n    []\n  ]\n]");
@@ -71,7 +71,7 @@ fn any_letter_is_readable() {
         prop_oneof![
             vec(any::<u8>(), 0..40),
             any::<String>().prop_map(String::into_bytes),
-            // Nearly JSON, and now and then JSON.
+            // Nearly JSON, and sometimes JSON.
             "[\\[\\]{}:,\" \\\\0-9eE+.\\-untrfals\u{0}\u{e9}]{0,24}".prop_map(String::into_bytes),
             vec("[\\[{]\"[a-z\\\\\\[ ]{0,3}\"[:,]|-?[0-9]e[0-9]{1,7},|[ \n]|[\\]}]", 0..8)
                 .prop_map(|parts| parts.concat().into_bytes()),
@@ -150,7 +150,7 @@ fn without_spaces(json: &str) -> String {
     kept
 }
 
-/// What `encode(…, 'escape')` makes of bytes.
+/// The result of `encode(…, 'escape')` for some bytes.
 fn escaped(bytes: &[u8]) -> String {
     let each = bytes.iter().map(|byte| match byte {
         0 | 0x80.. => format!("\\{byte:03o}"),

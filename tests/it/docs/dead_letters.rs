@@ -1,4 +1,4 @@
-//! The samples of the page about dead letters: one walk from refusal to row, and the breaker.
+//! The samples of the page about dead letters: one record from its refusal to its row, and the breaker.
 
 use super::walk::Walk;
 use testbed::scene::Scene;

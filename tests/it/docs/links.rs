@@ -5,7 +5,7 @@ use std::path::Path;
 
 use testbed::pages;
 
-/// The lines of a page that are no code.
+/// The lines of a page that are not code.
 fn prose(text: &str) -> impl Iterator<Item = &str> {
     let mut in_code = false;
     text.lines().filter(move |line| {
@@ -19,7 +19,7 @@ fn prose(text: &str) -> impl Iterator<Item = &str> {
 fn links(text: &str) -> Vec<String> {
     let mut links = Vec::new();
     for line in prose(text) {
-        // What stands between backticks is no link.
+        // A text between backticks is not a link.
         let line: String = line.split('`').step_by(2).collect::<Vec<_>>().join("`");
         let inline = line.split("](").skip(1).filter_map(|rest| rest.split_once(')'));
         links.extend(inline.map(|(target, _)| target.to_owned()));

@@ -70,7 +70,7 @@ async fn the_samples_of_halts_and_gaps() {
     producer.send(bookings(0, "a", 57).chain(bookings(1, "b", 60)).chain(bookings(2, "c", 110))).await;
     scene.wait_until_read().await;
     service.stop();
-    // Kafka keeps one checksum for a batch of records: this record is a batch alone.
+    // Kafka keeps one checksum for a batch of records. This record is a batch of its own.
     producer.send([Outgoing::to(0, booking("damaged", "1"))]).await;
     producer.send(bookings(0, "d", 52).chain(bookings(1, "e", 50))).await;
     kafka.stop();

@@ -1,4 +1,4 @@
-//! Runs the commands of samples for real, in a scene, and compares what they print.
+//! Runs the commands of samples in a scene, and compares their output with the page.
 
 use std::fmt::Write as _;
 use std::process::Command;
@@ -8,18 +8,18 @@ use testbed::quoted;
 use testbed::scene::Scene;
 use testbed::service::{Service, program};
 
-/// The names in the samples, which stand for those of the scene.
+/// The names in the samples. In a run, the names of the scene replace them.
 const TOPIC: &str = "booking-events";
 const GROUP: &str = "booking-history-service";
 const HOST: &str = " app-1/";
 
-/// A reader of a page, who types its commands into a shell.
+/// Types the commands of a page into a shell, as a reader does.
 pub struct Walk {
     pub scene: Scene,
     page: &'static str,
     /// This machine, as the owner of a partition in a table.
     host: String,
-    /// Ids in the page, with those that stand for them in the scene.
+    /// Ids in the page, each with the id of the scene that replaces it.
     ids: Vec<(String, String)>,
 }
 
@@ -42,7 +42,7 @@ impl Walk {
     /// Runs the commands of the sample `first` once more, and compares what they print with the sample `name`.
     pub async fn run_again(&mut self, first: &str, name: &str) {
         let sample = pages::sample(self.page, first);
-        // In a table of psql a name of another length would change the columns.
+        // In a table of psql, a name of another length would change the columns.
         self.scene
             .execute(
                 "do $$ begin if to_regclass('offset_gaps') is not null then
@@ -66,7 +66,7 @@ impl Walk {
         self.compare(name, &lines);
     }
 
-    /// Sends the request of a sample, and compares the answer. Of metrics the sample shows a part.
+    /// Sends the request of a sample, and compares the response. For metrics, the sample shows a part.
     pub fn get(&self, name: &str, service: &Service) {
         let sample = pages::sample(self.page, name);
         let [request, shown @ ..] = sample.lines.as_slice() else { panic!("{name} is empty") };
@@ -86,20 +86,20 @@ impl Walk {
         pages::check(self.page, name, &printed);
     }
 
-    /// With the names of the page.
+    /// The line with the names of the page.
     fn masked(&self, line: &str) -> String {
         let line = line.replace(&self.scene.topic.name, TOPIC).replace(&self.scene.group, GROUP);
         let line = line.replace(&self.host, HOST);
         self.ids.iter().fold(line, |line, (known, new)| line.replace(new, known))
     }
 
-    /// With the names of the scene.
+    /// The command with the names of the scene.
     fn unmasked(&self, command: &str) -> String {
         let command = command.replace(TOPIC, &self.scene.topic.name).replace(GROUP, &self.scene.group);
         self.ids.iter().fold(command, |command, (known, new)| command.replace(known, new))
     }
 
-    /// The commands of a sample, each with what it prints.
+    /// Runs the commands of a sample. Returns each command with its output.
     fn printed(&self, sample: &Sample) -> Vec<String> {
         const MARK: &str = "@@";
         let commands = commands(sample);
@@ -141,7 +141,7 @@ fn commands(sample: &Sample) -> Vec<(Vec<String>, String)> {
     while let Some(line) = lines.next() {
         let mut shown = vec![line.clone()];
         if let Some(command) = line.strip_prefix("$ ") {
-            // An interactive psql gets its statements below.
+            // The statements below are the input of an interactive psql.
             let command = if command == "psql \"$DATABASE_URL\"" { ":" } else { command };
             commands.push((shown, command.to_owned()));
         } else if let Some(statement) = line.strip_prefix("=# ") {

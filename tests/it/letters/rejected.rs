@@ -4,8 +4,8 @@ use super::{CONTENT, letters};
 use testbed::scene::Scene;
 use testbed::workload::{Workload, booking};
 
-/// A rule that an operator adds to the table refuses the bookings whose id begins with `bad`: these become letters, and all
-/// others are stored.
+/// An operator adds a rule to the table that refuses the bookings whose id begins with `bad`. They become letters, and
+/// all others are stored.
 async fn refused_by_postgres(rule: &str, sqlstate: Option<&str>, constraint: Option<&str>) {
     let scene = Scene::new(2).await;
     scene.execute(rule).await;

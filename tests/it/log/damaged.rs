@@ -1,4 +1,4 @@
-//! A byte of the topic log that is not what was written.
+//! A byte of the topic log differs from the byte that was written.
 
 use super::wait_for_halt;
 use testbed::kafka::Kafka;
@@ -32,7 +32,7 @@ async fn damage_in_records_that_were_read_before_halts_nothing() {
 #[tokio::test]
 async fn a_batch_that_fails_its_checksum_halts_its_partition_alone_until_an_operator_resumes_it_behind_the_batch() {
     let kafka = Kafka::start_new();
-    // Partition 0 gets a batch for each record, partition 1 a batch for four records, the others nothing.
+    // Partition 0 gets one batch per record, partition 1 one batch for four records, the others nothing.
     let scene = Scene::on(&kafka, postgres(), 4).await;
     let service = scene.start();
     scene.send_and_handle("before", 40).await;
@@ -59,8 +59,8 @@ async fn a_batch_that_fails_its_checksum_halts_its_partition_alone_until_an_oper
     let mut gaps = scene.audit().gaps().await;
     gaps.sort();
     let gap = |partition, from, to| (partition, from, to, "log_corrupt".to_owned(), false);
-    assert_eq!(gaps, [gap(0, 11, 12), gap(1, 14, 18)], "the gap is exactly what cannot be read");
-    // The other partitions continue, also one that had nothing to read.
+    assert_eq!(gaps, [gap(0, 11, 12), gap(1, 14, 18)], "the gap has exactly the records that cannot be read");
+    // The other partitions continue, also one without records.
     scene.send([Outgoing::to(3, booking("healthy", "1"))]).await;
     scene.wait_until_at(3, 11).await;
     assert!(scene.audit().rows().await.values().filter(|row| row.halt_reason.is_some()).count() == 2);
@@ -94,7 +94,7 @@ async fn damage_in_some_of_many_partitions_does_not_delay_those_that_have_nothin
     }
     kafka.start();
     scene.execute("update consumer_offsets set next_offset = 1 where partition < 3").await;
-    // Each time all partitions are checked again: a wait for each of them would add up.
+    // Each time the service checks all partitions again. If it waited for each of them, the waits would add up.
     for partition in 0..3 {
         wait_for_halt(&service, partition, "log_corrupt", 1, 2);
     }

@@ -1,4 +1,4 @@
-//! What looks like a change of the topic log and is none halts nothing.
+//! A state of the topic log that only looks like a change halts nothing.
 
 use std::collections::BTreeMap;
 
@@ -10,7 +10,7 @@ use testbed::unique;
 use testbed::wait::{PATIENCE, eventually};
 use testbed::workload::{Workload, booking};
 
-/// All is read, no partition is halted, and no gap is recorded.
+/// All records are read, no partition is halted, and no gap is recorded.
 async fn assert_no_alarm(scene: &Scene) {
     scene.wait_until_read().await;
     assert_eq!(scene.audit().gaps().await, []);
@@ -102,7 +102,7 @@ async fn markers_aborted_data_and_an_open_transaction_at_the_end() {
         service.start_again();
         service.wait_for_event("partition_started");
     }
-    // An open transaction with records of others behind it: consumers see the log end where the transaction began.
+    // An open transaction with records of others behind it. For consumers, the log ends where the transaction began.
     producer.begin();
     producer.send(Workload::bookings("open", 5, 1).records).await;
     let other = Workload::bookings("behind", 5, 1);

@@ -16,7 +16,7 @@ fn gap(partition: i32, from: i64, to: i64, acknowledged: bool) -> (i32, i64, i64
 }
 
 #[tokio::test]
-async fn a_gap_found_at_start_halts_its_partition_once_and_the_others_go_on() {
+async fn a_gap_found_at_start_halts_its_partition_once_and_the_others_continue() {
     let scene = Scene::new(2).await;
     let service = scene.start();
     let before = scene.send_and_handle("before", 200).await;
@@ -118,11 +118,11 @@ async fn records_that_were_read_before_the_rest_was_removed_are_stored() {
     assert_eq!(scene.booking_ids().await.len(), usize::try_from(at).unwrap());
 }
 
-/// Little enough is fetched ahead that records behind it can be removed.
+/// The service fetches so little in advance that later records can be removed.
 const PROPERTIES: &str = "queued.max.messages.kbytes=64,fetch.message.max.bytes=65536,fetch.max.bytes=1000000";
 
 #[tokio::test]
-async fn the_policy_skip_records_the_same_gap_and_goes_on() {
+async fn the_policy_skip_records_the_same_gap_and_continues() {
     let scene = Scene::new(1).await.with("KAFKA_GAP_POLICY", "skip");
     let service = scene.start();
     scene.send_and_handle("before", 100).await;

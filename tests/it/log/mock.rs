@@ -1,5 +1,5 @@
-//! On librdkafka's mock cluster, what a real broker does not do on demand: chosen errors at a chosen moment, and topics
-//! without ids.
+//! Tests on librdkafka's mock cluster, for what a real broker does not do on demand: an error at a chosen moment, and
+//! topics without ids.
 
 use rdkafka::mocking::MockCluster;
 use rdkafka::producer::DefaultProducerContext;
@@ -10,7 +10,7 @@ use testbed::topic::{Outgoing, Topic};
 use testbed::unique;
 use testbed::workload::{Workload, booking};
 
-/// A topic of this name on a mock cluster that does not tell the ids of topics, as brokers before KIP-516.
+/// A topic of this name on a mock cluster that does not return topic ids, like brokers before KIP-516.
 fn topic(cluster: &MockCluster<'_, DefaultProducerContext>, name: &str, partitions: i32) -> Topic {
     cluster.apiversion(RDKafkaApiKey::Metadata, None, Some(9)).unwrap();
     cluster.create_topic(name, partitions, 1).unwrap();
@@ -41,7 +41,7 @@ async fn leaders_that_change_and_fetches_that_are_refused_for_a_moment_halt_noth
         RDKafkaRespErr::RD_KAFKA_RESP_ERR_UNKNOWN_LEADER_EPOCH,
         RDKafkaRespErr::RD_KAFKA_RESP_ERR_OFFSET_NOT_AVAILABLE,
         RDKafkaRespErr::RD_KAFKA_RESP_ERR_KAFKA_STORAGE_ERROR,
-        // A leader that has just been elected may refuse a position that its log has.
+        // A leader that has just been elected may refuse a position that its log contains.
         RDKafkaRespErr::RD_KAFKA_RESP_ERR_OFFSET_OUT_OF_RANGE,
     ] {
         cluster.request_errors(RDKafkaApiKey::Fetch, &[refusal, refusal]);
@@ -56,7 +56,7 @@ async fn leaders_that_change_and_fetches_that_are_refused_for_a_moment_halt_noth
     let rows = scene.audit().rows().await;
     assert!(rows.values().all(|row| row.halt_reason.is_none()), "{rows:?}");
     assert_eq!(scene.booking_ids().await.len(), 1_100);
-    assert!(scene.audit().topic_ids().await.iter().all(Option::is_none), "this broker does not tell topic ids");
+    assert!(scene.audit().topic_ids().await.iter().all(Option::is_none), "this broker does not return topic ids");
 }
 
 #[tokio::test]
@@ -82,7 +82,7 @@ async fn another_record_at_the_last_offset_halts_where_topics_have_no_ids() {
 }
 
 #[tokio::test]
-async fn a_partition_without_a_leader_does_not_keep_another_from_being_checked() {
+async fn a_partition_without_a_leader_does_not_prevent_the_check_of_another() {
     let cluster = MockCluster::new(1).unwrap();
     let before = scene(&cluster, 2).await;
     let service = before.start();

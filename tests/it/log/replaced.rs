@@ -1,4 +1,4 @@
-//! Another topic log under the same name, or the same one cut off.
+//! Another topic log under the same name, or the same log truncated.
 
 use std::collections::BTreeSet;
 use std::ops::Range;
@@ -19,7 +19,7 @@ fn ids(numbers: Range<usize>) -> Vec<String> {
     numbers.map(|number| format!("b-{number:04}")).collect()
 }
 
-/// Makes the topic a new one with these bookings.
+/// Creates the topic again, with these bookings.
 async fn recreate(scene: &Scene, numbers: Range<usize>) {
     scene.topic.delete().await;
     scene.topic.create_again(1, &[]).await;
@@ -52,7 +52,7 @@ async fn assert_replaced(scene: &Scene, next_offset: i64) {
 /// After `offsets resume --at earliest` the tables hold these bookings, each once.
 async fn resume_at_earliest(scene: &Scene, expected: Vec<String>) {
     let (code, lines) = scene.finish("offsets resume --partition 0");
-    assert_ne!(code, 0, "the operator has to say where to continue: {lines:#?}");
+    assert_ne!(code, 0, "the operator must choose the position: {lines:#?}");
     scene.command("offsets resume --partition 0 --at earliest");
     scene.wait_until_read().await;
     assert_eq!(scene.booking_ids().await, expected);
@@ -140,7 +140,7 @@ async fn another_cluster_at_the_same_address_under_a_running_service_halts() {
 }
 
 #[tokio::test]
-async fn a_log_cut_off_below_the_position_halts_while_stopped_and_while_running() {
+async fn a_log_truncated_below_the_position_halts_while_stopped_and_while_running() {
     for running in [false, true] {
         let kafka = Kafka::start_new();
         let scene = Scene::on(&kafka, postgres(), 1).await;
@@ -165,7 +165,8 @@ async fn a_log_cut_off_below_the_position_halts_while_stopped_and_while_running(
         let totals = scene.row(0).await.totals;
         assert_eq!((totals.stored, totals.duplicates), (30, 60), "running: {running}");
         if running {
-            // Its client takes the restored broker for outdated, and would never receive a record again.
+            // Its client takes the restored broker for outdated. Without the replacement, it would never receive a
+            // record again.
             service.wait_for_event("consumer_deaf");
         }
     }
@@ -192,7 +193,7 @@ async fn another_record_at_the_last_offset_halts_where_the_topic_id_is_the_same(
 }
 
 #[tokio::test]
-async fn a_log_cut_off_and_grown_again_under_a_running_service_halts() {
+async fn a_log_truncated_and_written_again_under_a_running_service_halts() {
     let kafka = Kafka::start_new();
     let scene = Scene::on(&kafka, postgres(), 1).await;
     let service = scene.start();
@@ -201,7 +202,7 @@ async fn a_log_cut_off_and_grown_again_under_a_running_service_halts() {
     save(&kafka);
     scene.send(bookings(60..100)).await;
     scene.wait_until_read().await;
-    // While it is frozen, the log gets another history. Then it sees the same topic, longer than before.
+    // While it is frozen, the log gets other records. Then it sees the same topic, longer than before.
     service.sigstop();
     restore(&kafka);
     scene.send(bookings(100..200)).await;
@@ -211,7 +212,7 @@ async fn a_log_cut_off_and_grown_again_under_a_running_service_halts() {
 }
 
 #[tokio::test]
-async fn the_digest_alone_tells_where_the_topic_id_is_not_known() {
+async fn the_digest_alone_finds_a_replaced_log_if_the_topic_id_is_unknown() {
     let scene = Scene::new(1).await;
     let service = scene.start();
     scene.send(bookings(0..100)).await;
@@ -241,7 +242,7 @@ async fn a_record_where_there_was_none_halts() {
 }
 
 #[tokio::test]
-async fn one_partition_of_a_replaced_topic_after_the_other_is_resumed() {
+async fn the_partitions_of_a_replaced_topic_can_be_resumed_one_by_one() {
     let scene = Scene::new(3).await;
     let service = scene.start();
     let before = scene.send_and_handle("before", 90).await;

@@ -1,13 +1,13 @@
-//! The text format of Prometheus (0.0.4), read strictly: what a scraper or `promtool check metrics` would only warn of
-//! fails here.
+//! A strict parser of the text format of Prometheus (0.0.4). It fails where a scraper or `promtool check metrics` would
+//! only warn.
 #![expect(clippy::expect_used, clippy::indexing_slicing, reason = "a panic is the report, and names the line")]
 
 use std::collections::BTreeMap;
 
-/// Each sample by its name and labels as they stand there, `name{label="value"}`.
+/// Each sample by its name and labels as printed, `name{label="value"}`.
 pub type Samples = BTreeMap<String, f64>;
 
-/// One family as its `# HELP` and `# TYPE` announce it.
+/// One family, as its `# HELP` and `# TYPE` lines define it.
 struct Family<'t> {
     name: &'t str,
     kind: &'t str,
@@ -20,9 +20,9 @@ struct Sample {
     value: f64,
 }
 
-/// All samples of a text, which fails unless each of its rules is kept.
+/// All samples of a text. Fails if the text breaks a rule.
 pub fn parse(text: &str) -> Samples {
-    assert!(text.ends_with('\n'), "the last line has no end");
+    assert!(text.ends_with('\n'), "the last line has no line break");
     let mut families: Vec<Family<'_>> = Vec::new();
     let mut lines = text.lines().peekable();
     while let Some(line) = lines.next() {
@@ -32,7 +32,7 @@ pub fn parse(text: &str) -> Samples {
         let kind = line.strip_prefix(&format!("# TYPE {name} ")).expect(line);
         assert!(["counter", "gauge", "histogram"].contains(&kind), "{line}");
         assert_eq!(kind == "counter", name.ends_with("_total"), "{line}");
-        assert!(families.iter().all(|family| family.name != name), "{name} is there twice");
+        assert!(families.iter().all(|family| family.name != name), "{name} occurs twice");
         let mut family = Family { name, kind, samples: Vec::new() };
         while let Some(line) = lines.next_if(|line| !line.starts_with('#')) {
             family.samples.push(sample(line));
@@ -44,7 +44,7 @@ pub fn parse(text: &str) -> Samples {
     for sample in families.into_iter().flat_map(|family| family.samples) {
         let labels: Vec<String> = sample.labels.iter().map(|(name, value)| format!("{name}={value:?}")).collect();
         let series = if labels.is_empty() { sample.name } else { format!("{}{{{}}}", sample.name, labels.join(",")) };
-        assert_eq!(all.insert(series.clone(), sample.value), None, "{series} is there twice");
+        assert_eq!(all.insert(series.clone(), sample.value), None, "{series} occurs twice");
     }
     all
 }
@@ -93,7 +93,7 @@ fn sample(line: &str) -> Sample {
     Sample { name: name.to_owned(), labels, value }
 }
 
-/// Up to the quote that ends it, and what follows.
+/// The text up to the closing quote, and the text after it.
 fn label_value(text: &str) -> Option<(String, &str)> {
     let mut value = String::new();
     let mut chars = text.char_indices();
@@ -122,7 +122,7 @@ fn is_name(name: &str, colons: bool) -> bool {
 }
 
 #[test]
-fn what_breaks_a_rule_is_refused() {
+fn a_text_that_breaks_a_rule_is_refused() {
     let gauge = "# HELP a_b Help\n# TYPE a_b gauge\n";
     let histogram = "# HELP h Help\n# TYPE h histogram\n";
     let well = format!("{gauge}a_b{{c=\"d\\\"\\n\",e=\"\"}} 1\na_b{{c=\"d\",e=\"\"}} 2.5\n");

@@ -28,7 +28,7 @@ struct CommandLine {
     settings: RawSettings,
 }
 
-/// What this thread logs.
+/// The log lines of this thread.
 #[derive(Clone, Default)]
 struct Log(Arc<Mutex<Vec<u8>>>);
 

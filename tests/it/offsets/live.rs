@@ -49,7 +49,7 @@ async fn records_that_are_skipped_are_not_stored_even_if_they_were_fetched() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn after_many_moves_back_during_the_work_each_record_is_stored_once() {
+async fn after_many_moves_back_while_the_service_works_each_record_is_stored_once() {
     let scene = scene(2).await.with("BATCH_MAX_RECORDS", "50");
     let service = scene.start();
     let workload = Workload::bookings("moved", 4_000, 2);

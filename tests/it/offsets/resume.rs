@@ -1,4 +1,4 @@
-//! Halts of every reason, made by SQL as the service makes them.
+//! Halts of every reason. SQL creates them as the service does.
 
 use super::{columns, insert_gap, insert_row, offsets, printed, refused, scene, send, without_kafka};
 use testbed::wait::{PATIENCE, eventually};
@@ -69,7 +69,7 @@ async fn a_gap_ends_where_the_log_starts_and_a_position_that_was_set_is_kept() {
 }
 
 #[tokio::test]
-async fn after_a_log_fault_the_operator_has_to_say_where_to_continue() {
+async fn after_a_log_fault_the_operator_must_choose_the_position() {
     let scene = scene(4).await;
     for (partition, reason) in (0..).zip(REASONS_OF_THE_LOG) {
         send(&scene, partition, 0..30).await;

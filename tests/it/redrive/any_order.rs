@@ -213,7 +213,7 @@ fn late_hotel(number: u64) -> String {
 }
 
 #[tokio::test]
-async fn any_sequence_ends_with_every_record_in_exactly_one_place() {
+async fn after_any_sequence_every_record_is_in_exactly_one_place() {
     const SEEDS: [u64; 4] = [1, 2, 3, 4];
     let sequences = LocalSet::new();
     let running = SEEDS.map(|seed| {
@@ -234,7 +234,7 @@ async fn any_sequence_ends_with_every_record_in_exactly_one_place() {
         ends.extend(seen);
         kills += done.iter().filter(|done| *done == "killed").count();
     }
-    assert_eq!(ends.len(), 4, "the seeds have to lead to every end: {ends:?}");
+    assert_eq!(ends.len(), 4, "the seeds must lead to every end: {ends:?}");
     assert!(kills >= SEEDS.len(), "{kills} kills");
 }
 

@@ -1,4 +1,4 @@
-//! The topic is read once more into another schema or another database, and compared with the live tables.
+//! The topic is read again into another schema or another database, and compared with the live tables.
 
 use std::process::Command;
 
@@ -30,7 +30,7 @@ async fn live() -> (Scene, Service, Workload) {
     (scene, service, workload)
 }
 
-/// Reads the topic once more, as another group, into this database.
+/// Reads the topic again, with another group, into this database.
 fn replay(live: &Scene, database: String) -> Scene {
     let replay = live.clone().with_group(&unique("replay")).with_database(database);
     replay.migrate();
@@ -80,7 +80,7 @@ async fn a_replay_into_another_database_differs_in_nothing() {
     assert!(differences.lines().count() == 4 && differences.contains("live-3"), "{differences}");
 }
 
-/// What the shell lines of the page print, which end with a diff.
+/// The output of the page's shell lines, which end with a diff.
 fn diff(live: &str, replay: &str) -> String {
     let lines = PAGE.split("```sh\n").find(|block| block.contains("diff ")).unwrap();
     let script = lines.split_once("```").unwrap().0;

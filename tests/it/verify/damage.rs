@@ -23,7 +23,7 @@ pub async fn and_undo(scene: &Scene, damage: &str, check: impl FnOnce(VerifyOutp
     }
 }
 
-/// The damage; the finding, its partition and offset, its booking, and what its detail says.
+/// The damage; the finding, its partition and offset, its booking, and the text of its detail.
 type Damage = (String, &'static str, (i64, i64), Option<&'static str>, &'static str);
 
 #[tokio::test]

@@ -1,4 +1,4 @@
-//! What is asked for, what the log still has, and what is output about the rest.
+//! The range that the user asked for, the range that the log still has, and the report about the rest.
 
 use super::{NotChecked, VerifyOutput, read_all, scene, verify};
 use testbed::kafka::kafka;
@@ -28,7 +28,7 @@ async fn two_times_ten() -> Scene {
 }
 
 #[tokio::test]
-async fn a_narrowed_range_says_what_it_leaves_out() {
+async fn a_narrowed_range_reports_what_it_leaves_out() {
     let scene = two_times_ten().await;
     scene.execute("delete from booking_history where booking_id in ('a-2', 'a-7', 'b-5')").await;
     let (totals, extra) = (not_checked("totals", Some(0), None), not_checked("extra", None, None));
@@ -47,7 +47,7 @@ async fn a_narrowed_range_says_what_it_leaves_out() {
     assert_eq!(output.findings.iter().filter(|(what, ..)| what == "missing").count(), 2, "a-7 and b-5");
     let output = verify(&scene, "--partition 1");
     assert_eq!((output.code, output.findings, output.not_checked), (1, vec![missing(1, 5, "b-5")], vec![extra]));
-    // A user that may read the tables may verify them.
+    // A user who may read the tables may verify them.
     let (_, url) = plain_user(&scene.database).await;
     let (code, lines) = scene.clone().with("DATABASE_URL", &url).finish("verify");
     assert!(code == 1 && lines.contains(&"20 records compared, 3 findings".to_owned()), "{code} {lines:#?}");
@@ -192,11 +192,11 @@ async fn a_compacted_topic_raises_no_false_alarm() {
 }
 
 #[tokio::test]
-async fn a_topic_that_was_replaced_or_cut_off_is_not_compared() {
+async fn a_topic_that_was_replaced_or_truncated_is_not_compared() {
     let scene = two_times_ten().await;
     scene.execute("update consumer_offsets set topic_id = 'AAAAAAAAAAAAAAAAAAAAAQ' where partition = 1").await;
     let (code, lines) = scene.finish("verify");
-    assert!(code == 69 && lines.concat().contains("deleted and made again"), "{code} {lines:#?}");
+    assert!(code == 69 && lines.concat().contains("deleted and created again"), "{code} {lines:#?}");
     scene.execute("update consumer_offsets set topic_id = null, next_offset = 12 where partition = 1").await;
     let (code, lines) = scene.finish("verify");
     assert!(code == 69 && lines.concat().contains("its log now begins at 0 and ends at 10"), "{code} {lines:#?}");

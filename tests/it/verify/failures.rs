@@ -1,4 +1,4 @@
-//! Servers that are away, slow or damaged: not all can be compared, and that is output.
+//! Servers that are unreachable, slow or damaged: `verify` cannot compare everything, and reports it.
 
 use std::time::Duration;
 
@@ -9,7 +9,7 @@ use testbed::scene::Scene;
 use testbed::wait::{PATIENCE, eventually};
 use testbed::workload::booking;
 
-/// Longer than a verification waits for anything.
+/// Longer than any wait of a verification.
 const LIMIT: Duration = Duration::from_mins(2);
 
 /// Ten stored bookings and a position beyond them: `verify` waits for the missing records while its snapshot is open.
@@ -22,7 +22,7 @@ async fn ten_of(next_offset: i64) -> Scene {
     scene
 }
 
-/// Waits until its snapshot has been idle for longer than the service lets a transaction be.
+/// Waits until its snapshot has been idle for longer than the service permits for a transaction.
 async fn wait_until_it_waits(scene: &Scene) {
     let idle = "select count(*)::text from pg_stat_activity where datname = current_database()
                 and state = 'idle in transaction' and now() - state_change > interval '3 s'";
@@ -30,7 +30,7 @@ async fn wait_until_it_waits(scene: &Scene) {
 }
 
 #[tokio::test]
-async fn a_snapshot_outlives_the_limits_of_the_service() {
+async fn a_snapshot_lasts_longer_than_the_limits_of_the_service() {
     let scene = ten_of(12).await;
     let running = scene.start_command("verify --output json");
     wait_until_it_waits(&scene).await;
@@ -49,18 +49,18 @@ async fn records_that_are_removed_while_they_are_read_are_reported() {
     let running = scene.start_command("verify");
     wait_until_it_waits(&scene).await;
     running.sigstop();
-    tokio::time::sleep(Duration::from_secs(1)).await; // a fetch may be on its way, for a tenth of that
+    tokio::time::sleep(Duration::from_secs(1)).await; // a fetch may be in flight, for a tenth of this time
     scene.send_values(&(0..5).map(|n| booking(&format!("b-{n}"), "1")).collect::<Vec<_>>()).await;
     scene.topic.delete_records(0, 13).await;
     running.sigcont();
     let (code, lines) = running.finished_within(LIMIT);
-    let told = lines.concat();
-    assert!(code == 69 && told.contains("lost records while they were read"), "{code} {lines:#?}");
-    assert!(told.contains("read up to 10 of 15, and its log now begins at 13 and ends at 15"), "{lines:#?}");
+    let text = lines.concat();
+    assert!(code == 69 && text.contains("lost records while they were read"), "{code} {lines:#?}");
+    assert!(text.contains("read up to 10 of 15, and its log now begins at 13 and ends at 15"), "{lines:#?}");
 }
 
 #[tokio::test]
-async fn a_broker_that_is_away_is_waited_for_for_a_limited_time() {
+async fn verify_waits_for_a_broker_for_a_limited_time() {
     let broker = Kafka::start_new();
     let scene = Scene::on(&broker, postgres(), 1).await;
     scene.send_values(&[booking("a", "1")]).await;
@@ -73,7 +73,7 @@ async fn a_broker_that_is_away_is_waited_for_for_a_limited_time() {
     broker.kill();
     let (code, lines) = running.finished_within(LIMIT);
     assert!(code == 69 && lines.concat().contains("Kafka gave nothing for 30 s"), "{code} {lines:#?}");
-    // The broker is away from the start.
+    // The broker is unreachable from the start.
     let (code, lines) = scene.finish("verify");
     assert!(code == 69 && lines.concat().contains("can't ask Kafka"), "{code} {lines:#?}");
     scene.execute("update consumer_offsets set next_offset = 1").await;
