@@ -29,7 +29,7 @@ use crate::{
 #[command(
     name = "booking-history",
     version,
-    about = "Keeps the history of bookings from Kafka in PostgreSQL, exactly once",
+    about = "Stores bookings from Kafka in PostgreSQL, exactly once",
     long_about = None,
     arg_required_else_help = true
 )]

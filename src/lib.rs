@@ -1,4 +1,4 @@
-//! Keeps the history of bookings from Kafka in `PostgreSQL`, exactly once.
+//! Stores bookings from Kafka in `PostgreSQL`, exactly once.
 //!
 //! The engine is the library [`fenced_sink`]. It implements the guarantee and does not use bookings. This package adds
 //! the other parts of the program `booking-history`:

@@ -1,4 +1,4 @@
-//! When a booking was made: RFC 3339 in the message, `timestamptz` in the table.
+//! The time when a booking was created: RFC 3339 in the message, `timestamptz` in the table.
 
 use chrono::{DateTime, Datelike as _, Utc};
 

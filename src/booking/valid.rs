@@ -24,7 +24,7 @@ pub struct Booking {
     pub promo_code: Option<PromoCode>,
     /// The discount.
     pub discount_percent: DiscountPercent,
-    /// When the booking was made.
+    /// When the booking was created.
     pub created_at: CreatedAt,
 }
 

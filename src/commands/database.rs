@@ -17,7 +17,7 @@ pub(super) async fn connect_and_compare(settings: &Settings) -> sqlx::Result<(Se
     Ok((session, state))
 }
 
-/// A session with a database whose schema is the one that this program knows.
+/// A session with a database whose schema is the one of this program.
 pub(super) async fn open(settings: &Settings) -> Result<Session, CommandError> {
     match connect_and_compare(settings).await.map_err(|error| CommandError::database(&error, &settings.database))? {
         (session, SchemaState::Current) => Ok(session),

@@ -98,7 +98,7 @@ async fn list(args: &ListArgs, settings: &Settings) -> Result<(), CommandError> 
         reason: args.reason.as_deref(),
         partition: args.partition,
         since: args.since,
-        // One more than is shown, to know whether there are more.
+        // Reads one more than is shown, to find out whether there are more.
         limit: args.limit + 1,
         ..LetterFilter::of(settings)
     };

@@ -127,8 +127,8 @@ pub(super) fn choose(
                 fault(None, format!("key=value; entry {} has no =", number + 1));
                 continue;
             };
-            if let Some(why) = refusal(name, value) {
-                fault(Some(shown(name, value)), format!("no other {name} than ours, because {why}"));
+            if let Some(accepted) = refusal(name, value) {
+                fault(Some(shown(name, value)), accepted);
             } else if all.insert(name.to_owned(), value.to_owned()).is_some() {
                 fault(Some(shown(name, value)), format!("each property once; {name} is given twice"));
             }
@@ -177,15 +177,17 @@ fn split_before_next_name(line: &str) -> Option<(&str, &str)> {
         .find(|(_, rest)| starts_with_name(rest) || trailing(rest))
 }
 
-/// Why a property is refused. A property with our own value is accepted.
-fn refusal(name: &str, value: &str) -> Option<&'static str> {
+/// What is accepted instead of a property that is refused, and why. A property with its fixed value is accepted.
+fn refusal(name: &str, value: &str) -> Option<String> {
     // librdkafka reads `topic.auto.offset.reset` as `auto.offset.reset`.
     let is = |other: &str| name == other || name.strip_prefix("topic.") == Some(other);
     let fixed = GUARANTEED.iter().find(|(name, ..)| is(name));
     let refused = REFUSED.iter().find(|(name, _)| is(name));
     match (fixed, refused) {
-        (Some((_, ours, why)), _) => (!value.eq_ignore_ascii_case(ours)).then_some(*why),
-        (None, Some((_, why))) => Some(*why),
+        (Some((_, ours, why)), _) => {
+            (!value.eq_ignore_ascii_case(ours)).then(|| format!("{name}={ours} only, because with another value {why}"))
+        }
+        (None, Some((_, why))) => Some(format!("no {name}, because {why}")),
         (None, None) => None,
     }
 }

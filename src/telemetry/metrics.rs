@@ -54,7 +54,7 @@ impl Scrape {
         let version = [([("version", env!("CARGO_PKG_VERSION").to_owned())], 1)];
         families.gauge("build_info", "Always 1; the label is the version of the program", version)?;
         let ready = readiness(self.snapshot.clone()).ready;
-        families.gauge("ready", "1 if /readyz answers 200, else 0", [(NO_LABEL, u64::from(ready))])?;
+        families.gauge("ready", "1 if /readyz answers 200, otherwise 0", [(NO_LABEL, u64::from(ready))])?;
 
         let snapshot = self.snapshot.as_ref();
         let partitions = snapshot.map(|snapshot| snapshot.partitions.as_slice()).unwrap_or_default();

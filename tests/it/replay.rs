@@ -27,7 +27,7 @@ async fn it_waits_for_a_topic_and_ends_at_once_if_there_is_nothing_to_read() {
     scene.topic.create_again(2, &[]).await;
     assert_eq!(service.wait_exit(), 0, "{:#?}", service.lines());
     assert_eq!(scene.audit().rows().await.len(), 2);
-    // Once more, with nothing left to read.
+    // A second run, with nothing left to read.
     run_until_end(&scene);
 }
 

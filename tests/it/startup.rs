@@ -233,6 +233,6 @@ async fn another_schema_of_the_database_works_from_end_to_end() {
     scene.send(&workload.records).await;
     scene.assert_exact(&workload).await;
     let public = scene.lines("select count(*)::text from pg_tables where schemaname = 'public'").await;
-    assert_eq!(public, ["0"], "nothing is made in the schema public");
+    assert_eq!(public, ["0"], "nothing is created in the schema public");
     service.stop();
 }

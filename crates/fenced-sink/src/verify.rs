@@ -1,4 +1,4 @@
-//! Compares the tables with the topic log: reads the handled records again, and looks for each of them in the tables.
+//! Compares the tables with the topic log: reads the handled records again, and looks up each of them in the tables.
 //!
 //! The tables are read in one snapshot, which is taken before the first record is read. A service may continue to work:
 //! its later commits lie above the positions of the snapshot, and are not in the snapshot. A verification writes

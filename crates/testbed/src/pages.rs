@@ -106,7 +106,7 @@ pub fn check(page: &str, name: &str, printed: &[String]) {
     }
 }
 
-/// The printed lines that an excerpt shows, each once: the same line, else the same event.
+/// The printed lines that an excerpt shows, each once: the same line, otherwise the same event.
 fn excerpt(lines: &[String], mut printed: Vec<String>) -> Option<Vec<String>> {
     let mut fresh = Vec::new();
     for line in lines {

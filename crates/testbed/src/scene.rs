@@ -90,7 +90,7 @@ impl Scene {
         Self { database: url, ..scene }
     }
 
-    /// Makes the tables, as the owner of the database.
+    /// Creates the tables, as the owner of the database.
     pub fn migrate(&self) {
         self.clone().with_database(self.database.clone()).command("migrate up");
     }

@@ -28,7 +28,7 @@ impl LetterDetail {
     }
 }
 
-/// Bytes as text if they are UTF-8, else as base64. Both are `None` if there are no bytes.
+/// Bytes as text if they are UTF-8, otherwise as base64. Both are `None` if there are no bytes.
 type Bytes<'a> = (Option<&'a str>, Option<String>);
 
 fn bytes(bytes: Option<&[u8]>) -> Bytes<'_> {

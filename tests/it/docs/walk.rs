@@ -39,7 +39,7 @@ impl Walk {
         self.run_again(name, name).await;
     }
 
-    /// Runs the commands of the sample `first` once more, and compares what they print with the sample `name`.
+    /// Runs the commands of the sample `first` again, and compares their output with the sample `name`.
     pub async fn run_again(&mut self, first: &str, name: &str) {
         let sample = pages::sample(self.page, first);
         // In a table of psql, a name of another length would change the columns.

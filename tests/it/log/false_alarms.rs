@@ -122,7 +122,7 @@ async fn a_marker_that_expires_while_no_service_runs_looks_like_a_record_and_is_
     let service = scene.start();
     scene.send_and_handle("before", 10).await;
     service.stop();
-    // The service never saw that offset 10 holds no record, so it cannot know that no record was lost.
+    // The service never read that offset 10 has no record, so it cannot know that no record was lost.
     let producer = scene.topic.transactional_producer();
     producer.begin();
     producer.send([Outgoing::to(0, "aborted")]).await;

@@ -16,7 +16,7 @@ use testbed::workload::booking;
 const PARTITIONS: i32 = 2;
 const HOTELS_TO_COME: u64 = 4;
 
-/// Gives the same numbers for the same seed on every machine.
+/// Returns the same numbers for the same seed on every machine.
 struct Dice(u64);
 
 impl Dice {

@@ -10,7 +10,7 @@ use crate::kafka::properties;
 /// Kafka can't be used. The text has the reason.
 #[derive(Debug, thiserror::Error)]
 pub enum ConsumerError {
-    /// librdkafka does not know a property, or does not accept its value.
+    /// librdkafka has no property of this name, or does not accept its value.
     #[error("kafka's client refuses the configuration: {0}")]
     Configuration(String),
     /// The broker fenced this group member, or refuses it permanently.

@@ -116,7 +116,7 @@ pub(crate) fn metadata(list: &TopicPartitionList) -> Vec<Vec<u8>> {
 }
 
 /// Asks one broker for the id of a topic (KIP-516), and waits up to `limit`. `None`: no answer, no such topic, or a
-/// broker that gives topics no ids.
+/// broker whose topics have no ids.
 pub(crate) fn topic_id<C: ConsumerContext>(
     consumer: &BaseConsumer<C>,
     topic: &str,

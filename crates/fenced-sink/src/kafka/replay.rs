@@ -1,4 +1,4 @@
-//! Reads ranges of a topic log again, for `verify`, in a thread and with a client of its own.
+//! Reads ranges of a topic log again, for `verify`, in a separate thread and with a separate client.
 //!
 //! The invariant: it delivers every record of the ranges that the topic log has, or it fails with a reason. It joins no
 //! group and commits nothing, so a running service is not affected.
@@ -199,7 +199,7 @@ impl Replay {
         }
     }
 
-    /// Remembers an error from which librdkafka recovers. Fails at any other error: a record may be missing.
+    /// Stores an error from which librdkafka recovers. Fails at any other error: a record may be missing.
     fn note_error(&mut self, error: &KafkaError) -> Result<(), ReplayError> {
         match error_kind(error) {
             KafkaErrorKind::Transient

@@ -279,7 +279,7 @@ impl Protocol {
         }
     }
 
-    /// A writer has read the row (rule 7). The row has no effect if the state has changed since `token` was made.
+    /// A writer has read the row (rule 7). The row has no effect if the state has changed since `token` was created.
     pub(crate) fn row_read(&mut self, token: RowReadToken, row: Option<LedgerRow>) -> RowEffect {
         if token != (RowReadToken { generation: self.generation, state: self.state }) {
             return RowEffect::Unchanged;

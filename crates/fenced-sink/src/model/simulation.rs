@@ -46,7 +46,7 @@ pub(crate) enum Action {
     Commit { arrives: bool, answered: bool },
     /// A writer begins to read the row.
     BeginRowRead,
-    /// The writer gives the row that it read to the protocol.
+    /// The writer passes the row that it read to the protocol.
     EndRowRead,
     /// Kafka's client reports a corrupt batch, and then delivers the records behind it.
     CorruptBatch,

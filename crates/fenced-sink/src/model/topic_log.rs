@@ -4,7 +4,7 @@
 //! that were not read. librdkafka reports none of these events reliably. So the engine itself compares the topic log
 //! with the row.
 //!
-//! The invariant: a missing answer is never a difference. A broker that does not answer, or that gives topics no ids,
+//! The invariant: a missing answer is never a difference. A broker that does not answer, or whose topics have no ids,
 //! never halts a partition.
 //!
 //! [`KnownLog`] finds a partition log that was replaced. [`check_log`] finds a position that can't be read. Their
@@ -94,7 +94,7 @@ impl Gap {
     }
 }
 
-/// What the engine does at a gap that retention made. Every other gap halts the partition.
+/// What the engine does at a gap that retention caused. Every other gap halts the partition.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum GapPolicy {
     /// The partition is halted until an operator resumes it.
@@ -108,7 +108,7 @@ pub enum GapPolicy {
 /// | the row has | Kafka answers | result |
 /// |---|---|---|
 /// | any topic id, or none | no topic id | no difference, and `checked` stays |
-/// | no topic id | id A | the process remembers A. It proves nothing about older records, so `checked` stays |
+/// | no topic id | id A | the process stores A. It proves nothing about older records, so `checked` stays |
 /// | id A | id A | the same topic: everything below the position is checked |
 /// | id A, and a last record that is not compared yet | id A | the same topic, but `checked` stays |
 /// | id A | id B | `log_replaced`: the gap begins at `checked` |
@@ -125,7 +125,7 @@ pub(crate) struct KnownLog {
     pub checked: Position,
 }
 
-/// What the engine wants to know about one partition log.
+/// A question about one partition log.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct LogQuestion {
     /// The next position to read.

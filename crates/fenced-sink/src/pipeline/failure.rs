@@ -92,7 +92,7 @@ impl RetryDelay {
     }
 }
 
-/// The least demanding operation whose success proves that the cause of the error is gone.
+/// The least demanding operation whose success proves that the cause of the error no longer exists.
 pub(crate) fn proof_of_recovery(operation: DbOperation, error: &sqlx::Error) -> DbOperation {
     if is_of_the_connection(error) { DbOperation::ReadRows } else { operation }
 }

@@ -33,7 +33,7 @@ pub struct Options {
     pub writers: usize,
     /// The maximum number of records in one transaction.
     pub batch_max_records: usize,
-    /// The maximum number of bytes in one transaction. A single larger record is a transaction of its own.
+    /// The maximum number of bytes in one transaction. A larger record gets a transaction of its own.
     pub batch_max_bytes: usize,
     /// The maximum number of bytes that wait for the database.
     pub buffer_max_bytes: usize,

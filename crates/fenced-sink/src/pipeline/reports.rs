@@ -28,9 +28,9 @@ pub(crate) enum KafkaReport<E> {
     /// The broker refused the position of a partition. The consumer thread repeats this report: it has no effect until
     /// all earlier records are committed.
     OutOfRange(Partition, Generation),
-    /// The last record before this position is the record that the row remembers, or no longer exists.
+    /// The last record before this position is the record of the row, or it no longer exists.
     LastRecordMatched(Partition, Generation, Position),
-    /// The record at this offset is not the record that the row remembers, or no record should be there.
+    /// The record at this offset is not the record of the row, or there should be no record at it.
     LastRecordDiffers(Partition, Generation, Offset),
     /// The consumer thread has stopped reading and has reported everything.
     ReadingEnded,
@@ -103,7 +103,7 @@ pub(crate) struct LogFaultReport {
     pub(crate) epoch: Epoch,
     /// The position of the row.
     pub(crate) at: Position,
-    /// The offsets that are gone or in doubt.
+    /// The offsets that are deleted or in doubt.
     pub(crate) gap: Gap,
 }
 

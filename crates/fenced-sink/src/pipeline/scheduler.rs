@@ -1,8 +1,8 @@
 //! Decides which partition a free writer serves next, and with what.
 //!
 //! Pure: time is an argument, and nothing waits here. The caller waits until the instant that [`Scheduler::next_task`]
-//! gives. At any moment one writer at most works on a partition: the protocol of the partition allows no second claim,
-//! commit or row read.
+//! returns. At any moment at most one writer works on a partition: the protocol of the partition allows no second
+//! claim, commit or row read.
 
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
@@ -16,7 +16,7 @@ use crate::model::topic_log::LogObservation;
 use crate::pipeline::reports::{KafkaReport, PartitionQuestion, ReadTarget, WriterReport, WriterTask};
 use crate::pipeline::slot::Slot;
 
-/// How often the rows of all partitions are read, so that an operator's change takes effect.
+/// How often the rows of all partitions are read, so that a change by an operator takes effect.
 const ROW_READ_INTERVAL: Duration = Duration::from_secs(1);
 
 /// All partitions that were ever assigned to this process.

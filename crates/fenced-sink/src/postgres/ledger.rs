@@ -107,7 +107,10 @@ impl Ledger {
     ///
     /// # Errors
     /// What the database answered.
-    #[expect(clippy::as_conversions, reason = "this syntax tells the macro the type of an array of optional values")]
+    #[expect(
+        clippy::as_conversions,
+        reason = "with this syntax the macro knows the type of an array of optional values"
+    )]
     pub(crate) async fn advance(&self, transaction: &mut PgConnection, advances: &[Advance]) -> sqlx::Result<()> {
         let column = |value: fn(&Advance) -> i64| advances.iter().map(value).collect::<Vec<i64>>();
         let partitions: Vec<i32> = advances.iter().map(|advance| advance.partition.0).collect();

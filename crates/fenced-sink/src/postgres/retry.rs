@@ -9,7 +9,7 @@ use std::{
     time::Duration,
 };
 
-/// Exponential backoff with full jitter. `Random` gives numbers from 0 to 1.
+/// Exponential backoff with full jitter. `Random` returns numbers from 0 to 1.
 #[derive(Debug)]
 pub struct Backoff<Random = fn() -> f64> {
     longest: ExponentialBackoff,
@@ -42,7 +42,7 @@ impl<Random: FnMut() -> f64> Backoff<Random> {
 
     /// The wait before the next attempt. Each call counts as one failure.
     pub fn wait(&mut self) -> Duration {
-        // Without `max_elapsed_time` the crate always gives a wait.
+        // Without `max_elapsed_time` the crate always returns a wait.
         let longest = self.longest.next_backoff().unwrap_or(self.longest.max_interval);
         longest.min(self.longest.max_interval).mul_f64((self.random)().clamp(0.0, 1.0))
     }

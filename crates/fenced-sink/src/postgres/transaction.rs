@@ -23,11 +23,11 @@ use crate::postgres::transaction::mode::WriteMode;
 pub(crate) enum WriteFailure {
     /// It was rolled back because a bulk write failed on a record. Write the batches row by row.
     NeedsRowByRow,
-    /// It was rolled back because the breaker trips before the end of a batch. Keep only its first entries.
+    /// It was rolled back because the breaker trips before the end of a batch. Write only its first entries.
     BreakerLimit {
         /// The partition of the batch.
         partition: Partition,
-        /// How many entries to keep.
+        /// The number of entries to write.
         entries: usize,
     },
     /// The database failed. The transaction may be committed or not.
@@ -49,7 +49,7 @@ pub(crate) struct WriteRules {
     pub(crate) schedule: RetrySchedule,
 }
 
-/// Writes the batches in one transaction, and gives one outcome for each, in their order.
+/// Writes the batches in one transaction, and returns one outcome for each, in their order.
 pub(crate) async fn write<E: Event>(
     session: &mut Session,
     ledger: &Ledger,

@@ -25,7 +25,7 @@ pub(super) struct VerifiedTopic {
     topic_log: Arc<TopicLogClient>,
 }
 
-/// What Kafka knows about the topic.
+/// The answers of Kafka about the topic.
 pub(super) struct TopicFacts {
     pub(super) bounds: BTreeMap<Partition, LogBounds>,
     /// The positions at which the records of the requested time begin.

@@ -38,7 +38,7 @@ pub(super) struct LogState {
 pub(super) enum LogVerdict {
     /// Nothing to do.
     Nothing,
-    /// These offsets are gone or in doubt.
+    /// These offsets are deleted or in doubt.
     Fault(Gap),
     /// The broker refuses the position.
     OutOfRange,
@@ -117,7 +117,8 @@ impl LogState {
         if self.idle.0 != at || !nothing_to_commit {
             self.idle = (at, now);
         }
-        // Longer each time: a consumer that joins again too soon never receives an answer that takes long.
+        // The time doubles with each stall: a consumer that joins again too soon never receives an answer that takes
+        // long.
         let longest = IDLE.saturating_mul(2_u32.saturating_pow(self.stalled_fetches.min(IDLE_DOUBLED)));
         LogQuestion {
             at,

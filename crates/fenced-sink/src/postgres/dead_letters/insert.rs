@@ -25,7 +25,7 @@ pub(crate) struct DeadLetter<'a> {
 ///
 /// # Errors
 /// What the database answered. It never refuses a letter for its content.
-#[expect(clippy::as_conversions, reason = "this syntax tells the macro the type of an array of optional values")]
+#[expect(clippy::as_conversions, reason = "with this syntax the macro knows the type of an array of optional values")]
 pub(crate) async fn insert(
     connection: &mut PgConnection,
     ledger: &Ledger,

@@ -11,7 +11,7 @@ use crate::postgres::savepoint;
 use crate::postgres::session::Transaction;
 use crate::postgres::transaction::mode::WriteMode;
 
-/// Inserts the events and gives one outcome for each, in their order.
+/// Inserts the events and returns one outcome for each, in their order.
 ///
 /// To find the events that Postgres refuses, it tries halves, each under a savepoint: `O(k log n)` statements for `k`
 /// refused events of `n`. The other events are stored.

@@ -21,7 +21,7 @@ pub(super) async fn store<E: Event>(
         outcomes.push(match &entry.parsed {
             Ok(Parsed::Event(event)) => {
                 events.push((index, event));
-                RecordOutcome::Ignored // replaced below, when the database has answered
+                RecordOutcome::Ignored // replaced below, after the answer of the database
             }
             Ok(Parsed::Ignored { .. }) => RecordOutcome::Ignored,
             Err(refusal) => RecordOutcome::DeadLettered(DeadLetterCause::from(refusal.clone())),
