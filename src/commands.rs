@@ -75,7 +75,8 @@ impl CommandLine {
 
     /// Runs the command.
     ///
-    /// # Errors The command failed, or has a finding. The error contains the exit code.
+    /// # Errors
+    /// The command failed, or has a finding. The error contains the exit code.
     pub fn run(self) -> Result<(), CommandError> {
         let runtime = tokio::runtime::Builder::new_multi_thread()
             .enable_all()

@@ -84,7 +84,7 @@ pub struct RawSettings {
     /// How long the service waits at shutdown for transactions in flight
     #[arg(long, env, value_name = "TIME", default_value = "10s")]
     pub shutdown_timeout: String,
-    /// How often the service checks that the topic is still the same one
+    /// The interval at which the service checks that the topic is still the same one
     #[arg(long, env, value_name = "TIME", default_value = "5s")]
     pub topic_check_interval: String,
     /// A file that contains the database URL; do not set --database-url with it

@@ -28,7 +28,8 @@ impl Account {
     /// The first of `names` that exists, if this process runs as root. `None`: it does not run as root, so it needs no other
     /// user.
     ///
-    /// # Errors This process runs as root, and none of the users exists.
+    /// # Errors
+    /// This process runs as root, and none of the users exists.
     pub fn unless_root(names: &[&str]) -> Result<Option<Self>, ServerError> {
         let id = Command::new("id").arg("-u").output().map_err(|error| ServerError(format!("id -u: {error}")))?;
         if id.stdout.trim_ascii() != b"0" {
@@ -63,7 +64,8 @@ struct Pipes {
 impl Guardian {
     /// Starts a guardian, as another user if given. `last_signal` ends the server when this process ends.
     ///
-    /// # Errors There is no shell, or no directory for temporary files in which this user may write.
+    /// # Errors
+    /// There is no shell, or no directory for temporary files in which this user may write.
     pub fn new(last_signal: &str, account: Option<Account>) -> Result<Self, ServerError> {
         let mut command = Command::new("sh");
         command.args(["-c", include_str!("guardian.sh"), "guardian", last_signal]);
@@ -132,7 +134,8 @@ impl Guardian {
 
     /// Waits for the server's end and returns its exit status.
     ///
-    /// # Errors The server still runs after `limit`, or the guardian has ended.
+    /// # Errors
+    /// The server still runs after `limit`, or the guardian has ended.
     pub fn wait(&self, limit: Duration) -> Result<i32, ServerError> {
         let started = Instant::now();
         loop {
@@ -147,7 +150,8 @@ impl Guardian {
 
     /// Waits until the server answers.
     ///
-    /// # Errors The server ended, or did not answer within `limit`. The error has the end of its `log`.
+    /// # Errors
+    /// The server ended, or did not answer within `limit`. The error has the end of its `log`.
     pub fn wait_until(&self, answers: impl Fn() -> bool, limit: Duration, log: &str) -> Result<(), ServerError> {
         let started = Instant::now();
         loop {
@@ -232,7 +236,8 @@ pub fn quoted(word: impl AsRef<Path>) -> String {
 /// Free ports of 127.0.0.1, below the ports of outgoing connections. So a server that is stopped for a while finds its port
 /// still free.
 ///
-/// # Errors There are no free ports.
+/// # Errors
+/// There are no free ports.
 /// There are none.
 pub fn free_ports<const N: usize>() -> Result<[u16; N], ServerError> {
     let random = RandomState::new().build_hasher().finish();

@@ -33,7 +33,8 @@ pub struct Postgres {
 impl Postgres {
     /// Creates a cluster and starts it with these settings (as in `postgresql.conf`) on a free port of 127.0.0.1.
     ///
-    /// # Errors `PostgreSQL` is not installed, or does not start. The error has its output.
+    /// # Errors
+    /// `PostgreSQL` is not installed, or does not start. The error has its output.
     pub fn start_new(settings: &[(&str, &str)]) -> Result<Self, ServerError> {
         let found = Command::new("sh").args(["-c", FIND]).output().map_err(|error| ServerError(error.to_string()))?;
         let postgres = String::from_utf8_lossy(&found.stdout).trim().to_owned();
@@ -67,7 +68,8 @@ impl Postgres {
 
     /// Starts it again, after a stop, on the same port with the same data. Returns when it accepts connections.
     ///
-    /// # Errors It does not start. The error has the end of its log.
+    /// # Errors
+    /// It does not start. The error has the end of its log.
     pub fn start(&self) -> Result<(), ServerError> {
         self.pid.store(self.guardian.start(&self.command)?, Ordering::Relaxed);
         self.guardian.wait_until(|| accepts_connections(self.port), PATIENCE, "log")
@@ -105,7 +107,8 @@ impl Postgres {
 
     /// Creates an empty database and returns its URL.
     ///
-    /// # Errors The error of Postgres, for example because a database of this name exists.
+    /// # Errors
+    /// The error of Postgres, for example because a database of this name exists.
     pub async fn create_database(&self, name: &str) -> sqlx::Result<String> {
         let mut connection = PgConnection::connect(&self.url("postgres")).await?;
         let create = format!("create database \"{}\"", name.replace('"', "\"\""));

@@ -99,7 +99,7 @@ impl Protocol {
         self.generation
     }
 
-    /// How often the partition was fenced since its last commit. The delay before the next claim grows with it:
+    /// The number of times that the partition was fenced since its last commit. The delay before the next claim grows with it:
     /// otherwise two processes that both hold the assignment would fence each other without end.
     #[must_use]
     pub(crate) fn fenced_in_a_row(&self) -> u32 {

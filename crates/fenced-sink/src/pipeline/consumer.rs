@@ -40,11 +40,11 @@ const ROOM_INTERVAL: Duration = Duration::from_millis(2);
 const CHUNK: usize = 512;
 /// A report ends after the record that exceeds this many bytes.
 const CHUNK_BYTES: usize = 1 << 20;
-/// How often the positions past markers and aborted data are reported.
+/// The interval at which the positions past markers and aborted data are reported.
 const REACHED_INTERVAL: Duration = Duration::from_millis(100);
-/// How often committed positions are mirrored to Kafka.
+/// The interval at which committed positions are mirrored to Kafka.
 const MIRROR_INTERVAL: Duration = Duration::from_secs(3);
-/// How often all positions are mirrored again.
+/// The interval at which all positions are mirrored again.
 const MIRROR_AGAIN_INTERVAL: Duration = Duration::from_mins(1);
 /// A revocation waits for a commit in flight this long at most.
 const COMMIT_WAIT: Duration = Duration::from_secs(10);
@@ -62,7 +62,7 @@ pub(crate) struct ConsumerOptions {
     pub(crate) startup_timeout: Duration,
 }
 
-/// See the module.
+/// The consumer thread: the consumer, and the partitions that it reads.
 pub(crate) struct ConsumerThread<E: Event> {
     consumer: GroupConsumer,
     rebalancer: Arc<Rebalancer<E>>,

@@ -38,7 +38,7 @@ impl RefusedSince {
     }
 }
 
-/// How often the batches of each partition met an unclassified error since its last commit. The writers share it.
+/// The number of unclassified errors of each partition since its last commit. The writers share it.
 #[derive(Debug, Default)]
 pub(crate) struct UnclassifiedErrors(Mutex<BTreeMap<Partition, u32>>);
 

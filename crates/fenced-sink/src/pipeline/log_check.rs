@@ -22,7 +22,7 @@ const ROUND_TIMEOUT: Duration = Duration::from_mins(1);
 /// The minimum pause between two rounds.
 const PAUSE: Duration = Duration::from_millis(50);
 
-/// See the module.
+/// The log check task.
 pub(crate) struct LogCheckTask<E> {
     scheduler: Arc<SharedScheduler<E>>,
     topic_log: Arc<TopicLogClient>,

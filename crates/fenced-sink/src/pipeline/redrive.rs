@@ -31,7 +31,7 @@ const COUNT_SHARE: u32 = 100;
 /// The maximum time that one count may delay the redrive.
 const COUNT_LIMIT: Duration = Duration::from_secs(5);
 
-/// See the module.
+/// The redrive task.
 pub(crate) struct Redrive<E> {
     context: Arc<WriterContext<E>>,
     session: Option<Session>,

@@ -27,7 +27,8 @@ use crate::postgres::transaction::WriteRules;
 
 /// Checks that librdkafka accepts the properties. It contacts no server.
 ///
-/// # Errors [`ConsumerError::Configuration`]: a retry cannot help.
+/// # Errors
+/// [`ConsumerError::Configuration`]: a retry cannot help.
 pub fn check(options: &Options) -> Result<(), EngineError> {
     Ok(check_client(&options.properties)?)
 }

@@ -16,7 +16,7 @@ use crate::model::topic_log::LogObservation;
 use crate::pipeline::reports::{KafkaReport, PartitionQuestion, ReadTarget, WriterReport, WriterTask};
 use crate::pipeline::slot::Slot;
 
-/// How often the rows of all partitions are read, so that a change by an operator takes effect.
+/// The interval at which the rows of all partitions are read, so that a change by an operator takes effect.
 const ROW_READ_INTERVAL: Duration = Duration::from_secs(1);
 
 /// All partitions that were ever assigned to this process.

@@ -18,7 +18,7 @@ use crate::model::topic_log::LogObservation;
 use crate::pipeline::reports::{KafkaReport, PartitionQuestion, ReadTarget, WriterReport, WriterTask};
 use crate::pipeline::scheduler::Scheduler;
 
-/// See the module.
+/// The scheduler behind its lock, with the signals that wake its users.
 #[derive(Debug)]
 pub(crate) struct SharedScheduler<E> {
     scheduler: Mutex<Scheduler<E>>,

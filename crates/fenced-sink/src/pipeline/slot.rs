@@ -23,7 +23,7 @@ const RESTART_AFTER: Duration = Duration::from_secs(1);
 /// After a batch that needed row-by-row mode, this many batches of the partition start in that mode.
 const ROW_BY_ROW_BATCHES: u32 = 8;
 
-/// See the module.
+/// The state of one partition in this process.
 #[derive(Debug)]
 pub(super) struct Slot<E> {
     partition: Partition,

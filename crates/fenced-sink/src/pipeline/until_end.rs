@@ -19,7 +19,7 @@ use crate::pipeline::options::Options;
 use crate::postgres::ledger::Ledger;
 use crate::postgres::session::Session;
 
-/// How often the ledger is read.
+/// The interval at which the ledger is read.
 const INTERVAL: Duration = Duration::from_secs(1);
 
 /// The halted partitions, each with its reason. All other partitions have reached their ends.

@@ -19,7 +19,7 @@ const INTERVAL: Duration = Duration::from_secs(1);
 /// failed commit the records are dropped and arrive again soon, which is no progress.
 const QUIET: Duration = Duration::from_secs(10);
 
-/// See the module.
+/// The watchdog: the partitions with waiting records, and the limit of their wait.
 pub(crate) struct Watchdog {
     limit: Duration,
     watched: BTreeMap<Partition, WaitingRecords>,

@@ -64,7 +64,7 @@ impl<E> WriterContext<E> {
     }
 }
 
-/// See the module.
+/// A writer: its connection, and the state of its retries.
 pub(crate) struct Writer<E> {
     context: Arc<WriterContext<E>>,
     session: Option<Session>,

@@ -7,7 +7,7 @@ use super::ConsumerThread;
 use crate::event::Event;
 use crate::pipeline::reports::KafkaReport;
 
-/// How often the client is asked.
+/// The interval at which the thread asks the client.
 const ASK_INTERVAL: Duration = Duration::from_secs(1);
 /// After this time without an assignment, a member has no partition: brokers answer within a heartbeat or two.
 const NO_ASSIGNMENT: Duration = Duration::from_secs(10);

@@ -16,7 +16,7 @@ use crate::model::standing::{Membership, SchedulerView as _};
 use crate::pipeline::reports::KafkaReport;
 use crate::pipeline::shared_scheduler::SharedScheduler;
 
-/// See the module.
+/// Reports to the scheduler what Kafka assigns, revokes and delivers.
 pub(super) struct Rebalancer<E> {
     pub(super) scheduler: Arc<SharedScheduler<E>>,
     pub(super) mirror: Mirror,

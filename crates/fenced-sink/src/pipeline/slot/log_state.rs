@@ -15,7 +15,7 @@ pub(super) const IDLE: Duration = Duration::from_secs(20);
 /// The idle time doubles this many times at most.
 const IDLE_DOUBLED: u32 = 4;
 
-/// See the module.
+/// What is known about the log of one partition.
 #[derive(Debug)]
 pub(super) struct LogState {
     /// `None` until the row was read.

@@ -78,7 +78,8 @@ fn failed(why: &str) -> ExitCode {
 
 /// Runs the demo. Returns false if the tables do not account for the produced records.
 ///
-/// # Errors Something that the demo needs is missing or failed.
+/// # Errors
+/// Something that the demo needs is missing or failed.
 async fn show(arguments: &Arguments) -> Result<bool, DemoError> {
     let started = Instant::now();
     let say = |text: &str| writeln!(io::stdout(), "[{:4.1} s] {text}", started.elapsed().as_secs_f32());
