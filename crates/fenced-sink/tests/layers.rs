@@ -1,5 +1,5 @@
-//! The layers of the engine, and which layers each may use. The compiler does not check layers inside a crate, so this test
-//! reads the imports.
+//! The layers of the engine, and which layers each may use. The compiler does not check layers inside a crate, so this
+//! test reads the imports.
 
 #![expect(clippy::unwrap_used, reason = "a panic is the report of a test")]
 

@@ -25,8 +25,8 @@ pub struct Account {
 }
 
 impl Account {
-    /// The first of `names` that exists, if this process runs as root. `None`: it does not run as root, so it needs no other
-    /// user.
+    /// The first of `names` that exists, if this process runs as root. `None`: it does not run as root, so it needs no
+    /// other user.
     ///
     /// # Errors
     /// This process runs as root, and none of the users exists.
@@ -233,8 +233,8 @@ pub fn quoted(word: impl AsRef<Path>) -> String {
     format!("'{}'", word.as_ref().display().to_string().replace('\'', r"'\''"))
 }
 
-/// Free ports of 127.0.0.1, below the ports of outgoing connections. So a server that is stopped for a while finds its port
-/// still free.
+/// Free ports of 127.0.0.1, below the ports of outgoing connections. So a server that is stopped for a while finds its
+/// port still free.
 ///
 /// # Errors
 /// There are no free ports.

@@ -99,8 +99,8 @@ impl Protocol {
         self.generation
     }
 
-    /// The number of times that the partition was fenced since its last commit. The delay before the next claim grows with it:
-    /// otherwise two processes that both hold the assignment would fence each other without end.
+    /// The number of times that the partition was fenced since its last commit. The delay before the next claim grows
+    /// with it: otherwise two processes that both hold the assignment would fence each other without end.
     #[must_use]
     pub(crate) fn fenced_in_a_row(&self) -> u32 {
         self.fenced_in_a_row

@@ -1,4 +1,5 @@
-//! Waits until a topic is read up to the ends that its partition logs had at the start, for a run that ends without a signal.
+//! Waits until a topic is read up to the ends that its partition logs had at the start, for a run that ends without a
+//! signal.
 //!
 //! It reads the ledger, not the state of this process: of several instances, each ends when the whole topic is read. It
 //! only observes; it does not change the run.
