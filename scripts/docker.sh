@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Checks docker/ as far as that goes without a Docker engine: the linter, the Compose file's own check, and the very
-# commands of the Dockerfile, run here in a directory that holds what the Dockerfile copies and nothing else.
+# Checks docker/ without a Docker engine: it lints the Dockerfile, lets Compose check its file, and runs the commands of
+# the Dockerfile in a directory that has only the files that the Dockerfile copies.
 # Not checked: the base images and the packages installed in them.
 set -euo pipefail
 cd "$(dirname "$0")/.."
@@ -9,9 +9,9 @@ cd "$(dirname "$0")/.."
 if docker compose version >/dev/null 2>&1; then compose=(docker compose); else compose=(docker-compose); fi
 "${compose[@]}" --file docker/compose.yml config --quiet
 grep -q "^FROM rust:$(sed -n 's/^channel = "\(.*\)"/\1/p' rust-toolchain.toml)-" docker/Dockerfile ||
-  { echo "docker/Dockerfile builds with another Rust than rust-toolchain.toml" >&2; exit 1; }
+  { echo "docker/Dockerfile uses another Rust version than rust-toolchain.toml" >&2; exit 1; }
 
-# One instruction a line, without comments.
+# One instruction per line, without comments.
 dockerfile=$(sed -e '/^#/d' -e ':join' -e '/\\$/{N;s/\\\n */ /;b join' -e '}' docker/Dockerfile)
 build=$(sed -n '/ AS build$/,/^FROM debian/p' <<<"$dockerfile")
 
@@ -45,10 +45,10 @@ read -ra command <<<"$(list CMD)"
 mkdir "$context/bin"
 cp "$target/$from" "$context/bin/"
 for words in "${command[*]}" "migrate up"; do
-  # shellcheck disable=SC2086 # words they are
+  # shellcheck disable=SC2086 # each word is one argument
   env -i PATH="$context/bin" "${entrypoint[@]}" $words --help >/dev/null
 done
-# All that it loads is in the image: libc's own parts, libgcc, and OpenSSL of libssl3.
+# The image has each library that the program loads: the parts of libc, libgcc, and OpenSSL of libssl3.
 if ldd "$context/bin/${entrypoint[0]}" | grep -Ev 'linux-vdso|ld-linux|lib(c|m|gcc_s|dl|rt|pthread|ssl|crypto)\.so'; then
   echo "the program needs a library that the image does not have" >&2
   exit 1

@@ -1,9 +1,9 @@
 #!/usr/bin/env bash
-# Installs the Debian packages that are missing for what is asked for: build, database, kafka, lint.
+# packages.sh GROUP...: installs the missing Debian packages of these groups: build, database, kafka, lint.
 set -euo pipefail
 
 missing=()
-# need PACKAGE COMMAND...: the package, unless the command succeeds.
+# need PACKAGE COMMAND...: the package is missing, unless the command succeeds.
 need() {
   local package=$1
   shift
@@ -18,7 +18,7 @@ for what in "$@"; do
   case $what in
   build)
     if ! has cargo >/dev/null; then
-      echo "Rust is missing: see https://rustup.rs (the version is chosen by rust-toolchain.toml)" >&2
+      echo "Rust is missing: see https://rustup.rs (rust-toolchain.toml chooses the version)" >&2
       exit 1
     fi
     need gcc has gcc
@@ -41,7 +41,7 @@ for what in "$@"; do
     need python3-pip python3 -m pip --version
     ;;
   *)
-    echo "packages.sh: what is $what?" >&2
+    echo "packages.sh: unknown group: $what" >&2
     exit 2
     ;;
   esac
@@ -49,7 +49,7 @@ done
 [ ${#missing[@]} -gt 0 ] || exit 0
 
 if ! has apt-get >/dev/null; then
-  echo "Missing: ${missing[*]} (Debian's names). There is no apt-get here: install them by your system's own means." >&2
+  echo "Missing: ${missing[*]} (names of Debian packages). This system has no apt-get: install them with its package manager." >&2
   exit 1
 fi
 as_root=()
@@ -60,7 +60,7 @@ if [ "$(id -u)" -ne 0 ]; then
   fi
   as_root=(sudo)
 fi
-echo "Installing what is missing: ${missing[*]}"
+echo "Installing missing packages: ${missing[*]}"
 "${as_root[@]}" apt-get update -qq
 "${as_root[@]}" env DEBIAN_FRONTEND=noninteractive apt-get install -qq --yes --no-install-recommends "${missing[@]}" \
   </dev/null

@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
-# sqlx.sh write | check: describes all checked SQL statements by a private PostgreSQL with all migrations applied, and
-# writes what was found to .sqlx, or fails unless that is what .sqlx holds already. A build without a database relies
-# on it.
+# sqlx.sh write | check: a private PostgreSQL with all migrations describes each SQL statement that is checked at compile
+# time. `write` stores the descriptions in .sqlx. `check` fails if .sqlx has other descriptions. A build without a database
+# uses .sqlx.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 mode=$1
@@ -12,7 +12,7 @@ postgres=$(dirname "$(readlink -f "$postgres")")
 as=()
 [ "$(id -u)" -ne 0 ] || as=(setpriv --reuid=postgres --regid=postgres --clear-groups)
 
-# The guardian stops the server and removes its directory when this script ends in any way.
+# The guardian stops the server and removes its directory however this script ends.
 coproc GUARDIAN { cd / && exec "${as[@]}" sh "$OLDPWD/crates/testbed/src/guardian.sh" QUIT 2>/dev/null; }
 read -r directory <&"${GUARDIAN[0]}"
 ask() {
@@ -38,7 +38,7 @@ done
 
 found=$(mktemp -d)
 trap 'rm -rf "$found"' EXIT
-# The macros write what they learn while they are compiled; the cfg is there to have them compiled.
+# The macros write the descriptions during the compilation. The cfg has a new value each time, so that cargo compiles them.
 export DATABASE_URL="postgresql:///postgres?host=$directory&user=postgres" SQLX_OFFLINE=false SQLX_OFFLINE_DIR="$found"
 for package in fenced-sink booking-history; do
   cargo rustc --quiet --locked --package "$package" --lib --profile check -- \
@@ -51,6 +51,6 @@ if [ "$mode" = write ]; then
   mkdir .sqlx
   cp "$found"/query-*.json .sqlx/
 elif ! diff -r .sqlx "$found"; then
-  echo ".sqlx does not hold what the statements and migrations say; to renew it: make sqlx" >&2
+  echo ".sqlx does not match the statements and migrations; to update it: make sqlx" >&2
   exit 1
 fi

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# The whole gate. The integration tests run last, so that their closing lines are the last output; the times of all other
-# steps are printed before them.
+# The whole gate. The integration tests run last, so that their result is the last output. The times of all other steps are
+# printed before them.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
@@ -12,9 +12,9 @@ step() {
   times+=$(printf '%5d s  %s' $((SECONDS - started)) "$1")$'\n'
 }
 
-step "what is missing: packages" scripts/packages.sh build database kafka lint
-step "what is missing: tools" scripts/tools.sh
-step "what is missing: Apache Kafka" scripts/kafka.sh
+step "install: packages" scripts/packages.sh build database kafka lint
+step "install: tools" scripts/tools.sh
+step "install: Apache Kafka" scripts/kafka.sh
 step "scripts" scripts/lint.sh
 step "format" cargo fmt --all --check
 step "lints" cargo clippy --quiet --locked --workspace --all-targets -- -D warnings
@@ -29,5 +29,5 @@ step "tests: program, without servers" cargo test --quiet --locked --lib --bins
 step "tests: examples in the documentation" cargo test --quiet --locked --doc
 echo "== times"
 printf '%s' "$times"
-echo "== tests: integration (their last line has their time)"
+echo "== tests: integration (the last line has the time)"
 exec cargo test --locked --test it

@@ -1,9 +1,9 @@
 #!/usr/bin/env bash
-# Installs the pinned tools of the gate into .cache, so that nothing outside of this directory changes.
+# Installs the pinned tools of the gate into .cache, so that nothing outside of it changes.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
-# Not optimised: they are built once and run for seconds.
+# Built without optimisation: each run takes only seconds.
 for tool in cargo-deny@0.20.2 cargo-fuzz@0.13.2; do
   if ! grep -qs "^\"${tool/@/ } " .cache/tools/.crates.toml; then
     cargo install --quiet --locked --debug --root .cache/tools "$tool"

@@ -1,8 +1,8 @@
 //! The event of this service: a booking that was created. It becomes one row of `booking_history`.
 //!
-//! Three steps, one file each: [`wire`] reads the JSON, [`valid`] checks the values, [`table`] writes the rows. A [`Booking`]
-//! has no value that the table refuses. Nothing is trimmed, defaulted or repaired: a message that is not exactly right is
-//! refused, with a reason. The text of a refusal never contains the content of the record.
+//! Three steps, one file each: [`wire`] reads the JSON, [`valid`] checks the values, [`table`] writes the rows. A
+//! [`Booking`] has no value that the table refuses. The steps trim, complete or repair no value: a message that is not
+//! exactly right is refused, with a reason. The text of a refusal never contains the content of the record.
 
 mod wire;
 mod fault;
@@ -70,7 +70,7 @@ impl Booking {
     /// The message of this booking. [`Event::parse`] reads it back as the same booking.
     ///
     /// # Errors
-    /// No booking causes one. The type is that of `serde_json`.
+    /// No booking causes an error. The type is that of `serde_json`.
     pub fn to_json(&self) -> serde_json::Result<Vec<u8>> {
         wire::write(self)
     }

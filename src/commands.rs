@@ -24,12 +24,12 @@ use crate::{
     telemetry,
 };
 
-/// The arguments. A setting that is not among them comes from the environment.
+/// The arguments. A setting that is not given here comes from the environment.
 #[derive(Parser)]
 #[command(
     name = "booking-history",
     version,
-    about = "Keeps the history of bookings from Kafka in PostgreSQL, exactly once",
+    about = "Stores bookings from Kafka in PostgreSQL, exactly once",
     long_about = None,
     arg_required_else_help = true
 )]
@@ -60,7 +60,7 @@ enum Command {
 }
 
 impl CommandLine {
-    /// Reads the arguments and the environment. Exits itself with 0 after `--help`, and with 2 after a mistake.
+    /// Reads the arguments and the environment. Ends the process with 0 after `--help`, and with 2 after a mistake.
     #[must_use]
     pub fn parse_or_exit() -> Self {
         let matches = Self::described().get_matches();
@@ -69,14 +69,14 @@ impl CommandLine {
 
     /// The arguments, as clap parses them.
     fn described() -> clap::Command {
-        // `global`: a setting may stand before or after the command. Help must not show values: some are secrets.
+        // `global`: a setting is accepted before and after the command. Help must not show values: some are secrets.
         Self::command().mut_args(|arg| arg.global(true).hide_env_values(true))
     }
 
     /// Runs the command.
     ///
     /// # Errors
-    /// The command failed, or found something. The error has the exit code.
+    /// The command failed, or has a finding. The error contains the exit code.
     pub fn run(self) -> Result<(), CommandError> {
         let runtime = tokio::runtime::Builder::new_multi_thread()
             .enable_all()

@@ -1,8 +1,8 @@
-//! Environment and flags -> checked settings, or a list of everything that is wrong with them.
+//! Environment and flags -> checked settings, or a list of all faults in them.
 //!
-//! Flags win over the environment, and the environment over a `.env` file in the working directory. clap only collects text.
-//! One pure function, [`Settings::from_raw`], checks all settings, so it can report all errors at once. No error text and no
-//! `Debug` shows a password.
+//! Flags override the environment, and the environment overrides a `.env` file in the working directory. clap only
+//! collects text. One pure function, [`Settings::from_raw`], checks all settings, so it can report all errors at once.
+//! No error text and no `Debug` shows a password.
 
 mod database;
 mod faults;
@@ -152,7 +152,8 @@ impl Settings {
     }
 }
 
-/// Adds a `.env` file of the working directory to the environment. A variable that is set already wins. The file is optional.
+/// Adds a `.env` file of the working directory to the environment. The file does not change a variable that is already
+/// set. The file is optional.
 ///
 /// Call it before the first thread starts, because it changes the environment of the process.
 ///

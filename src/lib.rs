@@ -1,11 +1,11 @@
-//! Keeps the history of bookings from Kafka in `PostgreSQL`, exactly once.
+//! Stores bookings from Kafka in `PostgreSQL`, exactly once.
 //!
-//! The engine is the library [`fenced_sink`]. It holds the guarantee and does not know what a booking is. This package adds
-//! what the engine needs to become the program `booking-history`:
+//! The engine is the library [`fenced_sink`]. It implements the guarantee and does not use bookings. This package adds
+//! the other parts of the program `booking-history`:
 //!
-//! | module | holds |
+//! | module | contains |
 //! |---|---|
-//! | [`config`] | environment, `.env` file and flags -> checked settings, or a list of everything that is wrong with them |
+//! | [`config`] | environment, `.env` file and flags -> checked settings, or a list of all faults in them |
 //! | [`booking`] | the event: JSON -> a valid [`booking::Booking`] -> a row of the table `booking_history` |
 //! | [`telemetry`] | log lines, and `/livez`, `/readyz` and `/metrics` over HTTP |
 //! | [`commands`] | one file for each command, and the exit codes |

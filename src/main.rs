@@ -18,7 +18,7 @@ fn main() -> ExitCode {
     match dotenv.and_then(|()| command_line.run()) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            // `eprintln!` panics if standard error is closed. The exit code still has to tell what happened.
+            // `eprintln!` panics if standard error is closed. The exit code must still show the result.
             writeln!(io::stderr(), "error: {error}").ok();
             ExitCode::from(error.exit_code())
         }

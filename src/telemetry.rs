@@ -1,4 +1,4 @@
-//! What a running service shows: log lines on standard error, and health and metrics over HTTP.
+//! The outputs of a running service: log lines on standard error, and health and metrics over HTTP.
 
 mod logs;
 mod readiness;

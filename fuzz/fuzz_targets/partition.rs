@@ -1,5 +1,5 @@
-//! Any bytes as happenings in the world of the property test: two processes, one row, one log, and every record is
-//! handled exactly once.
+//! Any bytes as actions of the simulation: two processes, one row, one partition log. Every record is handled exactly
+//! once.
 #![no_main]
 
 use fenced_sink::simulation;

@@ -1,4 +1,4 @@
-//! When a booking was made: RFC 3339 in the message, `timestamptz` in the table.
+//! The time when a booking was created: RFC 3339 in the message, `timestamptz` in the table.
 
 use chrono::{DateTime, Datelike as _, Utc};
 
@@ -9,7 +9,8 @@ use super::fault::ValueFault;
 pub struct CreatedAt(DateTime<Utc>);
 
 impl CreatedAt {
-    /// Cuts the instant to microseconds. `PostgreSQL` would cut a binary value and round a text, so we do it.
+    /// Truncates the instant to microseconds. `PostgreSQL` would truncate a binary value and round a text, so this is
+    /// done here.
     ///
     /// # Errors
     /// The year is outside 2000 to 2100, or it is a leap second, which `PostgreSQL` would store as the next minute.
@@ -23,8 +24,8 @@ impl CreatedAt {
         DateTime::from_timestamp_micros(instant.timestamp_micros()).map(Self).ok_or(ValueFault::invalid("not a time"))
     }
 
-    /// Reads RFC 3339 with an offset. Stricter than chrono, which also accepts a space in place of the `T`, and U+2212 in place
-    /// of the minus sign.
+    /// Reads RFC 3339 with an offset. It is stricter than chrono, which also accepts a space instead of the `T`, and
+    /// U+2212 instead of the minus sign.
     ///
     /// # Errors
     /// The text is not RFC 3339, or [`CreatedAt::new`] refuses the instant.
@@ -114,7 +115,7 @@ mod tests {
     }
 
     #[test]
-    fn less_than_a_microsecond_is_cut_not_rounded() {
+    fn a_fraction_of_a_microsecond_is_truncated_not_rounded() {
         check_time("2026-02-15T14:37:34.8590679Z", Some("2026-02-15T14:37:34.859067+00:00"));
         check_time("2026-02-15T14:37:34.9999999999999999Z", Some("2026-02-15T14:37:34.999999+00:00"));
         check_time("2026-02-15T14:37:34.0000009Z", Some("2026-02-15T14:37:34+00:00"));

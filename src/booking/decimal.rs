@@ -1,4 +1,4 @@
-//! A JSON number as the exact value that it denotes.
+//! A JSON number as its exact value.
 //!
 //! The value never passes through a float. Time and memory are bounded by the length of the text: `1e999999999` is refused
 //! without computing it.
@@ -9,7 +9,8 @@ use serde_json::value::RawValue;
 
 use super::fault::ValueFault;
 
-/// The most digits before the point, and the most after it. No amount of money has more, and an `i64` can hold them.
+/// The maximum number of digits before the point, and after it. No amount of money has more, and an `i64` can hold
+/// them.
 const DIGITS: i64 = 18;
 
 const NOT_A_NUMBER: ValueFault = ValueFault { reason: Reason::WrongType, detail: "must be a number" };
@@ -124,13 +125,13 @@ mod tests {
     }
 
     #[test]
-    fn other_json_is_no_number() {
+    fn json_of_another_type_is_no_number() {
         for json in ["null", "true", "\"1\"", "[1]", r#"{"1":1}"#] {
             check(json, Err(NOT_A_NUMBER));
         }
     }
 
-    /// The parser relies on it.
+    /// The parser depends on this.
     #[test]
     fn serde_json_refuses_what_is_not_in_the_grammar() {
         for text in
@@ -142,7 +143,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn the_way_it_is_written_does_not_matter(
+        fn the_notation_of_a_number_does_not_matter(
             hundredths in -999_999_999_999_i64..=999_999_999_999,
             shift in 0_usize..20,
             zeros in 0_usize..5,

@@ -1,7 +1,7 @@
 //! The SQL of the table `booking_history`. Each statement handles many bookings.
 //!
-//! The text is constant and each parameter is one column as an array, so `PostgreSQL` plans each statement once. `::bigint`
-//! is for a table of the old Python service, whose ids are integers.
+//! The text is constant and each parameter is one column as an array, so `PostgreSQL` plans each statement once. A
+//! table of the old Python service needs `::bigint`, because its ids are integers.
 
 use std::collections::HashMap;
 
@@ -74,8 +74,9 @@ pub(super) async fn insert_each(
     Ok(inserted.into_iter().filter_map(|outcome| outcome.or_else(|| compared.next())).collect())
 }
 
-/// A duplicate id is never the fault of a record, because the table generates the ids. It happens if rows were copied into the
-/// table with their ids, and its sequence is lower than those. An operator must correct that, so no record becomes a dead letter.
+/// A record is never the cause of a duplicate id, because the table generates the ids. A duplicate id occurs if rows
+/// were copied into the table with their ids, and its sequence is lower than those. An operator must correct that, so
+/// no record becomes a dead letter.
 fn as_fault_of_the_sequence(error: sqlx::Error) -> sqlx::Error {
     let constraint = error.as_database_error().and_then(|error| error.constraint());
     if constraint != Some("booking_history_pkey") {
@@ -159,7 +160,7 @@ pub(super) async fn find(connection: &mut PgConnection, bookings: &[&Booking]) -
         .collect())
 }
 
-/// Ids and keys from this id on, in order of id.
+/// Ids and keys from this id on, in the order of the ids.
 pub(super) async fn page(connection: &mut PgConnection, from: i64, limit: i64) -> sqlx::Result<Vec<(i64, String)>> {
     // Uses the index of the primary key, so the size of the table does not matter.
     let rows = sqlx::query!(

@@ -167,7 +167,7 @@ proptest! {
     }
 
     #[test]
-    fn the_way_it_is_written_does_not_matter(
+    fn the_notation_of_a_message_does_not_matter(
         booking in any_booking(),
         order in Just([0, 1, 2, 3, 4, 5, 6, 7]).prop_shuffle(),
         data_first in any::<bool>(),
@@ -202,7 +202,7 @@ proptest! {
     }
 
     #[test]
-    fn no_change_to_a_message_panics_or_gets_into_the_text_of_a_refusal(
+    fn a_changed_message_never_panics_and_its_content_is_never_in_a_refusal(
         place in 0..MESSAGE.len(),
         removed in 0_usize..40,
         added in prop::collection::vec(any::<u8>(), 0..8),

@@ -1,7 +1,7 @@
 //! The values of a booking, each checked when it is created.
 //!
-//! The bounds are the contract with the services that send bookings. The CHECKs of the table repeat them, so the table accepts
-//! each value that exists here. Any values may be combined, so the fields of a booking are public.
+//! The bounds are the contract with the services that send bookings. The CHECKs of the table have the same bounds, so
+//! the table accepts each value that exists here. Any values may be combined, so the fields of a booking are public.
 
 use fenced_sink::Reason;
 use rust_decimal::Decimal;
@@ -24,7 +24,7 @@ pub struct Booking {
     pub promo_code: Option<PromoCode>,
     /// The discount.
     pub discount_percent: DiscountPercent,
-    /// When the booking was made.
+    /// When the booking was created.
     pub created_at: CreatedAt,
 }
 
@@ -35,7 +35,7 @@ macro_rules! text {
         pub struct $name(String);
 
         impl $name {
-            /// Accepts the text unchanged, or says why it is not valid.
+            /// Accepts the text unchanged, or returns why it is not valid.
             ///
             /// # Errors
             /// The text is outside the bounds above, or has a NUL character.
@@ -102,7 +102,7 @@ pub(super) fn check_nul(text: &str) -> Result<(), ValueFault> {
 pub struct Price(Decimal);
 
 impl Price {
-    /// Takes the amount by value: without trailing zeros, and with 0 for -0.
+    /// Takes the value of the amount: without trailing zeros, and with 0 for -0.
     ///
     /// # Errors
     /// The amount is outside the bounds above.
@@ -126,7 +126,7 @@ impl Price {
 pub struct DiscountPercent(Decimal);
 
 impl DiscountPercent {
-    /// Takes the number by value: without trailing zeros, and with 0 for -0.
+    /// Takes the value of the number: without trailing zeros, and with 0 for -0.
     ///
     /// # Errors
     /// The number is outside the bounds above.

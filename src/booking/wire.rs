@@ -1,8 +1,8 @@
 //! The JSON of a message: which fields exist, each once, and of which type.
 //!
-//! `{"event_type":"BookingCreated","data":{…}}` is read in one pass, which fails only if the bytes are not JSON. The values
-//! are checked afterwards, and only if the type of the event is ours: the content of another team's event never matters.
-//! `serde_json` skips ignored fields without recursion, so deep nesting cannot overflow the stack.
+//! `{"event_type":"BookingCreated","data":{…}}` is read in one pass, which fails only if the bytes are not JSON. The
+//! values are checked afterwards, and only if the type of the event is `BookingCreated`: the content of another event
+//! never matters. `serde_json` skips ignored fields without recursion, so deep nesting cannot overflow the stack.
 
 mod object;
 
@@ -76,8 +76,8 @@ fn first_byte(bytes: &[u8]) -> Option<u8> {
     bytes.iter().copied().find(|byte| !matches!(byte, b' ' | b'\t' | b'\n' | b'\r'))
 }
 
-/// Reads bytes that the one pass could not read. They may be another team's event with data that we cannot read. Or `data` is a
-/// number that no float can hold, which is valid JSON.
+/// Reads bytes that the one pass could not read. They may be another event with data that this program cannot read. Or
+/// `data` is a number that no float can hold, which is valid JSON.
 fn read_unreadable(bytes: &[u8], error: &serde_json::Error) -> Result<Parsed<Booking>, Refusal> {
     let skipped: Envelope<'_, IgnoredAny> = serde_json::from_slice(bytes).map_err(|error| not_json(&error))?;
     if let Some(event_type) = other_type(skipped.event_type)? {
@@ -92,7 +92,7 @@ fn read_unreadable(bytes: &[u8], error: &serde_json::Error) -> Result<Parsed<Boo
     }
 }
 
-/// The name of the event type, if it is not ours.
+/// The name of the event type, if it is not `BookingCreated`.
 fn other_type(event_type: JsonField<&RawValue>) -> Result<Option<String>, Refusal> {
     let event_type = required("event_type", event_type, string)?;
     Ok((event_type != EVENT_TYPE).then(|| event_type.into_owned()))

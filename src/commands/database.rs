@@ -10,14 +10,14 @@ pub(super) async fn connect(settings: &Settings) -> sqlx::Result<Session> {
     Session::connect(settings.database.options(), settings.database_timeout).await
 }
 
-/// A session, and how the schema of its database compares with this program.
+/// A session, and the comparison of its database's schema with this program.
 pub(super) async fn connect_and_compare(settings: &Settings) -> sqlx::Result<(Session, SchemaState)> {
     let mut session = connect(settings).await?;
     let state = session.run(schema_state).await?;
     Ok((session, state))
 }
 
-/// A session with a database whose schema is the one that this program knows.
+/// A session with a database whose schema is the one of this program.
 pub(super) async fn open(settings: &Settings) -> Result<Session, CommandError> {
     match connect_and_compare(settings).await.map_err(|error| CommandError::database(&error, &settings.database))? {
         (session, SchemaState::Current) => Ok(session),

@@ -1,7 +1,7 @@
 //! `dead-letters`: the records of one group and topic that could not be stored.
 //!
-//! These commands only read. SQL functions change letters: they are in the same database as the letters, and return what
-//! they did with each one.
+//! These commands only read. SQL functions change letters: they are in the same database as the letters, and return a
+//! result for each letter.
 
 mod letter;
 mod detail;
@@ -24,17 +24,17 @@ use letter::{LetterFilter, LetterSummary};
 pub(super) const EXAMPLES: &str = "\
 Examples:
   booking-history dead-letters list                      the newest letters of the group and topic
-  booking-history dead-letters list --status parked      those that a person must look at
+  booking-history dead-letters list --status parked      letters that need an operator
   booking-history dead-letters list --reason invalid_value --since 2026-02-15T14:00:00Z
   booking-history dead-letters list --output json | jq .detail
   booking-history dead-letters show 0198a1c4-…           one letter with its payload and attempts
 
-To change letters, use SQL in psql. Each function returns one row per letter that says what it did:
+To change letters, use SQL in psql. Each function returns one row per letter, with the result:
   select * from dead_letters_overview;                         the number of letters by reason
   select * from dead_letters_correct('ID', convert_to('{\"event_type\": …}', 'UTF8'));
   select * from dead_letters_requeue('{ID, ID}');              the service tries them again
   select * from dead_letters_discard('{ID}', 'why');
-Many at once:
+Many letters at once:
   select * from dead_letters_requeue(array(
       select id from dead_letters where status = 'parked' and reason = 'database_rejected'));
 
@@ -98,7 +98,7 @@ async fn list(args: &ListArgs, settings: &Settings) -> Result<(), CommandError> 
         reason: args.reason.as_deref(),
         partition: args.partition,
         since: args.since,
-        // One more than is shown, to know whether there are more.
+        // Reads one more than is shown, to find out whether there are more.
         limit: args.limit + 1,
         ..LetterFilter::of(settings)
     };

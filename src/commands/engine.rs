@@ -40,13 +40,13 @@ pub fn options(settings: &Settings) -> Options {
     }
 }
 
-/// What an error of the engine means to the user of a command.
+/// The meaning of an engine error for the user of a command.
 pub(super) fn explain(error: EngineError, settings: &Settings) -> CommandError {
     match error {
         EngineError::Kafka(ConsumerError::Configuration(why)) => CommandError::Config(ConfigFaults::one(ConfigFault {
             setting: "KAFKA_PROPERTIES",
             given: None,
-            accepted: format!("properties that librdkafka accepts; it says: {why}"),
+            accepted: format!("properties that librdkafka accepts; the error of librdkafka: {why}"),
         })),
         EngineError::Kafka(_) => CommandError::Unavailable(error.to_string()),
         EngineError::Database(error) => CommandError::database(&error, &settings.database),

@@ -1,4 +1,4 @@
-//! Why a command failed: a text that says what to do, and the exit code.
+//! Why a command failed: a text with an instruction, and the exit code.
 
 use fenced_sink::admin::{ErrorClass, SqlState, classify, sqlstate_of};
 use sqlx::postgres::PgDatabaseError;
@@ -8,7 +8,7 @@ use crate::config::{ConfigFaults, Database};
 /// There is one variant for each exit code.
 #[derive(Debug, thiserror::Error)]
 pub enum CommandError {
-    /// 1: the command did its work, and found something.
+    /// 1: the command succeeded, and has a finding.
     #[error("{0}")]
     Finding(String),
     /// 2: the arguments do not fit the partitions or the topic log. Nothing was changed.
@@ -38,7 +38,7 @@ impl CommandError {
         }
     }
 
-    /// What an error of the database means to the user of a command. For operations that no record can make fail.
+    /// The meaning of a database error for the user of a command. For operations in which no record can be the cause.
     #[must_use]
     pub fn database(error: &sqlx::Error, database: &Database) -> Self {
         let state = sqlstate_of(error);

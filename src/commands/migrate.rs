@@ -54,7 +54,7 @@ enum MigrateCommand {
 
 pub(super) async fn run(args: &MigrateArgs, settings: &Settings) -> Result<(), CommandError> {
     let database = &settings.database;
-    // Otherwise sqlx logs the long text of each slow statement, and a migration may be slow.
+    // Otherwise sqlx logs the long text of each slow statement, and a migration can be slow.
     let options = database.options().clone().disable_statement_logging();
     let connected = tokio::time::timeout(settings.database_timeout, PgConnection::connect_with(&options)).await;
     let connected = connected
@@ -82,7 +82,7 @@ async fn limit_lock_waits(connection: &mut PgConnection, settings: &Settings) ->
     Ok(())
 }
 
-/// A connection, the migrations to apply through it, and where to report them.
+/// A connection, the migrations to apply through it, and the output for their reports.
 struct MigrationJob<'a, Out> {
     migrator: &'a Migrator,
     connection: &'a mut PgConnection,
@@ -139,7 +139,8 @@ impl<Out: Write> MigrationJob<'_, Out> {
         Ok(())
     }
 
-    /// Takes the advisory lock, so that other `migrate` commands wait until this connection ends. Reads what is applied.
+    /// Takes the advisory lock, so that other `migrate` commands wait until this connection ends. Reads the applied
+    /// migrations.
     async fn lock(&mut self) -> Result<Vec<AppliedMigration>, MigrationProblem> {
         self.connection.lock().await.map_err(|error| match MigrationProblem::from(error) {
             MigrationProblem::TableLocked => MigrationProblem::AnotherMigrate,
@@ -154,7 +155,7 @@ impl<Out: Write> MigrationJob<'_, Out> {
     }
 }
 
-/// One line for each migration of this program or of the database, in order.
+/// One line for each migration of this program or of the database, in the order of the versions.
 fn status_lines(migrator: &Migrator, applied: &[AppliedMigration]) -> Vec<String> {
     let mut lines: Vec<(i64, String)> = Vec::new();
     for up in ups(migrator) {

@@ -1,7 +1,8 @@
 //! `offsets`: show the position of each partition, move it, and resume halted partitions.
 //!
-//! A command that changes rows asks Kafka first, and then does everything else in one transaction: it locks the rows, reads
-//! them and decides by what they hold at that moment. A running service reads its rows every second, so it follows.
+//! A command that changes rows asks Kafka first, and then does everything else in one transaction: it locks the rows,
+//! reads them, and decides by their content at that moment. A running service reads its rows every second, so it
+//! follows.
 
 mod topic_log;
 mod position;
@@ -85,13 +86,13 @@ pub(super) async fn run(args: &OffsetsArgs, settings: &Settings) -> Result<(), C
     }
 }
 
-/// The rows of the group and topic. No owner: these commands claim no row.
+/// The rows of the group and topic. The owner is empty: these commands claim no row.
 fn ledger(settings: &Settings) -> Ledger {
     Ledger::new(settings.kafka_group_id.clone(), settings.kafka_topic.clone(), String::new())
 }
 
-/// These commands create no row. The service does, at the position that `KAFKA_START` says, when it claims a partition for
-/// the first time.
+/// These commands create no row. The service creates it when it claims a partition for the first time, at the position
+/// that `KAFKA_START` sets.
 fn require_rows(rows: &[PartitionRow], partition: Option<Partition>) -> Result<(), CommandError> {
     match (rows, partition) {
         ([], Some(partition)) => Err(CommandError::Usage(format!(

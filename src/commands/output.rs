@@ -1,4 +1,4 @@
-//! How commands print: aligned columns for people, one JSON object per line for tools.
+//! The output of commands: aligned columns for people, one JSON object per line for tools.
 
 use std::io::{self, Write};
 
@@ -16,7 +16,7 @@ pub(super) enum OutputFormat {
     Json,
 }
 
-/// Writes to standard output. A reader that closed the pipe (`| head`) is no error.
+/// Writes to standard output. A reader that closes the pipe (`| head`) is no error.
 pub(super) fn print(text: &str) -> Result<(), CommandError> {
     let mut out = io::stdout().lock();
     match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {

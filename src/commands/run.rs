@@ -17,11 +17,11 @@ use crate::telemetry;
 pub(super) const EXAMPLES: &str = "\
 Examples:
   booking-history run                                      settings from the environment and .env
-  booking-history run --kafka-topic bookings --writers 4   flags win over both
+  booking-history run --kafka-topic bookings --writers 4   flags override both
   booking-history run --http-addr 0.0.0.0:8080             other machines can use /metrics too
   booking-history run --until-end --group-id replay-1      read the topic again; use other tables
 
-The first SIGINT or SIGTERM stops the service in order: it stops reading, ends the transactions in flight, leaves the \
+The first SIGINT or SIGTERM stops the service cleanly: it stops reading, ends the transactions in flight, leaves the \
 consumer group and exits with 0. A second signal ends the process at once. That is safe: nothing is lost or stored twice.";
 
 /// When `run` ends.
@@ -36,9 +36,9 @@ pub(super) struct RunArgs {
 pub(super) async fn run(args: &RunArgs, settings: &Settings) -> Result<(), CommandError> {
     let mut stop = stop_signal().map_err(|error| CommandError::Internal(format!("can't receive signals: {error}")))?;
     let options = options(settings);
-    // Before any server is asked, because no wait cures a wrong property.
+    // Before the first request to a server, because no retry corrects a wrong property.
     fenced_sink::check(&options).map_err(|error| explain(error, settings))?;
-    // Before the schema is ready, so that /readyz can say that the service waits for it.
+    // Before the schema is ready, so that /readyz can report that the service waits for it.
     if let Some(address) = settings.http_addr {
         let in_use = |error| {
             CommandError::Unavailable(format!(

@@ -14,7 +14,7 @@ fn settings() -> Vec<(String, String)> {
 }
 
 #[test]
-fn clap_finds_no_fault_with_the_arguments() {
+fn clap_accepts_the_definition_of_the_arguments() {
     CommandLine::described().debug_assert();
 }
 
@@ -51,7 +51,7 @@ fn every_flag_is_its_variable_in_kebab_case() {
 }
 
 #[test]
-fn a_flag_may_stand_before_or_after_the_command() {
+fn a_flag_is_accepted_before_and_after_the_command() {
     let topic = |arguments: &[&str]| {
         let command = CommandLine::described().mut_args(|arg| arg.env(None::<&str>));
         let matches = command.try_get_matches_from(arguments).unwrap();
@@ -77,7 +77,7 @@ fn each_kind_of_failure_has_its_exit_code() {
 }
 
 #[test]
-fn a_failure_of_the_database_says_where_and_what_to_do_and_shows_no_password() {
+fn a_failure_of_the_database_has_the_server_and_an_instruction_and_no_password() {
     let options = sqlx::postgres::PgConnectOptions::new_without_pgpass();
     let database = options.host("db").port(5434).username("me").password("s3cret").database("b").into();
     let refused = sqlx::Error::Io(std::io::ErrorKind::ConnectionRefused.into());

@@ -21,7 +21,7 @@ Examples:
   booking-history verify                            all handled records that Kafka still has
   booking-history verify --partition 3 --from 1200 --to 1300
   booking-history verify --since 2026-02-15T00:00:00Z
-  booking-history verify --from 0                   also what was handled before the totals
+  booking-history verify --from 0                   also records from before the totals
   booking-history verify --output json              one finding per line; the last line has the sums
 
 Each record must be in the tables with the same content: as a row, or as a dead letter with the same bytes. The totals \
@@ -33,9 +33,9 @@ must add up. Findings:
 At the end, the command lists what it could not check, and why.
 
 It changes nothing. It compares with one snapshot of the database and reads Kafka outside the consumer group, so it is \
-safe beside running services. While it runs, vacuum cannot remove row versions that were replaced since its start.
+safe while services run. While it runs, vacuum cannot remove row versions that were replaced since its start.
 
-Exit code 1: there are findings. 69 or 70: the command could not compare everything; the error says why.";
+Exit code 1: there are findings. 69 or 70: the command could not compare everything; the error has the reason.";
 
 /// The arguments of `verify`.
 #[derive(Args)]
@@ -63,7 +63,7 @@ pub(super) async fn run(args: &VerifyArgs, settings: &Settings) -> Result<(), Co
     {
         return Err(CommandError::Usage(format!("--to {to} must be above --from {from}: nothing was compared")));
     }
-    // Only to report early that the schema is not the right one. The engine opens its own connection.
+    // Only to report early that the schema does not fit. The engine opens its own connection.
     drop(database::open(settings).await?);
     let scope = Scope {
         partition: args.partition.map(Partition),

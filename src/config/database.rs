@@ -1,4 +1,4 @@
-//! Where the database is. Its password is never shown.
+//! The connection to the database. Its password is never shown.
 
 use std::{fmt, io, path::Path};
 
@@ -34,7 +34,7 @@ const PARAMETERS: [&str; 18] = [
     "options",
 ];
 
-/// How to connect. `Debug` and `Display` show user, host, port and database, never the password.
+/// The parameters of the connection. `Debug` and `Display` show user, host, port and database, never the password.
 #[derive(Clone)]
 pub struct Database(PgConnectOptions);
 
@@ -86,7 +86,7 @@ pub(super) fn choose(
     let (setting, parsed) = match raw.database_url_file.as_deref().filter(|file| !file.is_empty()) {
         None => ("DATABASE_URL", parse(&raw.database_url)),
         Some(_) if raw.database_url != DATABASE_URL => {
-            ("DATABASE_URL_FILE", Err("no DATABASE_URL beside it; give one of the two".to_owned()))
+            ("DATABASE_URL_FILE", Err("no DATABASE_URL together with it; give one of the two".to_owned()))
         }
         Some(file) => match read_file(Path::new(file)) {
             Ok(url) => ("DATABASE_URL_FILE", parse(url.trim()).map_err(|why| format!("a file that contains {why}"))),

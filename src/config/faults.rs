@@ -1,4 +1,4 @@
-//! Everything that is wrong with the settings, for the user who set them.
+//! All faults in the settings, for the user who set them.
 
 use std::fmt;
 
@@ -34,7 +34,7 @@ impl ConfigFaults {
         self.0.push(fault);
     }
 
-    /// Adds a fault unless `parse` accepts the text. The error of `parse` says what it accepts.
+    /// Adds a fault unless `parse` accepts the text. The error of `parse` contains the accepted values.
     pub(super) fn check<T>(
         &mut self,
         setting: &'static str,

@@ -1,4 +1,5 @@
-//! The properties of librdkafka: our defaults, those of the user, and those that the user must not change.
+//! The properties of librdkafka: the defaults of this program, those of the user, and those that the user must not
+//! change.
 //!
 //! A property that would break the guarantee is refused by name. All others pass through unchecked: librdkafka refuses an
 //! unknown one when the client is created.
@@ -26,9 +27,10 @@ const REFUSED: [(&str, &str); 7] = [
 
 /// Defaults that the user may change.
 ///
-/// librdkafka has its own queue of records beside our buffer, and drops it at every pause. By default the queue holds 64 MiB,
-/// and one fetch from each broker adds up to 50 MiB, or several times that if the records are compressed. Our smaller sizes are
-/// enough, because `fetch.queue.backoff.ms` makes librdkafka check a full queue again after 50 ms, not after one second.
+/// librdkafka has its own queue of records in addition to our buffer, and drops it at every pause. By default the queue
+/// holds 64 MiB, and one fetch from each broker adds up to 50 MiB, or several times that if the records are compressed.
+/// Our smaller sizes are enough, because `fetch.queue.backoff.ms` makes librdkafka check a full queue again after 50
+/// ms, not after one second.
 const TUNED: [(&str, &str); 7] = [
     ("client.id", "booking-history"),
     ("fetch.wait.max.ms", "100"),
@@ -39,7 +41,8 @@ const TUNED: [(&str, &str); 7] = [
     ("topic.metadata.refresh.interval.ms", "10000"),
 ];
 
-/// What the broker decides under the group protocol of KIP-848. librdkafka refuses a client that sets one of them.
+/// The properties that the broker sets under the group protocol of KIP-848. librdkafka refuses a client that sets one
+/// of them.
 const CLASSIC_ONLY: [&str; 4] =
     ["partition.assignment.strategy", "session.timeout.ms", "heartbeat.interval.ms", "group.protocol.type"];
 
@@ -124,8 +127,8 @@ pub(super) fn choose(
                 fault(None, format!("key=value; entry {} has no =", number + 1));
                 continue;
             };
-            if let Some(why) = refusal(name, value) {
-                fault(Some(shown(name, value)), format!("no other {name} than ours, because {why}"));
+            if let Some(accepted) = refusal(name, value) {
+                fault(Some(shown(name, value)), accepted);
             } else if all.insert(name.to_owned(), value.to_owned()).is_some() {
                 fault(Some(shown(name, value)), format!("each property once; {name} is given twice"));
             }
@@ -133,7 +136,7 @@ pub(super) fn choose(
     }
     if asks_for_kip_848(&all) {
         for (name, value) in CLASSIC_ONLY.into_iter().filter_map(|name| all.get_key_value(name)) {
-            let accepted = format!("no {name} beside group.protocol=consumer: the broker sets it");
+            let accepted = format!("no {name} together with group.protocol=consumer: the broker sets it");
             wrong.push(ConfigFault { setting: "KAFKA_PROPERTIES", given: Some(shown(name, value)), accepted });
         }
     }
@@ -174,15 +177,17 @@ fn split_before_next_name(line: &str) -> Option<(&str, &str)> {
         .find(|(_, rest)| starts_with_name(rest) || trailing(rest))
 }
 
-/// Why a property is refused. A property with our own value is accepted.
-fn refusal(name: &str, value: &str) -> Option<&'static str> {
+/// What is accepted instead of a property that is refused, and why. A property with its fixed value is accepted.
+fn refusal(name: &str, value: &str) -> Option<String> {
     // librdkafka reads `topic.auto.offset.reset` as `auto.offset.reset`.
     let is = |other: &str| name == other || name.strip_prefix("topic.") == Some(other);
     let fixed = GUARANTEED.iter().find(|(name, ..)| is(name));
     let refused = REFUSED.iter().find(|(name, _)| is(name));
     match (fixed, refused) {
-        (Some((_, ours, why)), _) => (!value.eq_ignore_ascii_case(ours)).then_some(*why),
-        (None, Some((_, why))) => Some(*why),
+        (Some((_, ours, why)), _) => {
+            (!value.eq_ignore_ascii_case(ours)).then(|| format!("{name}={ours} only, because with another value {why}"))
+        }
+        (None, Some((_, why))) => Some(format!("no {name}, because {why}")),
         (None, None) => None,
     }
 }

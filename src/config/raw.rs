@@ -2,12 +2,12 @@
 
 use clap::Args;
 
-/// The default of `DATABASE_URL`. Beside `DATABASE_URL_FILE` it means "not given".
+/// The default of `DATABASE_URL`. If `DATABASE_URL_FILE` is set, this value means "not given".
 pub(super) const DATABASE_URL: &str = "postgresql://postgres:postgres@localhost:5434/booking_history";
 
 /// Every setting, as given. No `Debug`, because some contain passwords.
 #[derive(Args, Clone)]
-#[command(next_help_heading = "Settings (flags win over the environment, the environment over a .env file)")]
+#[command(next_help_heading = "Settings (a flag overrides the environment, the environment overrides a .env file)")]
 pub struct RawSettings {
     /// The database; a driver in the scheme, as in postgresql+asyncpg://, is ignored
     #[arg(long, env, value_name = "URL", default_value = DATABASE_URL)]
@@ -27,7 +27,7 @@ pub struct RawSettings {
     /// text, or json for one object per line
     #[arg(long, env, value_name = "FORMAT", default_value = "text")]
     pub log_format: String,
-    /// Most log lines about single records in a second; 0 = none, only batches are logged
+    /// Maximum number of log lines about single records per second; 0 = none, only batches are logged
     #[arg(long, env, value_name = "NUMBER", default_value = "100")]
     pub log_records_per_second: String,
     /// Where a topic without a stored or committed position starts: earliest, latest or fail
@@ -45,31 +45,31 @@ pub struct RawSettings {
     /// The number of database connections that commit
     #[arg(long, env, value_name = "NUMBER", default_value = "2")]
     pub writers: String,
-    /// Most records in one transaction; a batch is what has arrived, up to this
+    /// Maximum number of records in one transaction; a batch has the records that have arrived, up to this number
     #[arg(long, env, value_name = "NUMBER", default_value = "10000")]
     pub batch_max_records: String,
-    /// Most bytes in one transaction; a larger record is a batch alone
+    /// Maximum number of bytes in one transaction; a larger record is a batch of its own
     #[arg(long, env, value_name = "BYTES", default_value = "8MiB")]
     pub batch_max_bytes: String,
-    /// Most bytes queued in the process, all partitions together
+    /// Maximum number of bytes queued in the process, for all partitions together
     #[arg(long, env, value_name = "BYTES", default_value = "64MiB")]
     pub buffer_max_bytes: String,
     /// The time limit for one statement or one connect
     #[arg(long, env, value_name = "TIME", default_value = "30s")]
     pub database_timeout: String,
-    /// The first wait after the database failed; it doubles each time
+    /// The first retry delay while the database fails; it doubles each time
     #[arg(long, env, value_name = "TIME", default_value = "100ms")]
     pub retry_initial: String,
-    /// The longest wait while the database fails
+    /// The longest retry delay while the database fails
     #[arg(long, env, value_name = "TIME", default_value = "30s")]
     pub retry_max: String,
     /// Attempts for a dead letter that may succeed later, the first failure included
     #[arg(long, env, value_name = "NUMBER", default_value = "5")]
     pub dead_letter_max_attempts: String,
-    /// The first wait before a dead letter is tried again; it doubles each time
+    /// The first delay before the retry of a dead letter; it doubles each time
     #[arg(long, env, value_name = "TIME", default_value = "1s")]
     pub dead_letter_retry_initial: String,
-    /// The longest wait before a dead letter is tried again
+    /// The longest delay before the retry of a dead letter
     #[arg(long, env, value_name = "TIME", default_value = "5m")]
     pub dead_letter_retry_max: String,
     /// Dead letters in a row that halt a partition; 0 = off
@@ -81,13 +81,13 @@ pub struct RawSettings {
     /// How long schema, privileges and authentication may be wrong before exit 69
     #[arg(long, env, value_name = "TIME", default_value = "60s")]
     pub startup_timeout: String,
-    /// How long transactions in flight may take to end when the service stops
+    /// How long the service waits at shutdown for transactions in flight
     #[arg(long, env, value_name = "TIME", default_value = "10s")]
     pub shutdown_timeout: String,
-    /// How often the service checks that the topic is still the same one
+    /// The interval at which the service checks that the topic is still the same one
     #[arg(long, env, value_name = "TIME", default_value = "5s")]
     pub topic_check_interval: String,
-    /// A file that contains the database URL; excludes --database-url
+    /// A file that contains the database URL; do not set --database-url with it
     #[arg(long, env, value_name = "FILE")]
     pub database_url_file: Option<String>,
 }

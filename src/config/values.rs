@@ -1,4 +1,4 @@
-//! One small parser for each kind of value. The error of each says what it accepts.
+//! One small parser for each kind of value. Its error contains the accepted values.
 
 use std::{fmt::Display, net::SocketAddr, num::NonZeroUsize, ops::RangeInclusive, str::FromStr, time::Duration};
 
@@ -9,10 +9,10 @@ use tracing_subscriber::{EnvFilter, filter::LevelFilter};
 /// The longest time-out that `PostgreSQL` accepts: an `i32` of milliseconds, cut to whole days.
 const LONGEST: Duration = Duration::from_hours(24 * 24);
 
-/// The form of a log line.
+/// The format of a log line.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum LogFormat {
-    /// The form of the old Python service.
+    /// The format of the old Python service.
     Text,
     /// One JSON object per line.
     Json,

@@ -31,7 +31,7 @@ pub async fn serve(address: SocketAddr, health: Health, prefix: &'static str) ->
         .route("/metrics", get(write_metrics))
         .with_state(health);
     tokio::spawn(async move {
-        // It ends only by an error, or with the runtime.
+        // It ends only after an error, or with the runtime.
         if let Err(error) = axum::serve(listener, router).await {
             tracing::error!(%error, "http_ended");
         }

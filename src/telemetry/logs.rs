@@ -96,7 +96,7 @@ impl Visit for EventFields {
         self.add(field, value.into());
     }
 
-    /// With all its causes, because the outermost error seldom says why.
+    /// With all its causes, because the outermost error often does not contain the reason.
     fn record_error(&mut self, field: &Field, value: &(dyn std::error::Error + 'static)) {
         let mut text = value.to_string();
         let mut cause = value.source();

@@ -1,7 +1,8 @@
-//! `/metrics`: the counts and the state of a run, in the text format of Prometheus. The names are an interface.
+//! `/metrics`: the counts and the state of a run, in the text format of Prometheus. The names are a stable interface.
 //!
-//! Each request gets a new text, written from a snapshot of plain numbers. There is no global registry, so a revoked
-//! partition is missing in the next answer, and two runs in one process share nothing. Neither Kafka nor the database is asked.
+//! Each request gets a new text, written from a snapshot of numbers. There is no global registry, so a revoked
+//! partition is missing in the next response, and two runs in one process share nothing. A request asks neither Kafka
+//! nor the database.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -17,7 +18,7 @@ use super::readiness::readiness;
 /// The prefix of our names. A program that stores another event with the engine uses its own.
 pub const PREFIX: &str = "booking_history";
 
-/// The content type of the answer.
+/// The content type of the response.
 pub const CONTENT_TYPE: &str = prometheus_text::CONTENT_TYPE;
 
 /// All metrics of a run. Each name begins with `prefix` and `_`.
@@ -53,7 +54,7 @@ impl Scrape {
         let version = [([("version", env!("CARGO_PKG_VERSION").to_owned())], 1)];
         families.gauge("build_info", "Always 1; the label is the version of the program", version)?;
         let ready = readiness(self.snapshot.clone()).ready;
-        families.gauge("ready", "1 if /readyz answers 200, else 0", [(NO_LABEL, u64::from(ready))])?;
+        families.gauge("ready", "1 if /readyz answers 200, otherwise 0", [(NO_LABEL, u64::from(ready))])?;
 
         let snapshot = self.snapshot.as_ref();
         let partitions = snapshot.map(|snapshot| snapshot.partitions.as_slice()).unwrap_or_default();
@@ -72,7 +73,7 @@ impl Scrape {
             let labels = [("topic", topic.to_owned()), ("partition", health.partition.to_string())];
             Some((labels, health.lag?))
         });
-        let help = "Offsets from the position in the database to the end of the partition log, at the last look";
+        let help = "Offsets from the position in the database to the last known end of the partition log";
         families.gauge("lag_records", help, lags)?;
         let bytes = snapshot.map_or(0, |snapshot| u64::try_from(snapshot.buffered_bytes).unwrap_or(u64::MAX));
         families.gauge(

@@ -1,9 +1,9 @@
-//! Whether the service does its work, and if not, why.
+//! Whether the service is ready, and if not, why.
 
 use fenced_sink::{HaltReason, HealthSnapshot, Membership, PartitionHealth, PartitionStatus};
 use serde::Serialize;
 
-/// What `/readyz` answers. The service is ready if there is no reason against it.
+/// The response of `/readyz`. The service is ready if there is no reason against it.
 #[derive(Debug, PartialEq, Eq, Serialize)]
 pub(super) struct Readiness {
     pub(super) ready: bool,
@@ -19,7 +19,7 @@ struct PartitionLine {
     halt_reason: Option<String>,
 }
 
-/// `None`: the run has not begun.
+/// `None`: the run has not started.
 pub(super) fn readiness(snapshot: Option<HealthSnapshot>) -> Readiness {
     let Some(snapshot) = snapshot else {
         let reasons = vec!["waiting for the database schema".to_owned()];

@@ -1,4 +1,4 @@
-//! A whole service for an event of its own: temperatures, which come as `station-7 21`.
+//! A whole service for another event: temperatures, in records such as `station-7 21`.
 //!
 //! ```sh
 //! export DATABASE_URL=postgresql://postgres:postgres@localhost/postgres KAFKA_BOOTSTRAP_SERVERS=localhost:9092
@@ -30,7 +30,7 @@ impl Event for Reading {
             return Err(refuse(Reason::NulCharacter, None, "contains U+0000"));
         }
         let (station, celsius) =
-            text.split_once(' ').ok_or_else(|| refuse(Reason::MissingField, Some("celsius"), "must be there"))?;
+            text.split_once(' ').ok_or_else(|| refuse(Reason::MissingField, Some("celsius"), "is missing"))?;
         let celsius =
             celsius.parse().map_err(|_| refuse(Reason::InvalidValue, Some("celsius"), "must be a whole number"))?;
         Ok(Parsed::Event(Self { station: station.to_owned(), celsius }))
@@ -55,7 +55,7 @@ impl Event for Reading {
         .await
     }
 
-    /// One by one is fast enough: the engine calls it only after `insert_all` failed.
+    /// Inserts the events one by one. This is fast enough: the engine calls it only after `insert_all` failed.
     async fn insert_each(connection: &mut PgConnection, events: &[&Self]) -> sqlx::Result<Vec<InsertOutcome>> {
         let mut outcomes = Vec::with_capacity(events.len());
         for event in events {
@@ -77,7 +77,7 @@ impl Event for Reading {
         Ok(outcomes)
     }
 
-    /// For `verify`: what the table holds under the key of each event, in their order.
+    /// For `verify`: the row of each event, by its key, in their order.
     async fn find(connection: &mut PgConnection, events: &[&Self]) -> sqlx::Result<Vec<Lookup>> {
         let stations: Vec<&str> = events.iter().map(|event| event.station.as_str()).collect();
         let rows: Vec<(Option<i64>, Option<i32>)> = sqlx::query_as(

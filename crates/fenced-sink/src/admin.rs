@@ -1,5 +1,6 @@
-//! What a program of the operator needs beside a running service: a session with the database, the ledger, the class of a
-//! database error, questions about the topic log, and the properties of Kafka's client that the guarantee needs.
+//! What the tools of an operator need in addition to a running service: a session with the database, the ledger, the
+//! class of a database error, questions about the topic log, and the properties of Kafka's client that the guarantee
+//! needs.
 
 pub use crate::kafka::properties::{GUARANTEED, enforce};
 pub use crate::kafka::topic_log_client::{TopicLogClient, TopicLogError};

@@ -1,7 +1,7 @@
 //! The trait that a team implements for its own kind of event.
 //!
-//! The engine decides when something is written. An [`Event`] decides how a record is parsed and how its row is stored.
-//! An implementation never begins or ends a transaction, and never uses Kafka.
+//! The engine decides when it writes. An [`Event`] decides how a record is parsed and how its row is stored. An
+//! implementation never begins or ends a transaction, and never uses Kafka.
 
 use sqlx::PgConnection;
 use std::fmt::Debug;
@@ -14,11 +14,11 @@ use crate::model::record::Record;
 /// # Writing
 /// [`Self::insert_all`] and [`Self::insert_each`] run inside a transaction of the engine. They must not begin, commit
 /// or roll back. They must write through the given connection only: what another connection writes is not part of the
-/// transaction, so it is not exactly once.
+/// transaction, so it is not stored exactly once.
 ///
-/// The engine classifies a database error by its SQLSTATE. Some SQLSTATEs blame the record. If such an error is a fault
-/// of the table, return [`sqlx::Error::Configuration`] instead: then no record becomes a dead letter. The engine retries
-/// for a limited time and ends.
+/// The engine classifies a database error by its SQLSTATE. Some SQLSTATEs mean that the record is the cause. If such an
+/// error comes from a fault of the table, return [`sqlx::Error::Configuration`] instead: then no record becomes a dead
+/// letter. The engine retries for a limited time and ends.
 ///
 /// # Reading
 /// [`Self::find`] and [`Self::page`] serve [`verify`](crate::verify) only. They run in a read-only transaction.

@@ -1,7 +1,7 @@
 //! All use of Kafka, by the crate `rdkafka`.
 //!
 //! The invariant: every client is created from [`client::configuration`], which sets the properties that the guarantee
-//! depends on. This room never uses a database, and it never decides what a partition does next.
+//! depends on. This layer never uses a database, and it never decides what a partition does next.
 
 pub(crate) mod properties;
 pub(crate) mod client;

@@ -12,27 +12,27 @@
 //! unchanged and the process still owns the row. Any other part may fail or be late: that costs time, never a record.
 //!
 //! # The protocol
-//! 1. **Own.** The rebalance callback notes which partitions Kafka assigns and revokes. It never uses the database.
+//! 1. **Own.** The rebalance callback records which partitions Kafka assigns and revokes. It never uses the database.
 //! 2. **Claim.** A writer raises the epoch of the row. From then on, older owners match no row.
-//! 3. **Check.** Before a partition is read, its topic log is compared with what the row remembers: the topic id, the
-//!    bounds of the log and the last record. A difference is a log fault: it halts the partition and records a gap.
+//! 3. **Check.** Before a partition is read, its topic log is compared with the row: the topic id, the bounds of the log
+//!    and the last record. A difference is a log fault: it halts the partition and records a gap.
 //! 4. **Start.** The consumer thread assigns the partition at the position of the row, never at Kafka's.
-//! 5. **Batch.** A batch is what arrived while the last transaction ran: contiguous, limited in records and bytes.
+//! 5. **Batch.** A batch has the records that arrived while the previous transaction ran, up to the limits.
 //! 6. **Commit.** Fence, rows, dead letters, positions, COMMIT: one transaction for batches of several partitions.
-//! 7. **Recover.** After any failure the records in memory are dropped, and the row says where to go on.
+//! 7. **Recover.** After any failure the records in memory are dropped. Reading continues at the position of the row.
 //! 8. **Mirror.** After the commit the positions are also committed to Kafka, for lag tools. They are never read back.
 //! 9. **Stop.** Reading ends, transactions in flight end, the consumer leaves the group.
 //!
-//! # The rooms
-//! A room uses only rooms that stand above it in this table. `kafka` and `postgres` never use each other.
+//! # The layers
+//! A layer uses only layers above it in this table. `kafka` and `postgres` never use each other.
 //!
-//! | room | holds |
+//! | layer | contains |
 //! |---|---|
 //! | `model` | everything pure: records, batches, the protocol of one partition, checks of the topic log |
 //! | `event` | the trait that a team implements |
 //! | `kafka` | all use of rdkafka |
 //! | `postgres` | all SQL |
-//! | `observe` | health and metrics: they observe, they never drive |
+//! | `observe` | health and metrics: they never control the pipeline |
 //! | `pipeline` | from the consumer thread to the commit |
 //! | [`verify`] | compares the tables with the topic log |
 //! | [`admin`] | what an operator's tools need |

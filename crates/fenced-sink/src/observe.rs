@@ -1,6 +1,6 @@
-//! Health and metrics: they observe, they never drive.
+//! Health and metrics: they never control the pipeline.
 //!
-//! The invariant: no transaction depends on this room. The pipeline writes here, and observers read.
+//! The invariant: no transaction depends on this layer. The pipeline writes here, and observers read.
 
 pub(crate) mod histogram;
 pub(crate) mod counts;

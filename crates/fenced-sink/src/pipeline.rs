@@ -1,8 +1,8 @@
 //! From the consumer thread to the commit.
 //!
-//! The consumer thread reports to the scheduler what Kafka assigns, revokes and delivers. Free writers take tasks from the
-//! scheduler and report the results. The log check task asks Kafka about the topic log. All of them share one
-//! [`SharedScheduler`](shared_scheduler::SharedScheduler); the decisions are made by pure code behind its lock: the
+//! The consumer thread reports to the scheduler what Kafka assigns, revokes and delivers. Free writers take tasks from
+//! the scheduler and report the results. The log check task asks Kafka about the topic log. All of them share one
+//! [`SharedScheduler`](shared_scheduler::SharedScheduler). Pure code behind its lock makes the decisions: the
 //! [scheduler], one [slot] for each partition, and the protocol in [`crate::model::protocol`].
 
 pub(crate) mod options;

@@ -1,10 +1,10 @@
-//! Compares the tables with the topic log: reads the handled records again, and looks for each of them in the tables.
+//! Compares the tables with the topic log: reads the handled records again, and looks up each of them in the tables.
 //!
-//! The tables are read in one snapshot, which is taken before the first record is read. A service may go on working
-//! beside it: what it commits later lies above the positions of the snapshot, and is not in the snapshot. A verification
-//! writes nothing and joins no consumer group. Its memory is bounded: a few chunks of records, and one bit for each row.
+//! The tables are read in one snapshot, which is taken before the first record is read. A service may continue to work:
+//! its later commits lie above the positions of the snapshot, and are not in the snapshot. A verification writes
+//! nothing and joins no consumer group. Its memory is bounded: a few chunks of records, and one bit for each row.
 //!
-//! While it runs, the snapshot holds back the vacuum of the database.
+//! While the verification runs, vacuum can't remove row versions that the snapshot can see.
 
 mod report;
 mod error;

@@ -7,7 +7,7 @@ use std::marker::PhantomData;
 use serde::de::{Deserialize, Deserializer, IgnoredAny, MapAccess, SeqAccess, Visitor};
 use serde_json::value::RawValue;
 
-/// What an object holds under one key.
+/// The value of one key in an object.
 #[derive(Debug)]
 pub(super) enum JsonField<T> {
     Missing,
@@ -28,7 +28,7 @@ impl<'de, T: Deserialize<'de>> JsonField<T> {
     }
 }
 
-/// The outer object. `D` decides how much of `data` is read.
+/// The outer object. `D` decides which part of `data` is read.
 #[derive(Debug)]
 pub(super) struct Envelope<'a, D> {
     pub(super) event_type: JsonField<&'a RawValue>,

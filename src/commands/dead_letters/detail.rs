@@ -28,7 +28,7 @@ impl LetterDetail {
     }
 }
 
-/// Bytes as text if they are UTF-8, else as base64. Both are `None` if there are no bytes.
+/// Bytes as text if they are UTF-8, otherwise as base64. Both are `None` if there are no bytes.
 type Bytes<'a> = (Option<&'a str>, Option<String>);
 
 fn bytes(bytes: Option<&[u8]>) -> Bytes<'_> {
@@ -158,7 +158,7 @@ fn attempts(history: &[LetterAttempt]) -> Option<String> {
     (!history.is_empty()).then(|| lines.trim_end().to_owned())
 }
 
-/// The SQL to type, for a letter that can still be changed.
+/// The SQL statements for a letter that can still be changed.
 fn sql_to_change(letter: &LetterSummary) -> Option<String> {
     let id = letter.id;
     (letter.status != "resolved").then(|| {

@@ -9,7 +9,7 @@ use uuid::Uuid;
 
 use crate::config::Settings;
 
-/// Which letters to read. A field that is `None` does not restrict them.
+/// The filter for letters. A field that is `None` does not restrict them.
 pub(super) struct LetterFilter<'a> {
     pub(super) group_id: &'a str,
     pub(super) topic: &'a str,
@@ -78,7 +78,7 @@ impl<'a> LetterFilter<'a> {
         Self { group_id, topic, id: None, status: None, reason: None, partition: None, since: None, limit: i64::MAX }
     }
 
-    /// Reads the letters, the newest first: ids are in order of time.
+    /// Reads the letters, the newest first: the order of the ids is the order of time.
     pub(super) async fn summaries(&self, connection: &mut PgConnection) -> sqlx::Result<Vec<LetterSummary>> {
         sqlx::query_as!(
             LetterSummary,
@@ -122,7 +122,7 @@ impl LetterPayload {
 }
 
 impl LetterAttempt {
-    /// Reads the attempts of a letter, in order.
+    /// Reads the attempts of a letter, in their order.
     pub(super) async fn all(connection: &mut PgConnection, id: Uuid) -> sqlx::Result<Vec<Self>> {
         sqlx::query_as!(
             Self,

@@ -10,7 +10,7 @@ use sqlx::{
 
 use super::MIGRATOR;
 
-/// How the schema of the database compares with this program. `Display` says what to do.
+/// How the schema of the database compares with this program. `Display` writes an instruction.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum SchemaState {
     /// The database has exactly the migrations of this program.

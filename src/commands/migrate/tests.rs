@@ -64,7 +64,7 @@ fn status_has_a_line_for_each_migration() {
 }
 
 #[test]
-fn every_state_but_the_current_one_says_what_to_do() {
+fn every_state_except_the_current_one_has_an_instruction() {
     assert!(SchemaState::Missing.to_string().contains("booking-history migrate up"));
     assert!(SchemaState::Older { pending: vec![2, 3] }.to_string().contains("lacks 0002, 0003: stop the service"));
     assert!(SchemaState::Newer { unknown: vec![9] }.to_string().contains("newer than this program"));

@@ -45,7 +45,7 @@ struct OffsetsLine {
     epoch: Option<i64>,
     state: &'static str,
     halt_reason: Option<String>,
-    /// When it was halted, else when the row last changed.
+    /// When it was halted, otherwise when the row last changed.
     since: Option<Time>,
     updated_at: Option<Time>,
     letters_in_a_row: Option<i32>,
@@ -91,12 +91,12 @@ fn line(topic: &str, partition: Partition, row: Option<&PartitionRow>, bounds: O
     }
 }
 
-/// The columns for people. JSON has the totals too.
+/// The columns for people. JSON also has the totals.
 const COLUMNS: [&str; 10] =
     ["partition", "next_offset", "log_start", "log_end", "lag", "state", "since", "halt_reason", "epoch", "owner"];
 
 fn cells(line: &OffsetsLine) -> [String; 10] {
-    // A value that the row lacks is empty. A value that Kafka did not tell is `?`.
+    // A value that the row does not have is empty. A value that Kafka did not return is `?`.
     let stored = |number: Option<i64>| number.map(|number| number.to_string()).unwrap_or_default();
     let reported = |number: Option<i64>| number.map_or_else(|| "?".to_owned(), |number| number.to_string());
     [

@@ -1,4 +1,4 @@
-//! Where a position can be moved to. Pure.
+//! The positions to which a partition can be moved. Pure.
 
 use chrono::DateTime;
 use fenced_sink::{Partition, Position};
@@ -45,8 +45,8 @@ pub(super) fn parse_target_without_time(text: &str) -> Result<TargetPosition, St
     }
 }
 
-/// The position of a target in the topic log of a partition, which must contain it. If Kafka did not answer, an offset is
-/// accepted unchecked: if the topic log does not contain it, the service halts the partition and says why.
+/// The position of a target in the topic log of a partition, which must contain it. If Kafka did not answer, an offset
+/// is accepted unchecked: if the topic log does not contain it, the service halts the partition and reports the reason.
 pub(super) fn find(
     target: TargetPosition,
     partition: Partition,

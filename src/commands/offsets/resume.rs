@@ -24,8 +24,8 @@ pub(super) struct ResumeArgs {
 pub(super) async fn resume(args: &ResumeArgs, settings: &Settings) -> Result<(), CommandError> {
     let explained = |error| CommandError::database(&error, &settings.database);
     let (partition, ledger) = (args.choice.partition(), ledger(settings));
-    // Before the rows are locked, because Kafka can be slow. An error matters only if the answer is needed: some halts can be
-    // resumed while no broker answers.
+    // Before the rows are locked, because Kafka can be slow. An error is reported only if the answer is needed: some
+    // halts can be resumed while no broker answers.
     let asked = ask(settings, |client| {
         Ok(LogFacts { bounds: client.bounds()?, topic_id: client.topic_id(), ..LogFacts::default() })
     });
@@ -67,7 +67,8 @@ fn plan(
     halted().map(|(row, reason)| resumption(row, reason, at, log)).collect()
 }
 
-/// Why the user must choose the position, and what to type. `None`: the user need not choose, because one position is right.
+/// Why the user must choose the position, with the arguments to type. `None`: one position is right, so the user need
+/// not choose.
 fn undecided(row: &PartitionRow, reason: &HaltReason) -> Option<String> {
     let (partition, next) = (row.partition, row.next);
     let resume = format!("`offsets resume --partition {partition} --at");

@@ -1,4 +1,4 @@
-//! What Kafka says about the topic log of each partition.
+//! The answers of Kafka about the topic log of each partition.
 
 use std::collections::BTreeMap;
 

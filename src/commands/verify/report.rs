@@ -1,4 +1,4 @@
-//! What `verify` prints: each finding at once, its progress, and at the end what it could not check.
+//! The output of `verify`: each finding at once, its progress, and at the end the parts that it could not check.
 
 use std::fmt;
 use std::io::{IsTerminal as _, stderr};

@@ -6,7 +6,7 @@ fn check_entries(text: &str, expected: &[&str]) {
 }
 
 #[test]
-fn entries_stand_on_lines_or_between_commas() {
+fn entries_are_separated_by_lines_or_by_commas() {
     check_entries("", &[]);
     check_entries("a.b=1", &["a.b=1"]);
     check_entries("a.b=1,c.d=2,", &["a.b=1", "c.d=2"]);
@@ -50,7 +50,7 @@ fn check_final(given: &str, expected: &[(&str, Option<&str>)]) {
 }
 
 #[test]
-fn the_guarantee_is_ours_and_the_tuning_is_the_users() {
+fn guaranteed_properties_are_fixed_and_the_user_may_change_the_others() {
     check_final(
         "fetch.wait.max.ms=5,security.protocol=ssl",
         &[
@@ -80,7 +80,7 @@ fn our_fetch_size_does_not_contradict_a_size_of_the_user() {
 }
 
 #[test]
-fn the_new_group_protocol_drops_what_the_broker_decides() {
+fn the_new_group_protocol_drops_the_properties_that_the_broker_sets() {
     check_final(
         "group.protocol=consumer,group.remote.assignor=uniform",
         &[

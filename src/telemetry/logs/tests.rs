@@ -47,12 +47,12 @@ fn logged(format: LogFormat, log: impl FnOnce()) -> String {
 /// The line without the number of the source line, which moves.
 fn check(log: impl FnOnce(), expected: &str) {
     let line = logged(LogFormat::Text, log);
-    let place = line.rfind(" [telemetry::logs::tests:").unwrap_or_else(|| panic!("no place in {line}"));
+    let place = line.rfind(" [telemetry::logs::tests:").unwrap_or_else(|| panic!("no module in {line}"));
     assert_eq!(&line[..place], expected);
 }
 
 #[test]
-fn a_line_looks_as_the_old_service_printed_it() {
+fn a_line_has_the_format_of_the_old_service() {
     check(
         || tracing::info!(booking_id = "13", id = 1, offset = 7_i64, "booking_history_saved"),
         "2026-02-15T14:37:35.123456Z [info     ] booking_history_saved booking_id=13 id=1 offset=7",

@@ -89,14 +89,14 @@ fn each_number_has_its_name_and_labels() {
 }
 
 #[test]
-fn ready_is_what_readyz_says() {
+fn ready_agrees_with_readyz() {
     let well = HealthSnapshot { partitions: Vec::new(), ..running() };
     check(&written(Scrape { snapshot: Some(well), counts: counts() }), &["toys_ready 1"]);
     check(&written(Scrape { snapshot: None, counts: counts() }), &["toys_ready 0", "toys_buffered_bytes 0"]);
 }
 
 #[test]
-fn a_run_that_has_not_begun_has_all_its_names() {
+fn a_run_that_has_not_started_has_all_names() {
     let text = text(PREFIX, &Health::default());
     let names: Vec<&str> = text.lines().filter_map(|line| line.strip_prefix("# TYPE booking_history_")).collect();
     let expected = [

@@ -196,7 +196,7 @@ async fn a_topic_that_was_replaced_or_cut_off_is_not_compared() {
     let scene = two_times_ten().await;
     scene.execute("update consumer_offsets set topic_id = 'AAAAAAAAAAAAAAAAAAAAAQ' where partition = 1").await;
     let (code, lines) = scene.finish("verify");
-    assert!(code == 69 && lines.concat().contains("deleted and made again"), "{code} {lines:#?}");
+    assert!(code == 69 && lines.concat().contains("deleted and created again"), "{code} {lines:#?}");
     scene.execute("update consumer_offsets set topic_id = null, next_offset = 12 where partition = 1").await;
     let (code, lines) = scene.finish("verify");
     assert!(code == 69 && lines.concat().contains("its log now begins at 0 and ends at 10"), "{code} {lines:#?}");

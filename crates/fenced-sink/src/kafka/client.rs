@@ -7,10 +7,10 @@ use std::collections::BTreeMap;
 
 use crate::kafka::properties;
 
-/// Kafka can't be used. The text says why.
+/// Kafka can't be used. The text has the reason.
 #[derive(Debug, thiserror::Error)]
 pub enum ConsumerError {
-    /// librdkafka does not know a property, or does not accept its value.
+    /// librdkafka has no property of this name, or does not accept its value.
     #[error("kafka's client refuses the configuration: {0}")]
     Configuration(String),
     /// The broker fenced this group member, or refuses it permanently.
@@ -24,7 +24,7 @@ pub(crate) fn check_client(properties: &BTreeMap<String, String>) -> Result<(), 
     client.map(drop).map_err(|error| refused(&error))
 }
 
-/// The configuration of a client: the given properties, and the guaranteed ones over them.
+/// The configuration of a client: the given properties, of which the guaranteed ones are replaced.
 pub(crate) fn configuration(properties: &BTreeMap<String, String>) -> ClientConfig {
     let mut all = properties.clone();
     properties::enforce(&mut all);

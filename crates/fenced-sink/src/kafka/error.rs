@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 pub(crate) enum KafkaErrorKind {
     /// librdkafka recovers from it. No record is in doubt.
     Transient,
-    /// No broker is reachable. Afterwards the brokers can be restored ones, with another log under the same topic id.
+    /// No broker is reachable. Later, the brokers can be restored ones, with another log under the same topic id.
     AllBrokersDown,
     /// The topic does not exist yet, or no longer.
     TopicMissing,
@@ -22,7 +22,7 @@ pub(crate) enum KafkaErrorKind {
     OutOfRange,
     /// A record may be missing among the delivered ones. Every partition must start again at the position of its row.
     Unclassified,
-    /// This consumer will never receive a record again.
+    /// This consumer never receives a record again.
     Fatal,
 }
 
@@ -116,7 +116,7 @@ impl WarningLimiter {
     }
 }
 
-/// The message of the log line, and a hint: what it means for the records, or what an operator must do.
+/// The message of the log line, and a hint: the effect on the records, or what an operator must do.
 fn message_and_hint(kind: KafkaErrorKind) -> (&'static str, &'static str) {
     match kind {
         KafkaErrorKind::Transient | KafkaErrorKind::AllBrokersDown => {

@@ -7,7 +7,7 @@
 //!
 //! The invariant: every function copies what it returns. No pointer leaves this file.
 
-#![expect(unsafe_code, reason = "the C interface of librdkafka; each block says why it is sound")]
+#![expect(unsafe_code, reason = "the C interface of librdkafka; each block has the reason why it is sound")]
 
 use rdkafka::TopicPartitionList;
 use rdkafka::consumer::{BaseConsumer, Consumer as _, ConsumerContext};
@@ -116,7 +116,7 @@ pub(crate) fn metadata(list: &TopicPartitionList) -> Vec<Vec<u8>> {
 }
 
 /// Asks one broker for the id of a topic (KIP-516), and waits up to `limit`. `None`: no answer, no such topic, or a
-/// broker that gives topics no ids.
+/// broker whose topics have no ids.
 pub(crate) fn topic_id<C: ConsumerContext>(
     consumer: &BaseConsumer<C>,
     topic: &str,
@@ -134,7 +134,7 @@ pub(crate) fn topic_id<C: ConsumerContext>(
     unsafe {
         let queue = sys::rd_kafka_queue_new(client);
         let topics = sys::rd_kafka_TopicCollection_of_topic_names([name.as_ptr()].as_mut_ptr(), 1);
-        // By default librdkafka asks the controller. It would wait without end if no broker knows the controller.
+        // By default librdkafka asks the controller. If no broker knows the controller, librdkafka waits without end.
         let options =
             sys::rd_kafka_AdminOptions_new(client, sys::rd_kafka_admin_op_t::RD_KAFKA_ADMIN_OP_DESCRIBETOPICS);
         sys::rd_kafka_AdminOptions_set_broker(options, broker, ptr::null_mut(), 0);

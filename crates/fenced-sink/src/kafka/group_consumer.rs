@@ -1,7 +1,8 @@
-//! A member of the consumer group: the calls to librdkafka that the consumer thread makes. What they mean for the records
-//! is decided by the caller.
+//! A member of the consumer group: the calls to librdkafka that the consumer thread makes. The caller decides what they
+//! mean for the records.
 //!
-//! Every call is made by the consumer thread, the callback of a rebalance included: librdkafka makes it during a poll.
+//! The consumer thread makes every call. librdkafka calls the callback of a rebalance during a poll, on the same
+//! thread.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -30,7 +31,7 @@ pub(crate) enum KafkaEvent {
 
 /// A change of the assignment. It is reported during a poll, before that poll returns.
 pub(crate) enum Rebalance {
-    /// Kafka assigns these partitions. They are acknowledged without being read: a claim comes first.
+    /// Kafka assigns these partitions. The consumer acknowledges them without reading them: a claim comes first.
     Assigned(Vec<Partition>),
     /// Kafka revokes these partitions.
     Revoked {
@@ -41,9 +42,9 @@ pub(crate) enum Rebalance {
     },
 }
 
-/// Decides what a rebalance means.
+/// Reacts to a rebalance.
 pub(crate) trait RebalanceListener: Send + Sync {
-    /// A revoked partition that is read has to be stopped before this returns.
+    /// The implementation must stop a revoked partition that is read before it returns.
     fn rebalanced(&self, member: &GroupMember<'_>, rebalance: Rebalance);
 }
 
@@ -88,7 +89,7 @@ impl GroupConsumer {
         })
     }
 
-    /// Why the client can never work again, if librdkafka says so.
+    /// The error after which the client can never work again, if librdkafka reports one.
     pub(crate) fn fatal_reason(&self) -> Option<String> {
         self.consumer.client().fatal_error().map(|(_, reason)| reason)
     }
@@ -104,12 +105,12 @@ impl GroupMember<'_> {
         let mut list = self.list([partition]);
         list.set_partition_offset(&self.consumer.context().topic, partition.0, KafkaOffset::Offset(at.0))?;
         self.consumer.incremental_assign(&list)?;
-        // The pause flag outlives an assignment.
+        // librdkafka keeps the pause flag of a partition over a new assignment.
         if paused { self.consumer.pause(&list) } else { self.consumer.resume(&list) }
     }
 
-    /// Ends the reading of partitions. librdkafka accepts a list as a whole or not at all, so one that it refuses is
-    /// repeated for each partition.
+    /// Ends the reading of partitions. librdkafka accepts or refuses a whole list. After a refusal, each partition is
+    /// stopped alone.
     pub(crate) fn stop(&self, partitions: &[Partition]) {
         let Err(error) = self.consumer.incremental_unassign(&self.list(partitions.iter().copied())) else { return };
         tracing::warn!(%error, "unassign_failed");
@@ -127,7 +128,7 @@ impl GroupMember<'_> {
     }
 
     /// The position of each partition: past the last record, marker or aborted record that was delivered since reading
-    /// started. A partition whose start has not taken effect, or whose stop has, has none.
+    /// started. A partition has no position before its start takes effect, and after its stop takes effect.
     pub(crate) fn positions(&self, partitions: impl IntoIterator<Item = Partition>) -> Vec<(Partition, Position)> {
         let list = self.list(partitions);
         ffi::positions(self.consumer, &list);
@@ -139,7 +140,7 @@ impl GroupMember<'_> {
     }
 
     /// Whether the position of a partition is invalid. librdkafka ends a stop in the background. Until then the former
-    /// position is still valid, and a start could take it for a position that was reached since.
+    /// position is still valid, and a start could take it for a position that was reached after the start.
     pub(crate) fn is_at_rest(&self, partition: Partition) -> bool {
         let list = self.list([partition]);
         ffi::positions(self.consumer, &list);

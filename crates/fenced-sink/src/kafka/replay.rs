@@ -1,4 +1,4 @@
-//! Reads ranges of a topic log again, for `verify`, in a thread and with a client of its own.
+//! Reads ranges of a topic log again, for `verify`, in a separate thread and with a separate client.
 //!
 //! The invariant: it delivers every record of the ranges that the topic log has, or it fails with a reason. It joins no
 //! group and commits nothing, so a running service is not affected.
@@ -116,7 +116,7 @@ impl Replay {
             };
             let last = !matches!(message, ReplayMessage::Chunk(..));
             running = sender.blocking_send(message).is_ok() && !last;
-            // The time that the receiver needed does not count as silence of Kafka.
+            // The time that the receiver needed is not part of the time without a record from Kafka.
             self.moved_at = Instant::now();
         }
     }
@@ -161,7 +161,7 @@ impl Replay {
 
     /// Passes markers and aborted records at the end of a range, and fails after a timeout.
     ///
-    /// The caller has taken every delivered record: else a position of the client could pass a record.
+    /// The caller must have taken every delivered record. Otherwise a position of the client could pass a record.
     fn check_positions(&mut self) -> Result<(), ReplayError> {
         let positions = self.list(self.open.keys().copied());
         ffi::positions(&self.consumer, &positions);
@@ -199,7 +199,7 @@ impl Replay {
         }
     }
 
-    /// Remembers an error from which librdkafka recovers. Fails at any other error: a record may be missing.
+    /// Stores an error from which librdkafka recovers. Fails at any other error: a record may be missing.
     fn note_error(&mut self, error: &KafkaError) -> Result<(), ReplayError> {
         match error_kind(error) {
             KafkaErrorKind::Transient
@@ -225,7 +225,7 @@ impl Replay {
         }
     }
 
-    /// The progress of each open range, and the bounds of its partition log if Kafka tells them.
+    /// The progress of each open range, and the bounds of its partition log if Kafka answers.
     fn progress(&self) -> String {
         let bounds = self.log.bounds().unwrap_or_default();
         let line = |(partition, reading): (&Partition, &OpenRange)| {

@@ -1,6 +1,6 @@
 //! Questions about a topic and its partition logs: bounds, timestamps, topic id, single reads.
 //!
-//! A client of its own asks them. It joins no group and commits nothing. It never delays the consumer thread, and the
+//! A separate client asks them. It joins no group and commits nothing. It never delays the consumer thread, and the
 //! consumer thread never delays it.
 
 use rdkafka::TopicPartitionList;
@@ -95,8 +95,8 @@ impl TopicLogClient {
         asked: fn(&MetadataPartition) -> bool,
     ) -> Result<BTreeMap<Partition, LogBounds>, TopicLogError> {
         let bounds = self.bounds_through(&*self.client()?, asked);
-        // After a restore of the brokers, this client can hold newer metadata than they have, and then it refuses their
-        // answers: the next question uses a new client. A missing topic is no reason for that.
+        // After a restore of the brokers, the metadata of this client can be newer than theirs, and then it refuses
+        // their answers. So the next question uses a new client. After a missing topic it does not.
         if bounds.as_ref().is_err_and(|error| !matches!(error, KafkaError::MetadataFetch(_))) {
             drop(self.client.lock().unwrap_or_else(PoisonError::into_inner).take());
         }
@@ -129,11 +129,11 @@ impl TopicLogClient {
         Ok(probe(&self.properties, &self.topic, partition, at, self.timeout)?)
     }
 
-    /// The id of the topic that has the name now. `None`: Kafka did not answer, or gives topics no ids.
+    /// The id of the topic that has the name now. `None`: Kafka did not answer, or its topics have no ids.
     pub fn topic_id(&self) -> Option<TopicId> {
         let client = self.client().ok()?;
         let metadata = client.fetch_metadata(Some(&self.topic), self.timeout).ok()?;
-        // The broker that answered, if its number is known; else any broker.
+        // The broker that answered, if its number is known; otherwise any broker.
         let broker = Some(metadata.orig_broker_id()).filter(|id| *id >= 0);
         let broker = broker.or_else(|| metadata.brokers().first().map(MetadataBroker::id))?;
         ffi::topic_id(&client, &self.topic, broker, self.timeout)
@@ -206,7 +206,7 @@ impl TopicLogClient {
         list
     }
 
-    /// Creates the client at the first question and keeps it.
+    /// Creates the client at the first question and stores it.
     fn client(&self) -> KafkaResult<Arc<BaseConsumer>> {
         let mut kept = self.client.lock().unwrap_or_else(PoisonError::into_inner);
         let client = if let Some(client) = kept.take() {

@@ -74,8 +74,8 @@ impl<E> Batch<E> {
         self.bytes
     }
 
-    /// Offset and digest of the last record. The row remembers them, and the next start compares them with the
-    /// partition log.
+    /// Offset and digest of the last record. The commit writes them to the row, and the next start compares them with
+    /// the partition log.
     #[must_use]
     pub(crate) fn last(&self) -> Option<(Offset, Digest)> {
         self.entries.last().map(|entry| (entry.record.offset, entry.record.digest()))
@@ -99,7 +99,7 @@ pub(crate) struct ClaimedBatch<E> {
     pub(crate) epoch: Epoch,
     /// The last batches of the partition could not be written in the mode `Bulk`.
     pub(crate) row_by_row: bool,
-    /// What the process knows of the partition log. The commit writes it to the row.
+    /// What is known about the partition log. The commit writes it to the row.
     pub(crate) known: Option<KnownLog>,
 }
 

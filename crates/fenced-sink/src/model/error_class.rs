@@ -1,6 +1,6 @@
-//! The classes of database errors: one class for each way to react. Pure.
+//! The classes of database errors: one class for each reaction of the engine. Pure.
 //!
-//! The room `postgres` assigns a class to each error. This module names no error type.
+//! The layer `postgres` assigns a class to each error. This module names no error type.
 
 /// How the engine reacts to a database error.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -13,8 +13,8 @@ pub enum ErrorClass {
     TooSlow,
     /// The prepared statements of the connection are invalid. The writer retries with a new connection.
     NewConnection,
-    /// Only an operator can correct it. The engine retries for a limited time, then ends with an error that says what
-    /// to do.
+    /// Only an operator can correct it. The engine retries for a limited time. Then it ends with an error that contains
+    /// an instruction.
     Operator,
     /// The files of the database are damaged. The engine ends.
     Corrupt,

@@ -1,8 +1,8 @@
 //! The mirror: positions that the engine also commits to Kafka, for lag tools, user interfaces and autoscalers. Pure.
 //!
 //! The invariant: Kafka never receives a position that the database has not confirmed. Only a confirmed position
-//! becomes a [`CommittedPosition`], and only the mirror takes it apart. The engine never reads the mirror to find a
-//! position, because Kafka does not check who owns a partition.
+//! becomes a [`CommittedPosition`], and only the mirror reads it. The engine never reads the mirror to find a position,
+//! because Kafka does not check which process owns a partition.
 
 use crate::model::record::{Partition, Position};
 

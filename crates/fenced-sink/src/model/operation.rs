@@ -2,7 +2,8 @@
 
 /// A database operation of a writer.
 ///
-/// The order has a meaning: an operation that succeeds proves that the database can do every operation before it.
+/// The order has a meaning: an operation that succeeds proves that the database can do every operation listed before
+/// it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum DbOperation {
     /// Reads rows of `consumer_offsets`.

@@ -21,7 +21,7 @@ pub(crate) enum RecordOutcome {
 pub(crate) enum BatchOutcome {
     /// The fence refused the batch: another process claimed the partition, or an operator moved it.
     Fenced,
-    /// The batch is committed. There is one outcome for each entry, in order.
+    /// The batch is committed. There is one outcome for each entry, in the order of the entries.
     Committed(Vec<RecordOutcome>),
     /// The batch is committed, and the partition is halted because of too many dead letters in a row.
     Halted(Vec<RecordOutcome>),
@@ -49,7 +49,7 @@ impl From<Refusal> for DeadLetterCause {
 }
 
 impl DeadLetterCause {
-    /// Whether the same record can succeed later. If so, the letter is retried; else it is parked at once.
+    /// Whether the same record can succeed later. If it can, the letter is retried. Otherwise it is parked at once.
     #[must_use]
     pub fn may_heal(&self) -> bool {
         let state = self.sqlstate.as_deref().and_then(SqlState::parse);

@@ -21,7 +21,7 @@
 //!
 //!   InFlight ──▶ Draining ──▶ Unassigned | Assigned | Unknown
 //! ```
-//! [`State`] says what each state means.
+//! [`State`] describes each state.
 //!
 //! # The transitions
 //! The first line that applies decides.
@@ -99,8 +99,8 @@ impl Protocol {
         self.generation
     }
 
-    /// How often the partition was fenced since its last commit. The delay before the next claim grows with it:
-    /// otherwise two processes that both hold the assignment would fence each other without end.
+    /// The number of times that the partition was fenced since its last commit. The delay before the next claim grows
+    /// with it: otherwise two processes that both hold the assignment would fence each other without end.
     #[must_use]
     pub(crate) fn fenced_in_a_row(&self) -> u32 {
         self.fenced_in_a_row
@@ -210,7 +210,7 @@ impl Protocol {
     }
 
     /// The commit of the step in flight failed, or its answer was lost (rule 7). The records in memory are dropped, and
-    /// the row decides.
+    /// the row decides what follows.
     pub(crate) fn commit_failed(&mut self) {
         match self.state {
             State::InFlight(epoch, _) => {
@@ -221,8 +221,8 @@ impl Protocol {
         }
     }
 
-    /// The delivered records may be incomplete, for example after a corrupt batch. They are dropped. The row says where
-    /// reading starts again, after the commit in flight has ended.
+    /// The delivered records may be incomplete, for example after a corrupt batch. They are dropped. After the commit
+    /// in flight has ended, reading starts again at the position of the row.
     pub(crate) fn restart(&mut self) {
         self.state = match self.state {
             State::Claimed(epoch, _) | State::Started(epoch, _) => State::Unknown(epoch),
@@ -253,8 +253,8 @@ impl Protocol {
         }
     }
 
-    /// The writer that received `generation` has tried to record the log fault. If that did not halt the row, the row
-    /// decides: it was moved behind the gap, the fence refused the write, or the answer was lost.
+    /// The writer that received `generation` has tried to record the log fault. If the row is not halted, the row
+    /// decides what follows: it was moved behind the gap, the fence refused the write, or the answer was lost.
     pub(crate) fn log_fault_recorded(&mut self, generation: Generation, halted: bool) {
         if let State::LogFault(epoch, _) = self.state
             && self.generation == generation
@@ -279,7 +279,7 @@ impl Protocol {
         }
     }
 
-    /// A writer has read the row (rule 7). The row has no effect if the state has changed since `token` was made.
+    /// A writer has read the row (rule 7). The row has no effect if the state has changed since `token` was created.
     pub(crate) fn row_read(&mut self, token: RowReadToken, row: Option<LedgerRow>) -> RowEffect {
         if token != (RowReadToken { generation: self.generation, state: self.state }) {
             return RowEffect::Unchanged;

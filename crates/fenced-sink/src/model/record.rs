@@ -56,7 +56,7 @@ impl Step {
         self.from
     }
 
-    /// The position that the row has afterwards.
+    /// The position of the row after the commit.
     #[must_use]
     pub fn to(self) -> Position {
         self.to
@@ -121,8 +121,8 @@ impl Record {
 
     /// Identifies the content of the record. Another record at the same offset has another digest.
     ///
-    /// It is the SHA-256 of timestamp, key and value. The length precedes each part, and -1 stands for null, so two
-    /// different records never have the same input.
+    /// It is the SHA-256 of timestamp, key and value. The length precedes each part, and the length of null is -1, so
+    /// two different records never have the same input.
     #[must_use]
     pub fn digest(&self) -> Digest {
         let mut hash = Sha256::new();

@@ -23,7 +23,7 @@ fn is_hole(offset: i64) -> bool {
     offset % 5 == 3 || offset == END - 1
 }
 
-/// What can occur to one process, to the row or to the partition log.
+/// An action on one process, on the row or on the partition log.
 #[derive(Clone, Debug)]
 pub(crate) enum Action {
     /// The process takes its next step without a failure.
@@ -36,7 +36,7 @@ pub(crate) enum Action {
     BeginClaim,
     /// The claim changes the row. The process receives the answer only if `answered`.
     Claim { answered: bool },
-    /// The consumer thread starts or ends reading, as the protocol says.
+    /// The consumer thread starts or ends reading, as the protocol requires.
     StartReading,
     /// The consumer thread delivers up to this many offsets to the queue.
     Deliver(usize),
@@ -46,7 +46,7 @@ pub(crate) enum Action {
     Commit { arrives: bool, answered: bool },
     /// A writer begins to read the row.
     BeginRowRead,
-    /// The writer gives the row that it read to the protocol.
+    /// The writer passes the row that it read to the protocol.
     EndRowRead,
     /// Kafka's client reports a corrupt batch, and then delivers the records behind it.
     CorruptBatch,

@@ -17,7 +17,7 @@ pub enum Membership {
     Lost,
 }
 
-/// What a partition of this process does, for people and tools. Each protocol state has one of these names.
+/// What a partition of this process does, as people and tools see it. Each protocol state has one of these names.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum PartitionStatus {
     /// Kafka assigned it; this process does not own its row yet.
@@ -26,7 +26,7 @@ pub enum PartitionStatus {
     Starting,
     /// Records are read and committed.
     Running,
-    /// Reading stopped; the row or a log fault decides how it goes on.
+    /// Reading stopped. The row or a log fault decides what follows.
     Recovering,
     /// Another process claimed the row. It is claimed again after a delay.
     Fenced,

@@ -29,7 +29,7 @@ pub(crate) struct FirstPosition {
 /// lists.
 #[derive(Clone, Debug)]
 pub(crate) struct FirstPositions {
-    /// The id of the topic. `None`: Kafka did not tell it.
+    /// The id of the topic. `None`: Kafka did not return it.
     pub topic_id: Option<TopicId>,
     /// For a topic of which no partition has a row.
     pub when_topic_is_new: Vec<FirstPosition>,
@@ -43,8 +43,8 @@ pub(crate) struct FirstPositions {
 /// | committed offset of the group | first position of a new topic |
 /// |---|---|
 /// | of another service | that offset: the engine continues without a gap |
-/// | of the mirror | the start of the partition log: the row existed, so the database has lost it, and its records too |
-/// | none | as `policy` says |
+/// | of the mirror | the start of the partition log: the row existed, so the database has lost it and the rows of its records |
+/// | none | the position of `policy` |
 ///
 /// If a partition of the topic has a row already, every other partition starts at the start of its partition log.
 pub(crate) fn first_positions(

@@ -9,7 +9,7 @@ use crate::model::topic_log::KnownLog;
 pub(crate) struct StoredRow {
     /// Position, epoch and halt: what the protocol needs.
     pub row: LedgerRow,
-    /// What the row remembers of the partition log.
+    /// What the row has of the partition log.
     pub known: KnownLog,
     /// Why the partition is halted. `None`: it is not halted.
     pub halt_reason: Option<HaltReason>,

@@ -1,20 +1,20 @@
-//! The checks of a partition log: what the row remembers of it, what Kafka says now, and what a difference means. Pure.
+//! The checks of a partition log: what the row has of it, what Kafka answers now, and what a difference means. Pure.
 //!
 //! A topic can be deleted and created again, brokers can be restored from a backup, and retention can delete records
-//! that were not read. librdkafka reports none of these reliably. So the engine compares the topic log with the row
-//! itself.
+//! that were not read. librdkafka reports none of these events reliably. So the engine itself compares the topic log
+//! with the row.
 //!
-//! The invariant: a missing answer is never a difference. A broker that does not answer, or that gives topics no ids,
+//! The invariant: a missing answer is never a difference. A broker that does not answer, or whose topics have no ids,
 //! never halts a partition.
 //!
-//! [`KnownLog`] finds a partition log that was replaced. [`check_log`] finds a position that can't be read. The tables
-//! of cases are in their descriptions.
+//! [`KnownLog`] finds a partition log that was replaced. [`check_log`] finds a position that can't be read. Their
+//! descriptions have the tables of cases.
 
 use std::collections::BTreeMap;
 
 use crate::model::record::{Digest, Offset, Partition, Position, TopicId};
 
-/// What Kafka says about a partition that has no row yet.
+/// What Kafka answers about a partition that has no row yet.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct PartitionExtent {
     /// The partition.
@@ -94,7 +94,7 @@ impl Gap {
     }
 }
 
-/// What the engine does at a gap that retention made. Every other gap halts the partition.
+/// What the engine does at a gap that retention caused. Every other gap halts the partition.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum GapPolicy {
     /// The partition is halted until an operator resumes it.
@@ -103,12 +103,12 @@ pub enum GapPolicy {
     Skip,
 }
 
-/// What the row remembers of the partition log, and what the checks have proven since.
+/// What the row has of the partition log, and what the checks have proven since.
 ///
-/// | the row remembers | Kafka says | result |
+/// | the row has | Kafka answers | result |
 /// |---|---|---|
 /// | any topic id, or none | no topic id | no difference, and `checked` stays |
-/// | no topic id | id A | the process remembers A. It proves nothing about older records, so `checked` stays |
+/// | no topic id | id A | the process stores A. It proves nothing about older records, so `checked` stays |
 /// | id A | id A | the same topic: everything below the position is checked |
 /// | id A, and a last record that is not compared yet | id A | the same topic, but `checked` stays |
 /// | id A | id B | `log_replaced`: the gap begins at `checked` |
@@ -116,7 +116,7 @@ pub enum GapPolicy {
 /// | a last record | a different record | `log_replaced`: the gap begins at `checked`, or at that record if it is lower |
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct KnownLog {
-    /// The id of the topic from which the records below the position were read. `None`: Kafka has not told it yet.
+    /// The id of the topic from which the records below the position were read. `None`: Kafka has not returned it yet.
     pub topic_id: Option<TopicId>,
     /// The last record below the position, until it is compared. `None`: it is compared, or it is too far below the
     /// position. No other record lies between it and the position.
@@ -125,7 +125,7 @@ pub(crate) struct KnownLog {
     pub checked: Position,
 }
 
-/// What the engine wants to know about one partition log.
+/// A question about one partition log.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct LogQuestion {
     /// The next position to read.
@@ -151,7 +151,7 @@ pub(crate) enum Probe {
     Nothing,
 }
 
-/// What Kafka says about the topic now. An answer that is missing is left out.
+/// What Kafka answers about the topic now. A missing answer has no entry.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct LogObservation {
     /// The id of the topic that has the name now.
@@ -213,7 +213,7 @@ impl KnownLog {
 
 /// Checks whether the consumer can read a partition at its position.
 ///
-/// | the position | Kafka says | result |
+/// | the position | Kafka answers | result |
 /// |---|---|---|
 /// | any | no bounds | unknown |
 /// | below the start | the start | `retention_gap` from the position to the start |

@@ -5,11 +5,11 @@ use crate::model::record::Position;
 /// This many positions are tried one by one before the stride grows.
 const ONE_BY_ONE: u32 = 32;
 
-/// Gives the first readable position above `unreadable`, or `end` if there is none below it.
+/// Returns the first readable position above `unreadable`, or `end` if there is none below it.
 ///
-/// Kafka delivers a batch as a whole or not at all, and only the damaged bytes say where the batch ends. So the search
-/// tries one position after the other first: that finds a readable batch between two damaged ones. Then it doubles the
-/// stride until it finds a readable position, and halves the rest of the way back.
+/// Kafka delivers a batch as a whole or not at all, and only the damaged bytes contain the end of the batch. So the
+/// search first tries one position after the other: that finds a readable batch between two damaged ones. Then it
+/// doubles the stride until it finds a readable position. Then it searches the last stride by bisection.
 ///
 /// # Errors
 /// `is_readable` failed.

@@ -1,4 +1,4 @@
-//! The numbers behind the metrics. The engine gives them no metric names: the program that shows them does.
+//! The numbers behind the metrics. They have no metric names here: the program that shows them chooses the names.
 //!
 //! The invariant: a record is counted only after the database has confirmed its commit. A commit whose answer was lost
 //! is in the tables and not in these numbers.

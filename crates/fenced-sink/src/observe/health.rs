@@ -70,8 +70,7 @@ pub struct PartitionHealth {
     pub halt_reason: Option<HaltReason>,
     /// The position: all records below it are handled. `None`: this process does not own the row.
     pub position: Option<Position>,
-    /// The offsets from the position to the end of the partition log, as Kafka told it last. `None`: one of the two is
-    /// unknown.
+    /// The offsets from the position to the last known end of the partition log. `None`: one of the two is unknown.
     pub lag: Option<u64>,
     /// Whether records of the partition are queued or in a transaction.
     pub records_wait: bool,
@@ -92,7 +91,7 @@ impl Health {
             buffered_bytes: scheduler.buffered_bytes(),
             partitions: Vec::new(),
         };
-        // The scheduler has a lock of its own: release it before taking this one.
+        // The scheduler has its own lock: release it before this one is taken.
         let held = scheduler.held();
         let state = self.lock();
         let now = Instant::now();
@@ -140,7 +139,8 @@ impl Health {
         state.halt_reasons.insert(partition, reason);
     }
 
-    /// Kafka has told the end of a partition log. The answer is used until a newer one arrives, for at most `lasts`.
+    /// Kafka has returned the end of a partition log. The answer is used until a newer one arrives, for at most
+    /// `lasts`.
     pub(crate) fn log_end(&self, partition: Partition, end: Position, lasts: Duration) {
         let now = Instant::now();
         self.lock().ends.insert(partition, (end, now.checked_add(lasts).unwrap_or(now)));

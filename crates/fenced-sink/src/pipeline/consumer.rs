@@ -1,7 +1,8 @@
-//! The consumer thread: reads what the scheduler wants read, and reports it.
+//! The consumer thread: reads the partitions that the scheduler names, and reports the records.
 //!
-//! One thread owns the consumer and always polls, whatever the database does. It waits for the database in two cases, for
-//! a limited time: for a commit in flight when Kafka revokes a partition, and for room when the buffer is full.
+//! One thread owns the consumer and always polls, whatever the database does. It waits for the database in two cases,
+//! for a limited time: for a commit in flight when Kafka revokes a partition, and for free space when the buffer is
+//! full.
 
 mod fetches;
 mod mirror;
@@ -29,39 +30,39 @@ use crate::model::standing::SchedulerView as _;
 use crate::pipeline::reports::{KafkaReport, ReadTarget};
 use crate::pipeline::shared_scheduler::SharedScheduler;
 
-/// One poll waits this long for a record: the longest delay of a start, a pause or a stop.
+/// One poll waits this long for a record. So it is the longest delay of a start, a pause or a stop.
 const POLL: Duration = Duration::from_millis(20);
-/// The consumer thread waits this long for room in a full buffer before it pauses the partitions.
+/// The consumer thread waits this long for free space in a full buffer before it pauses the partitions.
 const PAUSE_AFTER: Duration = Duration::from_secs(1);
-/// While it waits, it looks for room at this interval.
+/// The interval at which it checks for free space.
 const ROOM_INTERVAL: Duration = Duration::from_millis(2);
 /// At most this many records are reported at once.
 const CHUNK: usize = 512;
 /// A report ends after the record that exceeds this many bytes.
 const CHUNK_BYTES: usize = 1 << 20;
-/// How often the positions past markers and aborted data are reported.
+/// The interval at which the positions past markers and aborted data are reported.
 const REACHED_INTERVAL: Duration = Duration::from_millis(100);
-/// How often committed positions are mirrored to Kafka.
+/// The interval at which committed positions are mirrored to Kafka.
 const MIRROR_INTERVAL: Duration = Duration::from_secs(3);
-/// How often all positions are mirrored again.
+/// The interval at which all positions are mirrored again.
 const MIRROR_AGAIN_INTERVAL: Duration = Duration::from_mins(1);
 /// A revocation waits for a commit in flight this long at most.
 const COMMIT_WAIT: Duration = Duration::from_secs(10);
 
-/// What the consumer thread needs to know.
+/// The settings of the consumer thread.
 #[derive(Clone)]
 pub(crate) struct ConsumerOptions {
     /// All properties of librdkafka.
     pub(crate) properties: BTreeMap<String, String>,
     /// The topic.
     pub(crate) topic: String,
-    /// Records that wait may occupy this many bytes. Past it, reading pauses until half of it is free.
+    /// The maximum number of bytes of waiting records. Above it, reading pauses until half of it is free.
     pub(crate) buffer_max_bytes: usize,
-    /// A server may refuse this client for this time, then the run ends.
+    /// If a server refuses this client for longer than this, the run ends.
     pub(crate) startup_timeout: Duration,
 }
 
-/// See the module.
+/// The consumer thread: the consumer, and the partitions that it reads.
 pub(crate) struct ConsumerThread<E: Event> {
     consumer: GroupConsumer,
     rebalancer: Arc<Rebalancer<E>>,
@@ -78,7 +79,7 @@ pub(crate) struct ConsumerThread<E: Event> {
 }
 
 impl<E: Event> ConsumerThread<E> {
-    /// Not a member of the group yet. Kafka need not be reachable.
+    /// The process is not a member of the group yet. Kafka need not be reachable.
     pub(crate) fn new(options: ConsumerOptions, scheduler: Arc<SharedScheduler<E>>) -> Result<Self, ConsumerError> {
         let poll_limit = options.properties.get("max.poll.interval.ms").and_then(|text| text.parse().ok());
         let commit_wait = Duration::from_millis(poll_limit.unwrap_or(300_000) / 4).min(COMMIT_WAIT);
@@ -128,14 +129,14 @@ impl<E: Event> ConsumerThread<E> {
         Ok(())
     }
 
-    /// Leaves the group, after the last commit has ended. Dropping the consumer leaves the group. It can hang while a
-    /// broker is frozen, so a caller must not wait for it without a limit.
+    /// Leaves the group, after the last commit has ended. The consumer leaves when it is dropped. The drop can block
+    /// while a broker is frozen, so a caller must not wait for it without a limit.
     pub(crate) fn leave(self) {
         self.rebalancer.mirror.commit(&self.consumer.member(), self.scheduler().take_committed());
         drop(self.consumer);
     }
 
-    /// Stops every fetch that has no target any more, and starts one for each new target.
+    /// Stops each fetch that is no longer a target, and starts each new target.
     fn follow_targets(&mut self) {
         self.report_out_of_range();
         let targets = self.scheduler().read_targets();
@@ -174,12 +175,12 @@ impl<E: Event> ConsumerThread<E> {
         true
     }
 
-    /// Bounds the bytes that wait for the database. False: nothing may be read for a moment.
+    /// Limits the bytes that wait for the database. False: nothing may be read now.
     ///
-    /// A database that is slower than Kafka makes room within moments, so the thread waits for it first. A rebalance is
-    /// reported by a poll, so the thread must poll again soon: after a second it pauses the partitions and goes on
-    /// polling. It does not pause at once, because a pause is expensive: librdkafka drops what it has fetched, and after
-    /// a resume its broker thread may sleep for up to a second.
+    /// A database that is slower than Kafka usually frees space soon, so the thread waits for that first. A poll
+    /// reports a rebalance, so the thread must poll again soon: after a second it pauses the partitions and continues
+    /// to poll. It does not pause at once, because a pause is expensive: librdkafka drops the records that it has
+    /// fetched, and after a resume its broker thread may sleep for up to a second.
     fn has_room(&mut self) -> bool {
         let (buffered, limit) = (self.scheduler().buffered_bytes(), self.options.buffer_max_bytes);
         if buffered <= limit {
@@ -194,7 +195,7 @@ impl<E: Event> ConsumerThread<E> {
         if waited && !self.paused {
             self.pause(true);
         }
-        waited || self.paused // also if the pause failed: a member that does not poll loses its partitions
+        waited || self.paused // also if the pause failed: Kafka revokes the partitions of a member that does not poll
     }
 
     fn pause(&mut self, pause: bool) {
@@ -215,7 +216,8 @@ impl<E: Event> ConsumerThread<E> {
                     arrivals.extend(self.rebalancer.arrival(record));
                 }
                 Some(KafkaEvent::Error(kind, text)) => {
-                    // The records before the error are good. What it means for the rest is decided first.
+                    // The records before the error are good. The thread handles the error first, because it decides
+                    // about the other records.
                     self.report_arrivals(std::mem::take(&mut arrivals));
                     self.handle_error(kind, text)?;
                 }
@@ -239,8 +241,8 @@ impl<E: Event> ConsumerThread<E> {
         }
     }
 
-    /// Reports the positions past trailing markers and aborted data. Everything that was delivered must be reported
-    /// before, so that the position follows the records.
+    /// Reports the positions past trailing markers and aborted data. All delivered records must be reported before, so
+    /// that the position follows the records.
     fn report_reached(&mut self) {
         self.reached_at = Instant::now() + REACHED_INTERVAL;
         let positions = self.consumer.member().positions(self.fetched());

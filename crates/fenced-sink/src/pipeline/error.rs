@@ -2,7 +2,7 @@
 
 use crate::kafka::client::ConsumerError;
 
-/// Why a run ended although nothing asked it to.
+/// Why a run ended without a shutdown request.
 #[derive(Debug, thiserror::Error)]
 pub enum EngineError {
     /// Kafka cannot be used.
@@ -12,9 +12,11 @@ pub enum EngineError {
     #[error("the database cannot be used: {0}; check its user, privileges and schema")]
     Database(#[source] sqlx::Error),
     /// The database reports that its data is damaged.
-    #[error("the database reports corrupt data: {0}; stop, look at the log of the database, and restore")]
+    #[error(
+        "the database reports corrupt data: {0}; stop the service, read the log of the database, and restore the database"
+    )]
     Corrupt(#[source] sqlx::Error),
-    /// A part of the process ended although it never should.
+    /// A part of the process ended unexpectedly.
     #[error("{0} ended unexpectedly")]
     Ended(&'static str),
 }

@@ -1,7 +1,7 @@
-//! For how long the database refuses the service, how often a partition met an unclassified error, and how long a writer
-//! waits before its next task.
+//! Three counters of failures: how long the database refuses the service, how often a partition met an unclassified
+//! error, and how long a writer waits before its next task.
 //!
-//! An operation that succeeds proves only as much as it asked of the database: between two refused writes there is
+//! A successful operation proves only that the database can do such an operation: between two refused writes there is
 //! always a row read that succeeds.
 
 use std::collections::BTreeMap;
@@ -14,13 +14,13 @@ use crate::model::record::Partition;
 use crate::postgres::error::{classify, sqlstate_of};
 use crate::postgres::retry::Backoff;
 
-/// Since when the database refuses the user or a statement, and the most demanding operation that it refused. The writers
-/// of a process share it: what it refuses to one, it may grant to another.
+/// The time of the first refusal by the database, and the most demanding operation that it refused. The writers of a
+/// process share this: the database may grant to one writer what it refuses to another.
 #[derive(Debug, Default)]
 pub(crate) struct RefusedSince(Mutex<Option<(DbOperation, Instant)>>);
 
 impl RefusedSince {
-    /// An operation was refused. Gives the time since the first refusal.
+    /// An operation was refused. Returns the time since the first refusal.
     pub(super) fn failed(&self, operation: DbOperation, now: Instant) -> Duration {
         let mut refused = self.lock();
         let (greatest, since) = refused.map_or((operation, now), |(before, since)| (before.max(operation), since));
@@ -28,7 +28,7 @@ impl RefusedSince {
         now.saturating_duration_since(since)
     }
 
-    /// An operation succeeded. The refusals end if it asked as much as the most demanding one that was refused.
+    /// An operation succeeded. The refusals end if it was as demanding as the most demanding refused operation.
     pub(super) fn succeeded(&self, operation: DbOperation) {
         self.lock().take_if(|(refused, _)| operation >= *refused);
     }
@@ -38,7 +38,7 @@ impl RefusedSince {
     }
 }
 
-/// How often the batches of each partition met an unclassified error since its last commit. The writers share it.
+/// The number of unclassified errors of each partition since its last commit. The writers share it.
 #[derive(Debug, Default)]
 pub(crate) struct UnclassifiedErrors(Mutex<BTreeMap<Partition, u32>>);
 
@@ -78,7 +78,7 @@ impl RetryDelay {
         Self { backoff, until: None }
     }
 
-    /// An operation failed, and the success of `proof` would end the failure. Gives the time to wait.
+    /// An operation failed, and the success of `proof` would end the failure. Returns the time to wait.
     pub(super) fn failed(&mut self, proof: DbOperation) -> Duration {
         self.until = self.until.max(Some(proof));
         self.backoff.wait()
@@ -92,12 +92,13 @@ impl RetryDelay {
     }
 }
 
-/// The least demanding operation whose success proves that the cause of the error is gone.
+/// The least demanding operation whose success proves that the cause of the error no longer exists.
 pub(crate) fn proof_of_recovery(operation: DbOperation, error: &sqlx::Error) -> DbOperation {
     if is_of_the_connection(error) { DbOperation::ReadRows } else { operation }
 }
 
-/// Whether the server was unreachable: then any answer proves that it is back. A read-only server was never unreachable.
+/// Whether the server was unreachable: then any answer proves that it is reachable again. A read-only server was never
+/// unreachable.
 fn is_of_the_connection(error: &sqlx::Error) -> bool {
     let read_only = sqlstate_of(error).is_some_and(|state| state.as_str() == "25006");
     let broken = ErrorClass::Retry(RetryCause::Connection);

@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 /// The number of lines about single records that may still be written in the current second.
 ///
-/// A batch has all its lines or none: with half of them, the other records would look as if they were not stored.
+/// A batch gets all its lines or none. With half of them, the other records would seem not to be stored.
 #[derive(Debug)]
 pub(crate) struct LineBudget {
     per_second: u32,
@@ -50,7 +50,7 @@ mod tests {
 
     use super::*;
 
-    /// `(millisecond, lines, written)` in order.
+    /// Rows of `(millisecond, lines, written)`, in order of time.
     fn check(per_second: u32, batches: &[(u64, usize, bool)]) {
         let start = Instant::now();
         let mut budget = LineBudget::new(per_second);

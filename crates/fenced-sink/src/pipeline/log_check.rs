@@ -1,7 +1,7 @@
 //! The log check task: asks Kafka about the topic log before a partition is read, repeatedly while it is read, and on
 //! request (rule 3).
 //!
-//! It only asks and reports. [`crate::model::topic_log`] says what the answers mean, and a writer records a fault.
+//! It only asks and reports. [`crate::model::topic_log`] interprets the answers, and a writer records a fault.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -17,12 +17,12 @@ use crate::pipeline::shared_scheduler::SharedScheduler;
 
 /// The limit of one question: partitions that start wait for the answer.
 const TIMEOUT: Duration = Duration::from_secs(3);
-/// The limit of one round. Each question has its own limit, but the end of a client whose broker is frozen has none.
+/// The limit of one round. Each question has its own limit, but dropping a client of a frozen broker has none.
 const ROUND_TIMEOUT: Duration = Duration::from_mins(1);
-/// The pause between two rounds, at least.
+/// The minimum pause between two rounds.
 const PAUSE: Duration = Duration::from_millis(50);
 
-/// See the module.
+/// The log check task.
 pub(crate) struct LogCheckTask<E> {
     scheduler: Arc<SharedScheduler<E>>,
     topic_log: Arc<TopicLogClient>,
@@ -46,7 +46,7 @@ impl<E: Event> LogCheckTask<E> {
                 () = self.scheduler.log_check_needed() => {}
                 () = tokio::time::sleep(self.interval) => {}
             }
-            // The answers concern everything that was committed before this instant.
+            // The answers are about all records that were committed before this instant.
             let questions = self.scheduler.questions();
             let seen = tokio::select! {
                 () = self.scheduler.until_stopping() => return Ok(()),
@@ -94,7 +94,7 @@ fn observe(topic_log: &TopicLogClient, questions: &[PartitionQuestion]) -> LogOb
     for PartitionQuestion { partition, question, .. } in questions {
         let Some(LogBounds { end, .. }) = seen.bounds.get(partition).copied() else { continue };
         if question.unreadable
-            && question.at < end // at the end there is nothing to read, and all partitions would wait
+            && question.at < end // at the end there is nothing to read, so the probe would only wait
             && let Ok(Some(from)) = topic_log.readable_from(*partition, question.at, end)
         {
             seen.readable_from.insert(*partition, from);

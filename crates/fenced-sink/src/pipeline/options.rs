@@ -1,4 +1,4 @@
-//! What a run needs to know.
+//! The options of a run.
 
 use std::collections::BTreeMap;
 use std::num::NonZeroU32;
@@ -11,10 +11,10 @@ use crate::model::topic_log::GapPolicy;
 use crate::observe::health::Health;
 use crate::postgres::dead_letters::RetrySchedule;
 
-/// What a run needs to know. It has no `Debug`: the properties can hold secrets.
+/// The options of a run. It has no `Debug`: the properties can hold secrets.
 #[derive(Clone)]
 pub struct Options {
-    /// The database that holds the tables.
+    /// The database that contains the tables.
     pub database: PgConnectOptions,
     /// Properties of librdkafka, at least `bootstrap.servers`. The engine sets those that the guarantee needs, and ignores
     /// other values for them.
@@ -25,7 +25,7 @@ pub struct Options {
     pub group_id: String,
     /// Where a partition without a stored or committed position starts.
     pub start: StartPolicy,
-    /// What to do when retention has removed records that were not read.
+    /// What the engine does if retention has removed records that were not read.
     pub gaps: GapPolicy,
     /// The interval between two checks of the topic log.
     pub topic_check_interval: Duration,
@@ -33,7 +33,7 @@ pub struct Options {
     pub writers: usize,
     /// The maximum number of records in one transaction.
     pub batch_max_records: usize,
-    /// The maximum number of bytes in one transaction. A single larger record is a transaction of its own.
+    /// The maximum number of bytes in one transaction. A larger record gets a transaction of its own.
     pub batch_max_bytes: usize,
     /// The maximum number of bytes that wait for the database.
     pub buffer_max_bytes: usize,
@@ -43,20 +43,20 @@ pub struct Options {
     pub retry_initial: Duration,
     /// The longest retry delay while the database is unreachable.
     pub retry_max: Duration,
-    /// A server may refuse the user or a statement for this time, then the run ends.
+    /// If a server refuses the user or a statement for longer than this, the run ends.
     pub startup_timeout: Duration,
     /// How long a stop waits for the transactions in flight and for leaving the group.
     pub shutdown_timeout: Duration,
-    /// When a dead letter that may heal is redriven.
+    /// The delays between the retries of a dead letter.
     pub dead_letters: RetrySchedule,
     /// The number of dead letters in a row that halts a partition; `None` = never.
     pub breaker: Option<NonZeroU32>,
-    /// Records may wait this long without a commit before the watchdog reports a stall. One statement may take as long as
+    /// If records wait this long without a commit, the watchdog reports a stall. One statement may take as long as
     /// `database_timeout`, so this should be longer.
     pub stalled_after: Duration,
     /// The maximum number of log lines about single records per second.
     pub log_records_per_second: u32,
-    /// The run writes its state here. A clone can be read at any time.
+    /// The run writes its state here. The caller can keep a clone and read it at any time.
     pub health: Health,
 }
 

@@ -1,7 +1,7 @@
 //! Redrives waiting dead letters: one transaction for each, independent of the partitions.
 //!
 //! Any instance may redrive any letter of its group and topic. The transaction locks its letter, so two instances never
-//! redrive the same letter. If the process dies, the letter is unchanged.
+//! redrive the same letter at once. If the process dies, the letter is unchanged.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -22,22 +22,22 @@ use crate::postgres::session::{Session, Transaction};
 use crate::postgres::transaction::mode::WriteMode;
 use crate::postgres::transaction::row_by_row;
 
-/// How often the table is asked for letters that are due.
+/// The interval at which the task reads the letters that are due.
 const POLL: Duration = Duration::from_secs(1);
-/// How often the letters are counted.
+/// The interval at which the task counts the letters.
 const COUNT_INTERVAL: Duration = Duration::from_secs(15);
-/// Counting uses one part in this many of the time at most: it reads all letters of the group and topic.
+/// Counting takes at most this fraction of the time (1/n): it reads all letters of the group and topic.
 const COUNT_SHARE: u32 = 100;
-/// One count may delay the redrive this long.
+/// The maximum time that one count may delay the redrive.
 const COUNT_LIMIT: Duration = Duration::from_secs(5);
 
-/// See the module.
+/// The redrive task.
 pub(crate) struct Redrive<E> {
     context: Arc<WriterContext<E>>,
     session: Option<Session>,
     backoff: Backoff,
-    /// Letters whose redrive failed for another reason than the letter, since the last complete pass: the other letters
-    /// come first.
+    /// The letters whose redrive failed for a cause outside the letter, since the last complete pass. All other letters
+    /// are tried before these.
     passed_over: Vec<Uuid>,
     count_at: Instant,
 }
@@ -48,8 +48,8 @@ impl<E: Event> Redrive<E> {
         Self { context, session: None, backoff, passed_over: Vec::new(), count_at: Instant::now() }
     }
 
-    /// Runs until the scheduler stops. The writers report a database that is unreachable or refuses a statement; here it
-    /// means to wait. An instance without partitions has no writer at work, so this task reports for it whether the
+    /// Runs until the scheduler stops. The writers report a database that is unreachable or refuses a statement; this
+    /// task only waits. An instance without partitions has no active writer, so this task reports for it whether the
     /// database is reachable.
     pub(crate) async fn run(mut self) -> Result<(), EngineError> {
         while !self.context.scheduler.is_stopping() {
@@ -127,7 +127,7 @@ impl<E: Event> Redrive<E> {
         let Some(session) = self.session.as_mut().filter(|_| self.count_at <= began) else { return Ok(()) };
         let ledger = &self.context.ledger;
         let counted = session.run_at_most(COUNT_LIMIT, |c| dead_letters::count(c, ledger)).await;
-        // Also after an error: what took too long would take too long again.
+        // Also after an error: a count that was too slow will be too slow again.
         self.count_at = Instant::now() + COUNT_INTERVAL.max(began.elapsed().saturating_mul(COUNT_SHARE));
         self.context.health.letters(counted?);
         Ok(())

@@ -10,9 +10,9 @@ use crate::model::topic_log::{Gap, LogQuestion};
 /// Everything that the consumer thread can report about Kafka.
 #[derive(Debug)]
 pub(crate) enum KafkaReport<E> {
-    /// The group has this process as a member, perhaps without partitions.
+    /// This process is a member of the group, perhaps without partitions.
     Joined,
-    /// The group no longer has this process as a member.
+    /// This process is no longer a member of the group.
     MembershipLost,
     /// Kafka assigned these partitions to this process.
     Assigned(Vec<Partition>),
@@ -20,19 +20,19 @@ pub(crate) enum KafkaReport<E> {
     Revoked(Vec<Partition>),
     /// Records and reached positions, in their order. The scheduler drops those of an older generation.
     Arrived(Vec<(Partition, Generation, Arrival<E>)>),
-    /// An error that is not known to be harmless: what Kafka delivered of these partitions cannot be trusted.
+    /// An error that is not known to be harmless: the delivered records of these partitions cannot be trusted.
     UnclassifiedError(Vec<Partition>),
     /// No broker was reachable. A restored broker may serve another log under the same topic id, so these partitions
     /// start again with a check of the log.
     AllBrokersDown(Vec<Partition>),
-    /// The broker refused the position of a partition. The consumer thread repeats this report: it has no effect before
-    /// everything that was read is committed.
+    /// The broker refused the position of a partition. The consumer thread repeats this report: it has no effect until
+    /// all earlier records are committed.
     OutOfRange(Partition, Generation),
-    /// The last record before this position is the record that the row remembers, or no longer exists.
+    /// The last record before this position is the record of the row, or it no longer exists.
     LastRecordMatched(Partition, Generation, Position),
-    /// The record at this offset is not the record that the row remembers, or no record should be there.
+    /// The record at this offset is not the record of the row, or there should be no record at it.
     LastRecordDiffers(Partition, Generation, Offset),
-    /// The consumer thread reads no more and has reported everything.
+    /// The consumer thread has stopped reading and has reported everything.
     ReadingEnded,
 }
 
@@ -41,7 +41,7 @@ pub(crate) enum KafkaReport<E> {
 pub(crate) enum WriterReport {
     /// The claimed row. `None`: there is no row, and none can be created yet.
     Claimed(Partition, Generation, Option<StoredRow>),
-    /// The claim failed in the database. The writer itself waits before it works on.
+    /// The claim failed in the database. The writer waits before its next task.
     ClaimFailed(Partition, Generation),
     /// The row as it was read. `None`: there is no row.
     RowRead(Partition, RowReadToken, Option<StoredRow>),
@@ -77,7 +77,7 @@ impl WriterReport {
     }
 }
 
-/// What a free writer does next.
+/// The next task of a free writer.
 #[derive(Debug)]
 pub(crate) enum WriterTask<E> {
     /// Claim the row of a partition.
@@ -97,13 +97,13 @@ pub(crate) enum WriterTask<E> {
 pub(crate) struct LogFaultReport {
     /// The partition.
     pub(crate) partition: Partition,
-    /// The answer has to carry it.
+    /// The generation, which the answer must contain.
     pub(crate) generation: Generation,
     /// The epoch that the partition was claimed under.
     pub(crate) epoch: Epoch,
     /// The position of the row.
     pub(crate) at: Position,
-    /// The offsets that are gone or in doubt.
+    /// The offsets that are deleted or in doubt.
     pub(crate) gap: Gap,
 }
 
@@ -116,7 +116,7 @@ pub(crate) struct ReadTarget {
     pub(crate) generation: Generation,
     /// The first position that is not handled.
     pub(crate) at: Position,
-    /// The record to start with, one back: it must still be the record that the row remembers.
+    /// The record with which reading starts, one back: it must still be the record that the row has.
     pub(crate) last_record: Option<(Offset, Digest)>,
 }
 

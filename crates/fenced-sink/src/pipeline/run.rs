@@ -1,4 +1,4 @@
-//! A run: starts the consumer thread, the writers and the other tasks, and stops them in order.
+//! A run: starts the consumer thread, the writers and the other tasks, and stops them in a fixed order.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, mpsc};
@@ -26,10 +26,10 @@ use crate::postgres::ledger::host::host_name;
 use crate::postgres::retry::Backoff;
 use crate::postgres::transaction::WriteRules;
 
-/// Checks that librdkafka accepts the properties. It asks no server.
+/// Checks that librdkafka accepts the properties. It contacts no server.
 ///
 /// # Errors
-/// [`ConsumerError::Configuration`]: waiting cannot help.
+/// [`ConsumerError::Configuration`]: a retry cannot help.
 pub fn check(options: &Options) -> Result<(), EngineError> {
     Ok(check_client(&options.properties)?)
 }
@@ -37,10 +37,11 @@ pub fn check(options: &Options) -> Result<(), EngineError> {
 /// Reads the events of a topic and commits them, until `shutdown` completes.
 ///
 /// It stops in this order: reading ends, the transactions in flight end, the consumer leaves the group, the connections
-/// close, the call returns. The shutdown timeout limits this. What has not ended by then is read again, by the guarantee.
+/// close, the call returns. The shutdown timeout limits this. Records whose transaction has not ended by then are read
+/// again later.
 ///
 /// # Errors
-/// A server cannot be used. What was committed stays committed; the consumer leaves the group first.
+/// A server cannot be used. Committed records stay committed. The consumer leaves the group first.
 pub async fn run<E: Event>(mut options: Options, shutdown: impl Future<Output = ()>) -> Result<(), EngineError> {
     options.properties.insert("group.id".to_owned(), options.group_id.clone());
     let limits = BatchLimits { records: options.batch_max_records, bytes: options.batch_max_bytes };
@@ -88,7 +89,7 @@ impl ConsumerHandle {
         let (tell_left, left) = oneshot::channel();
         let thread = std::thread::Builder::new().name("consumer".to_owned()).spawn(move || {
             let told = tell_ended.send(consumer.run());
-            // The handle asks, or it was dropped: in both cases the consumer leaves the group.
+            // The handle asks for this, or it was dropped: in both cases the consumer leaves the group.
             let asked = may_leave.recv();
             consumer.leave();
             let left = tell_left.send(());
@@ -150,7 +151,7 @@ fn task_ended(ended: Result<Result<(), EngineError>, tokio::task::JoinError>) ->
     }
 }
 
-/// The longest wait before the next claim of a fenced partition: by then Kafka has noticed that a member is gone.
+/// The maximum wait before the next claim of a fenced partition: after this time Kafka has removed a dead member.
 fn session_timeout(properties: &BTreeMap<String, String>) -> Duration {
     let millis = properties.get("session.timeout.ms").and_then(|text| text.parse().ok());
     Duration::from_millis(millis.unwrap_or(45_000))

@@ -1,8 +1,8 @@
 //! Decides which partition a free writer serves next, and with what.
 //!
 //! Pure: time is an argument, and nothing waits here. The caller waits until the instant that [`Scheduler::next_task`]
-//! gives. At any moment one writer at most works on a partition: the protocol of the partition allows no second claim,
-//! commit or row read.
+//! returns. At any moment at most one writer works on a partition: the protocol of the partition allows no second
+//! claim, commit or row read.
 
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
@@ -16,7 +16,7 @@ use crate::model::topic_log::LogObservation;
 use crate::pipeline::reports::{KafkaReport, PartitionQuestion, ReadTarget, WriterReport, WriterTask};
 use crate::pipeline::slot::Slot;
 
-/// How often the rows of all partitions are read, so that an operator's change takes effect.
+/// The interval at which the rows of all partitions are read, so that a change by an operator takes effect.
 const ROW_READ_INTERVAL: Duration = Duration::from_secs(1);
 
 /// All partitions that were ever assigned to this process.
@@ -33,7 +33,7 @@ pub(super) struct Scheduler<E> {
 }
 
 impl<E> Scheduler<E> {
-    /// Without partitions. A fenced partition waits `longest_claim_wait` at most before the next claim.
+    /// A scheduler without partitions. A fenced partition waits at most `longest_claim_wait` before the next claim.
     pub(super) fn new(now: Instant, limits: BatchLimits, longest_claim_wait: Duration) -> Self {
         Self {
             slots: BTreeMap::new(),
@@ -73,13 +73,13 @@ impl<E> Scheduler<E> {
             }
             KafkaReport::ReadingEnded => {
                 self.reading_ended = true;
-                // The records that wait are read again later. A position past markers is still committed.
+                // The waiting records are read again later. A position past markers is still committed.
                 self.slots.values_mut().filter(|slot| slot.has_records()).for_each(Slot::revoked);
             }
         }
     }
 
-    /// Applies a report of a writer, and gives what the row meant for the partition.
+    /// Applies a report of a writer, and returns the effect of the row on the partition.
     pub(super) fn writer_reported(&mut self, now: Instant, report: WriterReport) -> RowEffect {
         let (longest, most_records) = (self.longest_claim_wait, self.limits.records);
         let slot = self.slot(now, report.partition());
@@ -115,7 +115,7 @@ impl<E> Scheduler<E> {
         self.slots.values_mut().find_map(Slot::take_log_fault).map(WriterTask::RecordLogFault)
     }
 
-    /// All rows once per interval, and at once if the state of one is unknown.
+    /// Reads all rows once per interval, and at once if the state of one is unknown.
     fn row_reads(&mut self, now: Instant) -> Option<WriterTask<E>> {
         if now < self.rows_due && !self.slots.values().any(|slot| slot.needs_row_read(now)) {
             return None;
@@ -159,7 +159,7 @@ impl<E> Scheduler<E> {
 
     // ---- questions of the consumer thread ----
 
-    /// Where the consumer thread has to read.
+    /// The partitions that the consumer thread must read, each with its position.
     pub(super) fn read_targets(&self) -> Vec<ReadTarget> {
         self.slots.values().filter_map(Slot::read_target).collect()
     }
@@ -187,7 +187,7 @@ impl<E> Scheduler<E> {
         self.slots.values().all(Slot::is_unassigned)
     }
 
-    /// Whether the consumer has to leave the group and join again. True once.
+    /// Whether the consumer must leave the group and join again. Returns true once.
     pub(super) fn take_rejoin(&mut self) -> bool {
         std::mem::take(&mut self.rejoin_needed)
     }
@@ -201,17 +201,17 @@ impl<E> Scheduler<E> {
 
     // ---- checks of the log ----
 
-    /// Whether a partition cannot be read before its log was checked.
+    /// Whether a partition waits for a check of its log before it is read.
     pub(super) fn waits_for_log_check(&self) -> bool {
         self.slots.values().any(Slot::waits_for_log_check)
     }
 
-    /// What to ask Kafka about the logs.
+    /// The questions for Kafka about the logs.
     pub(super) fn questions(&mut self, now: Instant) -> Vec<PartitionQuestion> {
         self.slots.values_mut().filter_map(|slot| slot.question(now)).collect()
     }
 
-    /// What Kafka answered. True: the fetch has stalled, and the consumer has to join the group again.
+    /// The answer of Kafka. True: the fetch has stalled, and the consumer must join the group again.
     pub(super) fn observed(&mut self, now: Instant, asked: &[PartitionQuestion], seen: &LogObservation) -> bool {
         let (others_receive, mut rejoin) = (self.buffered_bytes() > 0, false);
         for question in asked {

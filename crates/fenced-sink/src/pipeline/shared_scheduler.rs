@@ -18,7 +18,7 @@ use crate::model::topic_log::LogObservation;
 use crate::pipeline::reports::{KafkaReport, PartitionQuestion, ReadTarget, WriterReport, WriterTask};
 use crate::pipeline::scheduler::Scheduler;
 
-/// See the module.
+/// The scheduler behind its lock, with the signals that wake its users.
 #[derive(Debug)]
 pub(crate) struct SharedScheduler<E> {
     scheduler: Mutex<Scheduler<E>>,
@@ -29,7 +29,7 @@ pub(crate) struct SharedScheduler<E> {
 }
 
 impl<E> SharedScheduler<E> {
-    /// Without partitions. A fenced partition waits `longest_claim_wait` at most before the next claim.
+    /// A scheduler without partitions. A fenced partition waits at most `longest_claim_wait` before the next claim.
     #[must_use]
     pub(crate) fn new(limits: BatchLimits, longest_claim_wait: Duration) -> Self {
         Self {
@@ -41,7 +41,7 @@ impl<E> SharedScheduler<E> {
         }
     }
 
-    /// From here on only the transactions in flight end. Records that wait are read again later.
+    /// After this call only the transactions in flight end. The waiting records are read again later.
     pub(crate) fn stop(&self) {
         self.stopping.send_replace(true);
     }
@@ -66,18 +66,18 @@ impl<E> SharedScheduler<E> {
         self.lock().kafka_reported(Instant::now(), report);
         self.task.notify_one();
         if ended {
-            self.task.notify_waiters(); // each writer may stop now
+            self.task.notify_waiters(); // a writer without a task must stop now
         }
     }
 
-    /// Waits until no transaction of these partitions is in flight, for `limit` at most.
+    /// Waits until no transaction of these partitions is in flight, for at most `limit`.
     pub(crate) fn wait_for_commits(&self, partitions: &[Partition], limit: Duration) {
         let in_flight = |scheduler: &mut Scheduler<E>| scheduler.commit_in_flight(partitions);
         let waited = self.writer_reported.wait_timeout_while(self.lock(), limit, in_flight);
         drop(waited.unwrap_or_else(PoisonError::into_inner));
     }
 
-    /// Where the consumer thread has to read.
+    /// The partitions that the consumer thread must read, each with its position.
     #[must_use]
     pub(crate) fn read_targets(&self) -> Vec<ReadTarget> {
         self.lock().read_targets()
@@ -101,7 +101,7 @@ impl<E> SharedScheduler<E> {
         self.lock().is_empty()
     }
 
-    /// Whether the consumer has to leave the group and join again. True once.
+    /// Whether the consumer must leave the group and join again. Returns true once.
     #[must_use]
     pub(crate) fn take_rejoin(&self) -> bool {
         self.lock().take_rejoin()
@@ -121,13 +121,13 @@ impl<E> SharedScheduler<E> {
         }
     }
 
-    /// What to ask Kafka now.
+    /// The questions for Kafka.
     #[must_use]
     pub(crate) fn questions(&self) -> Vec<PartitionQuestion> {
         self.lock().questions(Instant::now())
     }
 
-    /// What Kafka answered. True: the fetch has stalled, and the consumer thread joins the group again.
+    /// The answer of Kafka. True: the fetch has stalled, and the consumer thread joins the group again.
     pub(crate) fn observed(&self, asked: &[PartitionQuestion], seen: &LogObservation) -> bool {
         let rejoin = self.lock().observed(Instant::now(), asked, seen);
         self.task.notify_one();
@@ -142,11 +142,11 @@ impl<E> SharedScheduler<E> {
             let next = self.lock().next_task(Instant::now(), self.is_stopping());
             match next {
                 Ok(task) => {
-                    self.task.notify_one(); // there may be another task, for another writer
+                    self.task.notify_one(); // there may be another task for another writer
                     return task;
                 }
                 Err(due) => {
-                    // A wait that ends early only asks again.
+                    // If the wait ends early, the writer only asks again.
                     let wait = due.saturating_duration_since(Instant::now());
                     drop(tokio::time::timeout(wait, self.task.notified()).await);
                 }
@@ -160,7 +160,7 @@ impl<E> SharedScheduler<E> {
         self.lock().is_claiming(partition, generation)
     }
 
-    /// Applies a report of a writer, and gives what the row meant for the partition.
+    /// Applies a report of a writer, and returns the effect of the row on the partition.
     pub(crate) fn answer(&self, report: WriterReport) -> RowEffect {
         let effect = self.lock().writer_reported(Instant::now(), report);
         self.task.notify_one();

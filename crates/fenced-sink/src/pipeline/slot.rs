@@ -1,6 +1,6 @@
-//! One partition of this process: its protocol state, its queue, its log, and what its recent failures ask for.
+//! One partition of this process: its protocol state, its queue, its log, and the effects of its recent failures.
 //!
-//! Pure: time is an argument. The scheduler drives it and nothing else does.
+//! Pure: time is an argument. Only the scheduler calls it.
 
 mod log_state;
 
@@ -18,12 +18,12 @@ use crate::pipeline::reports::{LogFaultReport, PartitionQuestion, ReadTarget};
 
 /// The wait before the next claim of a partition that was fenced or could not be claimed. It doubles each time.
 const CLAIM_AGAIN: Duration = Duration::from_secs(1);
-/// The wait before a partition is read again after an error: the cause may last.
+/// The wait before a partition is read again after an error: the cause may still exist.
 const RESTART_AFTER: Duration = Duration::from_secs(1);
 /// After a batch that needed row-by-row mode, this many batches of the partition start in that mode.
 const ROW_BY_ROW_BATCHES: u32 = 8;
 
-/// See the module.
+/// The state of one partition in this process.
 #[derive(Debug)]
 pub(super) struct Slot<E> {
     partition: Partition,
@@ -87,7 +87,7 @@ impl<E> Slot<E> {
         self.protocol.state() == State::Claiming && self.protocol.generation() == generation
     }
 
-    /// The turn in which it was served last: the lowest waits longest.
+    /// The turn in which it was served last. The partition with the lowest turn has waited the longest.
     pub(super) fn last_turn(&self) -> u64 {
         self.last_turn
     }
@@ -118,7 +118,7 @@ impl<E> Slot<E> {
         self.drop_stale_records();
     }
 
-    /// Where the consumer thread has to read. Reading starts only after the log check.
+    /// Where the consumer thread must read. Reading starts only after the log check.
     pub(super) fn read_target(&self) -> Option<ReadTarget> {
         let (generation, at) = self.protocol.read_target()?;
         let starting = matches!(self.protocol.state(), State::Claimed(..));
@@ -126,7 +126,7 @@ impl<E> Slot<E> {
         (!starting || self.log.is_checked()).then_some(target)
     }
 
-    /// Whether reading cannot start before the log was checked.
+    /// Whether the partition waits for a check of its log before it is read.
     pub(super) fn waits_for_log_check(&self) -> bool {
         self.protocol.read_target().is_some() && self.read_target().is_none()
     }
@@ -140,7 +140,7 @@ impl<E> Slot<E> {
         self.queue.push(generation, arrival);
     }
 
-    /// What was delivered cannot be trusted.
+    /// The delivered records cannot be trusted.
     pub(super) fn restart(&mut self, now: Instant) {
         if let Some((_, at)) = self.protocol.read_target() {
             self.log.not_trusted(at);
@@ -148,14 +148,14 @@ impl<E> Slot<E> {
         self.read_again(now);
     }
 
-    /// Drops what was read. Reading starts again where the row says, after a log check.
+    /// Drops the records in memory. Reading starts again at the position of the row, after a log check.
     pub(super) fn read_again(&mut self, now: Instant) {
         self.protocol.restart();
         self.drop_stale_records();
         self.not_before = now + RESTART_AFTER;
     }
 
-    /// The broker refused the position behind everything that was read. This counts once all of it is committed.
+    /// The broker refused the position behind all records that were read. This has an effect after they are committed.
     pub(super) fn out_of_range(&mut self, now: Instant, generation: Generation) {
         if self.protocol.generation() == generation && self.protocol.ready_at().is_some() && self.queue.is_empty() {
             self.log.out_of_range();
@@ -179,7 +179,7 @@ impl<E> Slot<E> {
 
     // ---- checks of the log ----
 
-    /// What to ask about the log: before reading starts, and repeatedly while it is read.
+    /// The question about the log: before reading starts, and repeatedly while the partition is read.
     pub(super) fn question(&mut self, now: Instant) -> Option<PartitionQuestion> {
         let (generation, at) = self.protocol.read_target()?;
         let nothing_to_commit = self.protocol.ready_at().is_some() && self.queue.is_empty();
@@ -187,13 +187,13 @@ impl<E> Slot<E> {
         Some(PartitionQuestion { partition: self.partition, generation, question })
     }
 
-    /// What Kafka answered. True: the topic log holds a record at the position, and the consumer does not receive it.
+    /// The answer of Kafka. True: the topic log has a record at the position, and the consumer does not receive it.
     pub(super) fn observed(&mut self, now: Instant, asked: &PartitionQuestion, seen: &LogObservation) -> bool {
         let (generation, question) = (asked.generation, asked.question);
         if self.protocol.generation() != generation {
             return false;
         }
-        // What was committed after the question was asked is in doubt, too.
+        // Records that were committed after the question are in doubt, too.
         let at = self.protocol.read_target().map_or(question.at, |(_, at)| at);
         match self.log.observed(now, self.partition, question, seen, at) {
             LogVerdict::Fault(gap) => self.found_log_fault(generation, gap),
@@ -206,8 +206,8 @@ impl<E> Slot<E> {
         false
     }
 
-    /// The fetch of this partition has stalled. If others still receive records, only this partition is read again. True:
-    /// none does, so the consumer has to leave the group and join again.
+    /// The fetch of this partition has stalled. If others still receive records, only this partition is read again.
+    /// True: none does, so the consumer must leave the group and join again.
     pub(super) fn fetch_stalled(&mut self, now: Instant, others_receive: bool) -> bool {
         self.log.fetch_stalled();
         if others_receive {
@@ -216,7 +216,7 @@ impl<E> Slot<E> {
         !others_receive
     }
 
-    /// The log fault that a writer has to record, once.
+    /// The log fault that a writer must record. Returns it once.
     pub(super) fn take_log_fault(&mut self) -> Option<LogFaultReport> {
         self.log_fault.take()
     }
@@ -341,7 +341,7 @@ impl<E> Slot<E> {
         self.commit_failed(now);
     }
 
-    /// Drops everything that was read. The row decides, as soon as it can be read.
+    /// Drops the records in memory. The row decides what follows, as soon as it can be read.
     pub(super) fn commit_failed(&mut self, now: Instant) {
         self.protocol.commit_failed();
         self.in_flight_bytes = 0;

@@ -1,7 +1,8 @@
-//! Waits until a topic is read up to the ends that its partition logs had at the start, for a run that ends by itself.
+//! Waits until a topic is read up to the ends that its partition logs had at the start, for a run that ends without a
+//! signal.
 //!
-//! It reads the ledger, not what this process has read: of several instances each ends when the whole topic is done. It
-//! only watches; the run is the same as without it.
+//! It reads the ledger, not the state of this process: of several instances, each ends when the whole topic is read. It
+//! only observes; it does not change the run.
 
 use sqlx::postgres::PgConnectOptions;
 use std::collections::BTreeMap;
@@ -19,15 +20,15 @@ use crate::pipeline::options::Options;
 use crate::postgres::ledger::Ledger;
 use crate::postgres::session::Session;
 
-/// How often the ledger is read.
+/// The interval at which the ledger is read.
 const INTERVAL: Duration = Duration::from_secs(1);
 
-/// The partitions that are halted, each with its reason, while all others have reached their ends.
+/// The halted partitions, each with its reason. All other partitions have reached their ends.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct HaltedPartitions(pub BTreeMap<Partition, HaltReason>);
 
 /// Returns when every partition of the topic has reached the end that its log had at Kafka's first answer. It waits for
-/// that answer. `options` are those of the run, which has to continue.
+/// that answer. `options` are the options of the run, which must continue.
 ///
 /// # Errors
 /// [`HaltedPartitions`]: some partitions are halted, and all others have reached their ends.
@@ -78,8 +79,8 @@ impl EndWatcher {
         }
     }
 
-    /// Whether each partition of this process has passed the log check before reading. A row that stood at the end before
-    /// the run began says nothing about the log of today.
+    /// Whether each partition of this process has passed the log check before reading. If a row was at the end before
+    /// the run began, that proves nothing about the current log.
     fn is_settled(&self) -> bool {
         let settled = |status| matches!(status, PartitionStatus::Running | PartitionStatus::Halted);
         self.health.snapshot().is_some_and(|snapshot| {
@@ -88,7 +89,7 @@ impl EndWatcher {
         })
     }
 
-    /// Whether the log holds every position. If it does not, the log check is about to find a fault.
+    /// Whether the log has every position. If it does not, the log check will find a fault.
     async fn is_in_the_log(&self, rows: &Rows) -> bool {
         let Some(bounds) = self.bounds().await else { return false };
         rows.iter().all(|(partition, StoredRow { row, .. })| {
@@ -159,7 +160,7 @@ mod tests {
     use crate::model::record::{Epoch, Position};
     use crate::model::topic_log::KnownLog;
 
-    /// Partitions whose logs end at 10: where each stands, or why it is halted; `None` has no row.
+    /// Partitions whose logs end at 10: the position of each, or the reason of its halt; `None`: it has no row.
     fn check(standings: &[Option<Result<i64, &str>>], expected: &ReadProgress) {
         let partitions = || (0..).map(Partition).zip(standings);
         let bounds = LogBounds { start: Position(0), end: Position(10) };
@@ -175,14 +176,14 @@ mod tests {
     }
 
     #[test]
-    fn it_is_done_when_every_partition_is() {
+    fn a_topic_is_done_when_every_partition_has_reached_its_end() {
         check(&[Some(Ok(10)), Some(Ok(11))], &ReadProgress::Done);
         check(&[Some(Ok(10)), Some(Ok(9))], &ReadProgress::Reading);
         check(&[Some(Ok(10)), None], &ReadProgress::Reading);
     }
 
     #[test]
-    fn it_is_stuck_when_what_is_left_is_halted() {
+    fn a_topic_fails_when_all_unfinished_partitions_are_halted() {
         let stuck =
             |partition, why: &str| ReadProgress::Halted([(Partition(partition), HaltReason::parse(why))].into());
         check(&[Some(Ok(10)), Some(Err("log_truncated"))], &stuck(1, "log_truncated"));

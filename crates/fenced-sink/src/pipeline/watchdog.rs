@@ -1,7 +1,7 @@
 //! The watchdog: reports a partition whose records wait while nothing is committed, whatever the cause.
 //!
-//! It compares snapshots of the health once a second. It only changes what `/readyz`, the metrics and the log say. It asks
-//! neither Kafka nor the database, so neither can delay it.
+//! It compares snapshots of the health once a second. It only changes the answer of `/readyz`, the metrics and the log.
+//! It asks neither Kafka nor the database, so neither can delay it.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -15,11 +15,11 @@ use crate::pipeline::shared_scheduler::SharedScheduler;
 
 /// The interval between two snapshots.
 const INTERVAL: Duration = Duration::from_secs(1);
-/// A stall ends when a partition runs and none of its records waits for this long. It does not end at once: after a failed
-/// commit the records are dropped and arrive again within moments, which is no progress.
+/// A stall ends when the partition runs and has had no waiting record for this time. It does not end at once: after a
+/// failed commit the records are dropped and arrive again soon, which is no progress.
 const QUIET: Duration = Duration::from_secs(10);
 
-/// See the module.
+/// The watchdog: the partitions with waiting records, and the limit of their wait.
 pub(crate) struct Watchdog {
     limit: Duration,
     watched: BTreeMap<Partition, WaitingRecords>,
@@ -89,7 +89,7 @@ impl Watchdog {
         }
         for (partition, watched) in self.watched.iter_mut().filter(|(_, watched)| !watched.stalled) {
             if !snapshot.database_works {
-                watched.since = now; // readiness reports the database already
+                watched.since = now; // readiness already reports the database
             } else if watched.seen == now && now.saturating_duration_since(watched.since) >= self.limit {
                 watched.stalled = true;
                 changes.push(watched.change(*partition, true, now));
@@ -104,7 +104,7 @@ impl Watchdog {
 }
 
 impl WaitingRecords {
-    /// False if the position has moved, by a commit or by an operator, or if this process does not have to move it.
+    /// False if the position has moved, by a commit or by an operator, or if this process need not move it.
     fn still_waits(&self, health: &PartitionHealth, now: Instant) -> bool {
         let moved = self.at.zip(health.position).is_some_and(|(before, at)| before != at);
         let nothing = health.status == PartitionStatus::Running && !records_wait(health);
@@ -117,7 +117,7 @@ impl WaitingRecords {
     }
 }
 
-/// Whether records wait: in this process, or in the partition log, from which a stalled consumer may never fetch them.
+/// Whether records wait: in this process, or in the partition log if a stalled consumer does not fetch them.
 fn records_wait(health: &PartitionHealth) -> bool {
     let ours = !matches!(health.status, PartitionStatus::Halted | PartitionStatus::Fenced);
     ours && (health.records_wait || health.lag.is_some_and(|lag| lag > 0))

@@ -1,7 +1,7 @@
 //! A writer: takes tasks from the scheduler, does them on its own connection, and reports the results.
 //!
-//! After a failure it drops the connection. It concludes nothing about what the database did: the scheduler drops the
-//! records that were read, and the row decides where to go on (rule 7). The tasks are one file each.
+//! After a failure it drops the connection. It assumes nothing about the transaction: the scheduler drops the records
+//! in memory, and reading continues at the position of the row (rule 7). Each task has its own file.
 
 mod rows;
 mod first_positions;
@@ -44,7 +44,7 @@ pub(crate) struct WriterContext<E> {
     pub(crate) database: PgConnectOptions,
     pub(crate) database_timeout: Duration,
     pub(crate) rules: WriteRules,
-    /// The database may refuse the user or a statement for this time, then the run ends.
+    /// If the database refuses the user or a statement for longer than this, the run ends.
     pub(crate) startup_timeout: Duration,
     pub(crate) refused: RefusedSince,
     pub(crate) unclassified: UnclassifiedErrors,
@@ -58,13 +58,13 @@ impl<E> WriterContext<E> {
         Session::connect(&self.database, self.database_timeout).await
     }
 
-    /// How long a failure counts as the state of the database: by then the operation was tried again.
+    /// How long a failure counts as the state of the database: within this time the operation is tried again.
     pub(crate) fn failure_lasts(&self, wait: Duration) -> Duration {
         self.database_timeout.saturating_mul(2).saturating_add(wait)
     }
 }
 
-/// See the module.
+/// A writer: its connection, and the state of its retries.
 pub(crate) struct Writer<E> {
     context: Arc<WriterContext<E>>,
     session: Option<Session>,
@@ -115,7 +115,7 @@ impl<E: Event> Writer<E> {
         self.context.health.done(operation);
     }
 
-    /// Waits before the next task, or ends the run if waiting cannot help.
+    /// Waits before the next task, or ends the run if a retry cannot help.
     async fn failed(&mut self, operation: DbOperation, error: sqlx::Error) -> Result<(), EngineError> {
         self.session = None;
         let context = &self.context;

@@ -1,4 +1,4 @@
-//! The dead letters: records that can't become rows, each kept whole with the reason.
+//! The dead letters: records that can't become rows, each stored complete with the reason.
 
 mod headers;
 mod timestamp;

@@ -1,7 +1,8 @@
-//! Gives each error of the database its class: one total function, over the SQLSTATE and never over the message.
+//! Assigns a class to each error of the database: one total function, over the SQLSTATE and never over the message.
 //!
-//! Invariant: [`ErrorClass::Record`] makes a dead letter, so an error that the environment causes never has this class.
-//! No error is retried by default: one that is not listed is [`ErrorClass::Unknown`].
+//! Invariant: a record with an error of [`ErrorClass::Record`] becomes a dead letter, so an error that the environment
+//! causes never has this class.
+//! No error is retried by default: an error that is not listed is [`ErrorClass::Unknown`].
 
 use sqlx::postgres::PgDatabaseError;
 use std::error::Error;
@@ -21,17 +22,17 @@ pub fn classify(error: &sqlx::Error) -> ErrorClass {
             }
             None => ErrorClass::Unknown,
         },
-        // Our own time limit, or that of the network: a smaller batch may succeed.
+        // A time limit of this program or of the network: a smaller batch may succeed.
         sqlx::Error::Io(error) if error.kind() == io::ErrorKind::TimedOut => ErrorClass::TooSlow,
         sqlx::Error::Io(_) => ErrorClass::Retry(RetryCause::Connection),
-        // A handshake that was cut off is a network error. A certificate that is not trusted needs an operator.
+        // A handshake that was interrupted is a network error. A certificate that is not trusted needs an operator.
         sqlx::Error::Tls(cause) if is_caused_by_io(cause.as_ref()) => ErrorClass::Retry(RetryCause::Connection),
         sqlx::Error::PoolTimedOut => ErrorClass::Retry(RetryCause::Timeout),
-        // Client and server are no longer at the same point of the protocol.
+        // Client and server disagree about the state of the protocol.
         sqlx::Error::Protocol(_) | sqlx::Error::BeginFailed => ErrorClass::NewConnection,
         // A value that can't be encoded.
         sqlx::Error::Encode(_) => ErrorClass::Record,
-        // Wrong settings of the connection, or tables with other columns or types than this program knows.
+        // Wrong settings of the connection, or tables with other columns or types than this program expects.
         sqlx::Error::Configuration(_)
         | sqlx::Error::ConfigFile(_)
         | sqlx::Error::Tls(_)

@@ -26,7 +26,7 @@ pub struct Ledger {
     owner: String,
 }
 
-/// What a transaction writes into the row of a partition.
+/// The values that a transaction writes to the row of a partition.
 #[derive(Clone, Debug)]
 pub(crate) struct Advance {
     /// The partition, held by [`Ledger::fence`].
@@ -70,9 +70,9 @@ impl Ledger {
         &self.topic
     }
 
-    /// The first statement of a transaction that moves rows. It locks the rows whose epoch and position are unchanged, in
-    /// the order of their partitions, and gives their dead letters in a row. If another transaction holds a row, the
-    /// statement waits, and then compares with what that transaction has committed.
+    /// The first statement of a transaction that moves rows. It locks the rows whose epoch and position are unchanged,
+    /// in the order of their partitions, and returns their dead letters in a row. If another transaction holds a row,
+    /// the statement waits, and then compares the row that this transaction has committed.
     ///
     /// # Errors
     /// What the database answered.
@@ -107,7 +107,10 @@ impl Ledger {
     ///
     /// # Errors
     /// What the database answered.
-    #[expect(clippy::as_conversions, reason = "this syntax tells the macro the type of an array of optional values")]
+    #[expect(
+        clippy::as_conversions,
+        reason = "with this syntax the macro knows the type of an array of optional values"
+    )]
     pub(crate) async fn advance(&self, transaction: &mut PgConnection, advances: &[Advance]) -> sqlx::Result<()> {
         let column = |value: fn(&Advance) -> i64| advances.iter().map(value).collect::<Vec<i64>>();
         let partitions: Vec<i32> = advances.iter().map(|advance| advance.partition.0).collect();
@@ -160,7 +163,7 @@ impl Ledger {
         if moved.rows_affected() == u64::try_from(advances.len()).unwrap_or(u64::MAX) {
             Ok(())
         } else {
-            Err(sqlx::Error::Protocol("consumer_offsets has not taken all of the new positions".to_owned()))
+            Err(sqlx::Error::Protocol("consumer_offsets has not accepted all new positions".to_owned()))
         }
     }
 }

@@ -1,7 +1,7 @@
 //! How long to wait before the next attempt. The only file that names the `backoff` crate.
 //!
-//! The longest wait doubles up to a bound and then stays there. Each wait is a random part of it ("full jitter"), so that
-//! instances that lost the database at the same moment do not reconnect at the same moment.
+//! The longest wait doubles up to a limit. Each wait is a random part of it ("full jitter"), so that instances that
+//! lost the database at the same moment do not reconnect at the same moment.
 
 use backoff::{ExponentialBackoff, backoff::Backoff as _};
 use std::{
@@ -9,7 +9,7 @@ use std::{
     time::Duration,
 };
 
-/// Exponential backoff with full jitter. `Random` gives numbers from 0 to 1.
+/// Exponential backoff with full jitter. `Random` returns numbers from 0 to 1.
 #[derive(Debug)]
 pub struct Backoff<Random = fn() -> f64> {
     longest: ExponentialBackoff,
@@ -33,16 +33,16 @@ impl<Random: FnMut() -> f64> Backoff<Random> {
             initial_interval: initial,
             max_interval: max,
             multiplier: 2.0,
-            randomization_factor: 0.0, // the crate's jitter lies around the interval, ours between 0 and the interval
+            randomization_factor: 0.0, // the crate's jitter is around the interval, ours is between 0 and the interval
             max_elapsed_time: None,
             ..ExponentialBackoff::default()
         };
         Self { longest, random }
     }
 
-    /// How long to wait before the next attempt. Each call counts as one failure.
+    /// The wait before the next attempt. Each call counts as one failure.
     pub fn wait(&mut self) -> Duration {
-        // Without `max_elapsed_time` the crate always gives a wait.
+        // Without `max_elapsed_time` the crate always returns a wait.
         let longest = self.longest.next_backoff().unwrap_or(self.longest.max_interval);
         longest.min(self.longest.max_interval).mul_f64((self.random)().clamp(0.0, 1.0))
     }
@@ -53,8 +53,8 @@ impl<Random: FnMut() -> f64> Backoff<Random> {
     }
 }
 
-/// How long to wait after this number of failures: between half of the longest wait and all of it. For a task that stores
-/// only its number of failures, such as a dead letter.
+/// The wait after this number of failures: between half of the longest wait and all of it. For a task that stores only
+/// its number of failures, such as a dead letter.
 #[must_use]
 pub(crate) fn wait_after(failures: u32, initial: Duration, max: Duration) -> Duration {
     let mut backoff = Backoff::with_random(initial, max, || 1.0);

@@ -5,7 +5,7 @@ use sqlx::{ConnectOptions as _, Connection as _, PgConnection, Postgres, SqlSafe
 use std::io;
 use std::time::Duration;
 
-/// A connection and its time limit. [`Self::run`] takes the statements of a caller, so that no caller waits without end.
+/// A connection and its time limit. [`Self::run`] takes the statements of a caller, so no caller waits without a limit.
 ///
 /// After a time-out the state of the connection is unknown: drop the session and connect again.
 #[derive(Debug)]
@@ -25,7 +25,7 @@ pub struct Transaction<'c> {
 
 impl Session {
     /// Opens a connection. The server gets the same limit for each statement, each lock wait and each idle transaction,
-    /// so that it also releases the row locks of a process that is frozen or cut off from the network.
+    /// so that it also releases the row locks of a process that is frozen or unreachable.
     ///
     /// # Errors
     /// What the server or the network answered, or the time-out.
@@ -83,7 +83,7 @@ impl Session {
         Ok(Transaction { transaction, limit: self.limit })
     }
 
-    /// Tells the server that the connection ends, and closes it. If the server may be away, drop the session instead.
+    /// Ends the connection at the server, and closes it. If the server may be unreachable, drop the session instead.
     ///
     /// # Errors
     /// What the server or the network answered, or the time-out.
@@ -107,7 +107,7 @@ impl Transaction<'_> {
     /// Commits.
     ///
     /// # Errors
-    /// What the server or the network answered, or the time-out. The server may have committed all the same.
+    /// What the server or the network answered, or the time-out. The commit may have succeeded in this case, too.
     pub async fn commit(self) -> sqlx::Result<()> {
         within(self.limit, self.transaction.commit()).await
     }
@@ -133,8 +133,8 @@ async fn set(connection: &mut PgConnection, names: &[String], values: &[String])
     .map(drop)
 }
 
-/// Gives up on a database that does not answer. The server's own limits are the same, so one second more lets its answer
-/// arrive first. After a time-out the connection must be dropped.
+/// Ends the wait for a database that does not answer. The server's own limits are the same, so one second more lets its
+/// answer arrive first. After a time-out the connection must be dropped.
 ///
 /// # Errors
 /// What `work` failed with, or the time-out as an I/O error.

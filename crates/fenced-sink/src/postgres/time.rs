@@ -30,7 +30,7 @@ impl Time {
         let instant = self.micros.checked_add(EPOCH).and_then(DateTime::<Utc>::from_timestamp_micros);
         match (instant, self.micros) {
             (Some(instant), _) => instant.to_rfc3339_opts(precision, true),
-            // PostgreSQL stores its two infinities as these numbers. An operator may write them.
+            // PostgreSQL stores its two infinities as these numbers. An operator may have stored them.
             (None, i64::MAX) => "infinity".to_owned(),
             (None, i64::MIN) => "-infinity".to_owned(),
             (None, _) => "after the year 262142".to_owned(),

@@ -1,5 +1,5 @@
-//! One transaction: fence, rows, dead letters, positions, commit. It holds everything that the records of its batches
-//! cause, and it commits as a whole or not at all.
+//! One transaction: fence, rows, dead letters, positions, commit. It contains everything that the records of its
+//! batches cause, and it commits as a whole or not at all.
 
 pub(crate) mod mode;
 pub(crate) mod row_by_row;
@@ -23,11 +23,11 @@ use crate::postgres::transaction::mode::WriteMode;
 pub(crate) enum WriteFailure {
     /// It was rolled back because a bulk write failed on a record. Write the batches row by row.
     NeedsRowByRow,
-    /// It was rolled back because the breaker trips before the end of a batch. Keep only its first entries.
+    /// It was rolled back because the breaker trips before the end of a batch. Write only its first entries.
     BreakerLimit {
         /// The partition of the batch.
         partition: Partition,
-        /// How many entries to keep.
+        /// The number of entries to write.
         entries: usize,
     },
     /// The database failed. The transaction may be committed or not.
@@ -49,7 +49,7 @@ pub(crate) struct WriteRules {
     pub(crate) schedule: RetrySchedule,
 }
 
-/// Writes the batches in one transaction, and gives one outcome for each, in their order.
+/// Writes the batches in one transaction, and returns one outcome for each, in their order.
 pub(crate) async fn write<E: Event>(
     session: &mut Session,
     ledger: &Ledger,
@@ -69,7 +69,8 @@ pub(crate) async fn write<E: Event>(
     transaction.run(|connection| dead_letters::insert(connection, ledger, &letters, &rules.schedule)).await?;
     transaction.run(|connection| ledger.advance(connection, &advances)).await?;
     match transaction.commit().await {
-        // A deferred constraint fails at the commit. If the server has committed all the same, the next fence finds out.
+        // A deferred constraint fails at the commit. If the server has committed nevertheless, the next fence detects
+        // it.
         Err(error) if mode == WriteMode::Bulk && mode.may_blame_a_record(&error) => {
             return Err(WriteFailure::NeedsRowByRow);
         }
@@ -120,7 +121,7 @@ fn advances<E>(
 }
 
 /// The number of dead letters in a row, `before` included: a stored row sets it to 0, a duplicate or an ignored event
-/// leaves it. If the breaker trips, also the number of outcomes up to there.
+/// does not change it. If the breaker trips, also the number of outcomes up to that letter.
 fn letters_in_a_row(before: u32, outcomes: &[RecordOutcome], breaker: Option<NonZeroU32>) -> (u32, Option<usize>) {
     let mut count = before;
     for (outcome, so_far) in outcomes.iter().zip(1..) {
@@ -164,7 +165,7 @@ mod tests {
     }
 
     #[test]
-    fn good_rows_end_the_row_of_letters_and_duplicates_and_ignored_events_do_not() {
+    fn a_stored_row_resets_the_letters_in_a_row_and_duplicates_and_ignored_events_do_not() {
         check(0, "", 3, (0, None));
         check(2, "", 3, (2, None));
         check(2, "s", 3, (0, None));

@@ -19,7 +19,7 @@ use crate::verify::tally::Tally;
 /// The number of events that one statement looks up.
 const EVENTS_PER_STATEMENT: usize = 1024;
 
-/// Compares chunk after chunk, and counts what it compared.
+/// Compares one chunk after the other, and counts the compared records.
 pub(super) struct Comparer<'a> {
     ledger: &'a Ledger,
     counted: &'a BTreeMap<Partition, CountedRow>,
@@ -30,7 +30,7 @@ pub(super) struct Comparer<'a> {
 }
 
 impl<'a> Comparer<'a> {
-    /// `remembers_rows`: whether to remember the rows that records explain.
+    /// `remembers_rows`: whether to store which rows the records explain.
     pub(super) fn new(ledger: &'a Ledger, counted: &'a BTreeMap<Partition, CountedRow>, remembers_rows: bool) -> Self {
         let (tallies, explained) = (BTreeMap::new(), RowIds::default());
         Self { ledger, counted, tallies, explained, remembers_rows, records: 0 }

@@ -6,7 +6,7 @@ use crate::kafka::replay::ReplayError;
 /// Why nothing was compared, or not everything.
 #[derive(Debug, thiserror::Error)]
 pub enum VerifyError {
-    /// The Kafka client can't be made.
+    /// The Kafka client can't be created.
     #[error(transparent)]
     Kafka(#[from] ConsumerError),
     /// Kafka can't be asked, or its topic log does not belong to the positions in `consumer_offsets`.

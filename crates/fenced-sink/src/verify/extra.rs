@@ -23,8 +23,8 @@ impl<E: Event> RowPages<E> {
         Self { from: Some(i64::MIN), rows: 0, event: PhantomData }
     }
 
-    /// Reads the next page, and gives a finding for each of its rows that is not in `explained`. `None`: there are no more
-    /// rows.
+    /// Reads the next page, and returns a finding for each of its rows that is not in `explained`. `None`: there are no
+    /// more rows.
     pub(super) async fn next(
         &mut self,
         snapshot: &mut Transaction<'_>,

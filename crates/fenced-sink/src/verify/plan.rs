@@ -7,7 +7,7 @@ use crate::model::topic_log::LogBounds;
 use crate::postgres::ledger::snapshot::{CountedRow, RecordedGap};
 use crate::verify::report::{NotChecked, NotCheckedPart, Scope};
 
-/// All facts that the plan depends on.
+/// All facts on which the plan depends.
 pub(super) struct PlanInputs<'a> {
     /// The rows of the ledger in the snapshot, of the partitions in scope.
     pub(super) ledger: &'a BTreeMap<Partition, CountedRow>,
@@ -40,7 +40,7 @@ const UNCLAIMED: &str =
     "the partition has no row in consumer_offsets: no service has claimed it, or its row was removed";
 const COMPACTED: &str = "the topic is compacted: records that were handled may be gone";
 
-/// Plans the verification of the partitions in scope. The error says in words why nothing can be compared.
+/// Plans the verification of the partitions in scope. The error is the reason, in words, why nothing can be compared.
 pub(super) fn plan(inputs: &PlanInputs<'_>, scope: &Scope) -> Result<VerifyPlan, String> {
     let mut plan = VerifyPlan::default();
     let mut reads_everything = true;
@@ -116,8 +116,8 @@ fn effect_of_gap(reason: &str) -> &'static str {
     }
 }
 
-/// The position up to which the topic log may still hold the records that were handled. If the partition is halted because
-/// its log was replaced or truncated, that is not the position in the ledger.
+/// The position up to which the topic log may still have the records that were handled. If the partition is halted
+/// because its log was replaced or truncated, that is not the position in the ledger.
 fn readable_to(partition: Partition, row: &CountedRow, gaps: &[RecordedGap]) -> Result<Position, String> {
     match row.halt.as_deref() {
         Some("log_replaced") => Err(format!(
@@ -131,7 +131,8 @@ fn readable_to(partition: Partition, row: &CountedRow, gaps: &[RecordedGap]) -> 
     }
 }
 
-/// Why a row that no record explains may still be right, so that such rows are not looked for.
+/// Why a row that no record explains may still be right. If there is a reason, the verification does not look for such
+/// rows.
 fn why_extra_is_unknown(inputs: &PlanInputs<'_>, scope: &Scope, reads_everything: bool) -> Option<String> {
     let replaced = inputs.gaps.iter().find(|gap| matches!(gap.reason.as_str(), "log_replaced" | "log_truncated"));
     if scope.partition.is_some() || !reads_everything {

@@ -3,7 +3,7 @@
 use crate::model::event::{Lookup, Reason};
 use crate::verify::report::FindingKind;
 
-/// What the record's own bytes are, and the row under the key of its event.
+/// The content of the record's own bytes, and the row under the key of its event.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum RecordLookup {
     /// An event of another type. It has no row.
@@ -14,21 +14,21 @@ pub(super) enum RecordLookup {
     Event(Lookup),
 }
 
-/// What the dead letter of the record says.
+/// What the dead letter of the record contains.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct LetterLookup {
-    /// The first column whose value is not the record's.
+    /// The first column whose value differs from the record.
     pub(super) altered_column: Option<&'static str>,
-    /// The row that was made from the letter.
+    /// The row that was created from the letter.
     pub(super) row: RedrivenRow,
 }
 
-/// The row that was made from a dead letter.
+/// The row that was created from a dead letter.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum RedrivenRow {
-    /// The letter is not resolved: no row was made from it.
+    /// The letter is not resolved: no row was created from it.
     NotRedriven,
-    /// The letter is resolved, and this is the row under the key of the event that it holds now.
+    /// The letter is resolved, and this is the row under the key of its current event.
     Redriven(Lookup),
     /// The letter is resolved, but its value is not an event.
     NoEvent,
@@ -54,14 +54,15 @@ pub(super) enum PossibleOutcome {
 pub(super) struct RecordCheck {
     /// How the record may have been counted.
     pub(super) outcome: PossibleOutcome,
-    /// The rows that the record explains, even if their content is altered: the one made from its letter, and its own.
+    /// The rows that the record explains, even if their content is altered: the row created from its letter, and its
+    /// own row.
     pub(super) rows: [Option<i64>; 2],
     /// What is wrong.
     pub(super) findings: Vec<(FindingKind, String)>,
 }
 
-/// Checks a record. A letter explains its record whatever the table holds, since the same bytes can be a letter first and
-/// a row later. Without a letter, a row with other content than its record is a finding.
+/// Checks a record. A letter explains its record whatever the table contains, because the same bytes can be a letter
+/// first and a row later. Without a letter, a row with other content than its record is a finding.
 pub(super) fn check_record(own: RecordLookup, letter: Option<LetterLookup>) -> RecordCheck {
     let Some(LetterLookup { altered_column, row }) = letter else { return check_without_letter(own) };
     let mut findings = Vec::new();
@@ -81,7 +82,7 @@ pub(super) fn check_record(own: RecordLookup, letter: Option<LetterLookup>) -> R
             findings.push((FindingKind::Altered, detail));
         }
     }
-    // If the service read the record again, it may have found the row that is missing or altered now.
+    // If the service read the record again, it may have used the row that is now missing or altered.
     let row_is_gone_or_altered = !matches!(row, RedrivenRow::NotRedriven | RedrivenRow::Redriven(Lookup::Same(_)));
     let outcome = match own {
         RecordLookup::Event(Lookup::Same(_)) => PossibleOutcome::RowOrLetter,

@@ -1,4 +1,4 @@
-//! What a verification is asked for, and what it reports.
+//! The scope of a verification, and its report.
 
 use crate::model::record::{Offset, Partition, Position, Step};
 
@@ -67,7 +67,7 @@ pub enum NotCheckedPart {
     Extra,
 }
 
-/// What a verification could not check, or was not asked to check.
+/// A part that a verification could not check, or that was not in its scope.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct NotChecked {
     /// The partition; `None` if it concerns all of them.

@@ -25,7 +25,7 @@ impl Tally {
         } += 1;
     }
 
-    /// How the totals differ from the records, in words.
+    /// The differences between the totals and the records, in words.
     ///
     /// The sum and the ignored records are known exactly. A record with a row and a letter may have been counted as either.
     /// A record without both may have been counted as anything but ignored. The tables do not show whether a record was

@@ -1,4 +1,4 @@
-//! What a verification asks Kafka, and the records that it reads.
+//! The questions of a verification to Kafka, and the records that it reads.
 
 use std::collections::BTreeMap;
 use std::fmt::Display;
@@ -25,10 +25,10 @@ pub(super) struct VerifiedTopic {
     topic_log: Arc<TopicLogClient>,
 }
 
-/// What Kafka knows about the topic.
+/// The answers of Kafka about the topic.
 pub(super) struct TopicFacts {
     pub(super) bounds: BTreeMap<Partition, LogBounds>,
-    /// Where the records of the requested time begin.
+    /// The positions at which the records of the requested time begin.
     pub(super) since: Option<BTreeMap<Partition, Position>>,
     /// Whether compaction may remove records. False if Kafka does not answer.
     pub(super) compacted: bool,
@@ -74,14 +74,14 @@ impl VerifiedTopic {
 }
 
 impl TopicFacts {
-    /// Refuses a topic with another id: the positions belong to the deleted topic, and mean nothing in this one.
+    /// Refuses a topic with another id: the positions belong to the deleted topic, and are not valid in this one.
     pub(super) fn check_topic_id(&self, counted: &BTreeMap<Partition, CountedRow>) -> Result<(), VerifyError> {
         let has_another_id =
             |row: &CountedRow| self.topic_id.is_some() && row.topic_id.is_some() && row.topic_id != self.topic_id;
         match counted.iter().find(|(_, row)| has_another_id(row)) {
             None => Ok(()),
             Some((partition, _)) => Err(VerifyError::Log(format!(
-                "the topic was deleted and made again: the position of partition {partition} in consumer_offsets belongs to the \
+                "the topic was deleted and created again: the position of partition {partition} in consumer_offsets belongs to the \
                  deleted topic"
             ))),
         }

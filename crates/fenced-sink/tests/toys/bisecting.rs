@@ -1,4 +1,4 @@
-//! What it costs to find the records that Postgres refuses, counted where the engine calls.
+//! The cost of finding the records that Postgres refuses, measured as calls of the engine.
 
 use std::time::Instant;
 
@@ -19,13 +19,14 @@ fn calls(set: &str) -> Calls {
     CALLS.lock().unwrap().get(set).copied().unwrap_or_default()
 }
 
-/// Has one batch handled in which these are refused: how often the rows were tried, all in one transaction.
-#[expect(clippy::print_stderr, reason = "a figure for whoever reads the report")]
+/// Lets the engine handle one batch in which these records are refused. Returns the number of calls, all in one
+/// transaction.
+#[expect(clippy::print_stderr, reason = "a figure for the reader of the report")]
 async fn tries(set: &str, bad: &[usize]) -> usize {
     let (topic, group, database) = (Topic::create(kafka(), 1).await, unique("group"), database().await);
     let mut connection = PgConnection::connect(&database).await.unwrap();
     create_tables(&mut connection).await.unwrap();
-    // What is written under a savepoint has another xmin than its transaction.
+    // A row that is written under a savepoint has another xmin than its transaction.
     let tables = "create table toys (id bigint generated always as identity, name text primary key,
                                      size integer check (size < 1000), transaction xid8 default pg_current_xact_id());
                   alter table dead_letters add transaction xid8 default pg_current_xact_id();
@@ -38,7 +39,7 @@ async fn tries(set: &str, bad: &[usize]) -> usize {
     let audit = Audit { topic: &topic, group: &group, database: &database };
     let (stop, running) = start(options(&topic, &group, &database));
 
-    // The first record waits in its transaction until all the others have been read: they are one batch then.
+    // The first record waits in its transaction until all others have been read. So the others are one batch.
     let mut lock = connection.begin().await.unwrap();
     sqlx::query("lock table toys in share mode").execute(&mut *lock).await.unwrap();
     producer.send([Outgoing::to(0, "toy plug 0")]).await;
@@ -85,6 +86,6 @@ async fn k_bad_records_of_n_cost_k_log_n_tries_and_one_transaction() {
         let tries = tries(set, &bad).await;
         assert!(tries <= 2 * bad.len() * halvings + 1, "{bad:?}: {tries}");
     }
-    // Each half is tried once, down to the single ones.
+    // Each half is tried once, down to single records.
     assert_eq!(tries("all", &(0..BATCH).collect::<Vec<_>>()).await, 2 * BATCH - 1);
 }

@@ -1,4 +1,5 @@
-//! The engine keeps any event exactly once: here one of a stranger, with a table of its own, through the library alone.
+//! The engine stores any event exactly once: here an event of another team, with its own table, through the library
+//! only.
 
 #![expect(clippy::unwrap_used, reason = "a panic is the report of a test")]
 
@@ -25,7 +26,7 @@ use testbed::topic::{Outgoing, Topic};
 use testbed::unique;
 use testbed::wait::PATIENCE;
 
-/// Comes as `toy NAME SIZE`; what begins with another word is none of ours.
+/// An event `toy NAME SIZE`. A record that begins with another word has another event type.
 #[derive(Debug)]
 struct Toy {
     name: String,
@@ -112,14 +113,14 @@ impl Event for Toy {
     fn log(&self, _: LogPoint, _: RecordRef<'_>) {}
 }
 
-/// How often the engine called for toys of one set.
+/// The number of calls by the engine for the toys of one set.
 #[derive(Clone, Copy, Debug, Default)]
 struct Calls {
     parse: usize,
     insert_each: usize,
 }
 
-/// By set, which is what a name begins with, up to a `-`.
+/// By set. The name of a toy begins with its set, up to a `-`.
 static CALLS: Mutex<BTreeMap<String, Calls>> = Mutex::new(BTreeMap::new());
 
 fn count(name: &str, one: impl FnOnce(&mut Calls)) {
@@ -139,7 +140,7 @@ fn columns(events: &[&Toy]) -> (Vec<String>, Vec<i32>) {
     events.iter().map(|toy| (toy.name.clone(), toy.size)).unzip()
 }
 
-/// Short waits, so that the tests are quick.
+/// Short delays, so that the tests are fast.
 fn options(topic: &Topic, group: &str, database: &str) -> Options {
     let defaults = Options::new(database.parse().unwrap(), &kafka().address(), &topic.name, group);
     Options {
@@ -154,14 +155,14 @@ fn options(topic: &Topic, group: &str, database: &str) -> Options {
     }
 }
 
-/// A run in this process, and what stops it.
+/// A run in this process, and the sender that stops it.
 fn start(options: Options) -> (oneshot::Sender<()>, JoinHandle<Result<(), EngineError>>) {
     let (stop, stopped) = oneshot::channel();
     (stop, tokio::spawn(run::<Toy>(options, async { drop(stopped.await) })))
 }
 
 #[tokio::test]
-async fn an_event_of_a_stranger_is_kept_exactly_once() {
+async fn an_event_of_another_team_is_stored_exactly_once() {
     let (topic, group, database) = (Topic::create(kafka(), 1).await, unique("group"), database().await);
     let mut connection = PgConnection::connect(&database).await.unwrap();
     create_tables(&mut connection).await.unwrap();
@@ -181,14 +182,14 @@ async fn an_event_of_a_stranger_is_kept_exactly_once() {
     stop.send(()).unwrap();
     running.await.unwrap().unwrap();
 
-    // What comes while nobody runs is read by the next.
+    // The next run reads the records that arrive while no run is active.
     send(&["toy doll 5", "toy train 12"]).await;
     let (stop, running) = start(options(&topic, &group, &database));
     audit.wait_until_read(PATIENCE).await;
     drop(stop);
     running.await.unwrap().unwrap();
 
-    // The log explains every toy, and each toy is looked for.
+    // The topic log explains every toy, and `verify` looks up each of them.
     let options = options(&topic, &group, &database);
     let mut found = Vec::new();
     let mut tell = |told: Progress<'_>| {
@@ -233,7 +234,7 @@ async fn an_event_of_a_stranger_is_kept_exactly_once() {
 }
 
 #[tokio::test]
-async fn a_run_that_can_not_begin_says_so_to_its_caller() {
+async fn a_run_that_cannot_start_returns_an_error() {
     let (topic, group, database) = (Topic::create(kafka(), 1).await, unique("group"), database().await);
     let mut options = options(&topic, &group, &database);
     options.startup_timeout = Duration::ZERO;

@@ -37,7 +37,7 @@ pub(crate) enum AfterDrain {
     Unassigned,
     /// Kafka assigned the partition again. It must be claimed.
     Assigned,
-    /// The partition is still assigned. The row says where reading starts again.
+    /// The partition is still assigned. Reading starts again at the position of the row.
     Unknown(Epoch),
 }
 

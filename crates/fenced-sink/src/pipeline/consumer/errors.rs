@@ -9,7 +9,7 @@ use crate::kafka::error::KafkaErrorKind;
 use crate::model::record::Partition;
 use crate::pipeline::reports::KafkaReport;
 
-/// The questions for the bounds of all logs may hold up the thread this long.
+/// The thread may wait this long for the bounds of all logs.
 const WATERMARKS: Duration = Duration::from_secs(3);
 
 /// The first and the last refusal of a series.
@@ -22,7 +22,7 @@ impl Refusals {
         self.0 = None;
     }
 
-    /// A server refused this client. True: refusals have come for `limit`, without a pause of half of it.
+    /// A server refused this client. True: the refusals have lasted for `limit`, without a pause of half of `limit`.
     fn refused(&mut self, now: Instant, limit: Duration) -> bool {
         let continues = |(_, last): &(Instant, Instant)| now.duration_since(*last) <= limit / 2;
         let (since, _) = self.0.filter(continues).unwrap_or((now, now));
@@ -55,9 +55,9 @@ impl<E: Event> ConsumerThread<E> {
         Ok(())
     }
 
-    /// The error does not name its partition, and that partition is read no more. A log that does not answer in time is
-    /// taken for out of range. If all positions are within their logs by now, the partition is unknown, and all start
-    /// again.
+    /// The error does not name its partition, and librdkafka no longer reads that partition. A log that does not answer
+    /// in time counts as out of range. If all positions are in their logs now, the partition is unknown, and all
+    /// partitions start again.
     fn find_out_of_range(&self) {
         self.scheduler().request_log_check();
         let (began, member) = (Instant::now(), self.consumer.member());
@@ -78,7 +78,7 @@ impl<E: Event> ConsumerThread<E> {
         }
     }
 
-    /// Reports each refused position until it has an effect: that is when the earlier records are committed.
+    /// Reports each refused position until the report has an effect, which is after the commit of the earlier records.
     pub(super) fn report_out_of_range(&self) {
         let refused = self.rebalancer.fetches().out_of_range();
         for (partition, generation) in refused {

@@ -17,23 +17,23 @@ pub(super) struct Fetch {
     generation: Generation,
     /// Everything below this position is reported.
     reached: Position,
-    /// The last record that the row remembers. Reading starts with it, one record back.
+    /// The last record that the row has. Reading starts one record back, with this record.
     last_record: Option<(Offset, Digest)>,
     /// The broker refused the position: no record will follow.
     out_of_range: bool,
 }
 
-/// What a record, or a position, says about the last record that the row remembers.
+/// What a record, or a position, proves about the last record that the row has.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum LastRecord {
-    /// The question is answered already, or was never open.
+    /// The question is already answered, or there was none.
     NotAsked,
     /// It is the same record, or it no longer exists.
     Matches {
-        /// The position that reading started at.
+        /// The position at which reading started.
         at: Position,
     },
-    /// Another record stands at its offset, or a record where there was none.
+    /// Its offset has another record now, or a record lies where there was none.
     Differs,
 }
 
@@ -50,7 +50,7 @@ impl Fetches {
         self.0.insert(partition, fetch);
     }
 
-    /// Removes those of these partitions that are read, and gives them.
+    /// Removes the given partitions that are read, and returns them.
     pub(super) fn remove(&mut self, partitions: &[Partition]) -> Vec<Partition> {
         partitions.iter().copied().filter(|partition| self.0.remove(partition).is_some()).collect()
     }
@@ -59,7 +59,7 @@ impl Fetches {
         self.0.get_mut(&partition)
     }
 
-    /// The partitions whose generation is no target any more.
+    /// The partitions whose generation is no longer a target.
     pub(super) fn stale(&self, targets: &[ReadTarget]) -> Vec<Partition> {
         let wanted = |partition: Partition, fetch: &Fetch| {
             targets.iter().any(|target| target.partition == partition && target.generation == fetch.generation)
@@ -68,7 +68,7 @@ impl Fetches {
         stale.map(|(partition, _)| *partition).collect()
     }
 
-    /// The partitions that are not known to be out of range, and where each stands.
+    /// The partitions that are not known to be out of range, each with its position.
     pub(super) fn in_range(&self) -> Vec<(Partition, Position)> {
         let in_range = self.0.iter().filter(|(_, fetch)| !fetch.out_of_range);
         in_range.map(|(partition, fetch)| (*partition, fetch.position())).collect()
@@ -91,7 +91,7 @@ impl Fetch {
         self.generation
     }
 
-    /// Where reading starts, or has got to.
+    /// The position where reading starts, or that it has reached.
     pub(super) fn position(&self) -> Position {
         self.last_record.map_or(self.reached, |(offset, _)| Position(offset.0))
     }
@@ -100,11 +100,12 @@ impl Fetch {
         self.out_of_range = true;
     }
 
-    /// A record was delivered: what it says about the last record, and whether it is new.
+    /// A record was delivered. Returns what it proves about the last record, and whether it is new.
     pub(super) fn delivered(&mut self, record: &Record) -> (LastRecord, bool) {
         let (at, is_new) = (self.reached, Position(record.offset.0) >= self.reached);
         let asked = self.last_record.filter(|(offset, _)| (*offset..).contains(&record.offset));
-        // No record below the position proves nothing: it may be compacted or expired. But no other may stand there.
+        // If no record arrives below the position, that proves nothing: it may be compacted or expired. But no other
+        // record may be there.
         let last_record = match asked {
             None => LastRecord::NotAsked,
             Some((offset, digest)) if is_new || record.offset == offset && record.digest() == digest => {
@@ -122,7 +123,7 @@ impl Fetch {
         (last_record, true)
     }
 
-    /// The consumer has reached this position, past markers and aborted data. `None`: that is not new.
+    /// The consumer has reached this position, past markers and aborted data. `None`: the position is not new.
     pub(super) fn reach(&mut self, position: Position) -> Option<LastRecord> {
         (position > self.reached).then(|| {
             let at = std::mem::replace(&mut self.reached, position);

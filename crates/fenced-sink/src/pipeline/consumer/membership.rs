@@ -1,5 +1,5 @@
-//! Asks the client whether it is a member of the group. Under some protocols a member without partitions is never called
-//! back, and neither is one that loses none.
+//! Asks the client whether it is a member of the group. Under some protocols librdkafka calls no callback for a member
+//! without partitions, nor for a member that loses none.
 
 use std::time::{Duration, Instant};
 
@@ -7,11 +7,11 @@ use super::ConsumerThread;
 use crate::event::Event;
 use crate::pipeline::reports::KafkaReport;
 
-/// How often the client is asked.
+/// The interval at which the thread asks the client.
 const ASK_INTERVAL: Duration = Duration::from_secs(1);
-/// A member that was assigned no partition for this time has none: brokers answer within a heartbeat or two.
+/// After this time without an assignment, a member has no partition: brokers answer within a heartbeat or two.
 const NO_ASSIGNMENT: Duration = Duration::from_secs(10);
-/// No partition for this time is worth a warning.
+/// After this time without a partition, the thread logs a warning.
 const UNASSIGNED_WARNING: Duration = Duration::from_secs(30);
 
 /// The last answer of the client.
@@ -27,13 +27,13 @@ impl MembershipCheck {
         Self { asked_at: now, member: false, since: now }
     }
 
-    /// Whether the client has to be asked again.
+    /// Whether it is time to ask the client again.
     fn is_due(&self, now: Instant) -> bool {
         now.duration_since(self.asked_at) >= ASK_INTERVAL
     }
 
-    /// The answer of the client. Gives whether it is a member once the answer has lasted long enough to count: between two
-    /// memberships there may be a moment without one.
+    /// The answer of the client. Returns whether it is a member, as soon as the answer has lasted long enough to count:
+    /// between two memberships there may be a short time without one.
     fn answered(&mut self, now: Instant, member: bool) -> Option<bool> {
         let since = if member == self.member { self.since } else { now };
         *self = Self { asked_at: now, member, since };
@@ -43,8 +43,8 @@ impl MembershipCheck {
 }
 
 impl<E: Event> ConsumerThread<E> {
-    /// Reports the membership, and warns if no partition is assigned for long: an older broker does not even answer a
-    /// newer group protocol.
+    /// Reports the membership, and logs a warning if no partition is assigned for long: an older broker does not answer
+    /// a newer group protocol at all.
     pub(super) fn check_membership(&mut self) {
         let now = Instant::now();
         if self.membership.is_due(now) {

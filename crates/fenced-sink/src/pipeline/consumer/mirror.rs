@@ -1,4 +1,4 @@
-//! Mirrors committed positions to Kafka, for the tools that watch the group.
+//! Mirrors committed positions to Kafka, for tools that show the lag of the group.
 
 use std::collections::BTreeMap;
 use std::sync::{Mutex, PoisonError};
@@ -7,7 +7,7 @@ use crate::kafka::group_consumer::GroupMember;
 use crate::model::mirror::CommittedPosition;
 use crate::model::record::{Partition, Position};
 
-/// The last position mirrored of each partition.
+/// The last mirrored position of each partition.
 #[derive(Debug, Default)]
 pub(super) struct Mirror(Mutex<BTreeMap<Partition, Position>>);
 
@@ -19,7 +19,7 @@ impl Mirror {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).extend(new);
     }
 
-    /// Commits the positions of these partitions again: an earlier commit may never have arrived.
+    /// Commits the positions of these partitions again: an earlier commit may have been lost.
     pub(super) fn commit_again(&self, member: &GroupMember<'_>, partitions: &[Partition]) {
         let mut mirrored = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         mirrored.retain(|partition, _| partitions.contains(partition));

@@ -1,5 +1,5 @@
-//! What a rebalance, a record and a position mean for the scheduler. The consumer thread and its callbacks share it; both
-//! run on the consumer thread.
+//! Reports a rebalance, a record and a position to the scheduler. The consumer thread and its callbacks share this
+//! state; both run on the consumer thread.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -16,15 +16,15 @@ use crate::model::standing::{Membership, SchedulerView as _};
 use crate::pipeline::reports::KafkaReport;
 use crate::pipeline::shared_scheduler::SharedScheduler;
 
-/// See the module.
+/// Reports to the scheduler what Kafka assigns, revokes and delivers.
 pub(super) struct Rebalancer<E> {
     pub(super) scheduler: Arc<SharedScheduler<E>>,
     pub(super) mirror: Mirror,
     topic: String,
     fetches: Mutex<Fetches>,
-    /// A revocation waits for a commit in flight this long at most.
+    /// The maximum time that a revocation waits for a commit in flight.
     commit_wait: Duration,
-    /// Another consumer has replaced this one: its callbacks change nothing but its own client.
+    /// Another consumer has replaced this one: its callbacks now change only its own client.
     superseded: AtomicBool,
 }
 
@@ -43,7 +43,7 @@ impl<E: Event> Rebalancer<E> {
         self.fetches.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// A record was delivered. `None`: it is not read, or only to compare it.
+    /// A record was delivered. `None`: it is dropped, or it is only compared.
     pub(super) fn arrival(&self, record: Record) -> Option<(Partition, Generation, Arrival<E>)> {
         let mut fetches = self.fetches();
         let fetch = fetches.get_mut(record.partition)?;
@@ -80,7 +80,7 @@ impl<E: Event> Rebalancer<E> {
         arrivals
     }
 
-    /// The group no longer has this process as a member.
+    /// This process is no longer a member of the group.
     pub(super) fn membership_lost(&self) {
         if self.scheduler.membership() == Membership::Member {
             self.scheduler.report(KafkaReport::MembershipLost);

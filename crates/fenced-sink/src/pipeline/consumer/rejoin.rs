@@ -1,5 +1,5 @@
-//! Replaces the consumer. What a client knows of the cluster can keep it from receiving records, without an error: after a
-//! restore, for example, the leader epochs of the brokers are lower than those that it knows.
+//! Replaces the consumer. Old metadata can prevent a client from receiving records, without an error. After a restore,
+//! for example, the leader epochs of the brokers are lower than those that the client knows.
 
 use std::sync::{Arc, mpsc};
 use std::time::Duration;
@@ -11,7 +11,7 @@ use crate::model::record::Partition;
 use crate::model::standing::SchedulerView as _;
 use crate::pipeline::reports::KafkaReport;
 
-/// The former consumer may take this long to leave the group.
+/// The maximum time that the former consumer may take to leave the group.
 const LEAVING: Duration = Duration::from_secs(10);
 
 impl<E: Event> ConsumerThread<E> {
@@ -22,8 +22,8 @@ impl<E: Event> ConsumerThread<E> {
         let former = std::mem::replace(self, Self::new(self.options.clone(), Arc::clone(&scheduler))?);
         former.rebalancer.supersede();
         scheduler.report(KafkaReport::Revoked(held));
-        // It leaves first: Kafka refuses a second member of the same `group.instance.id` for good. While a broker is
-        // frozen, it cannot leave.
+        // It leaves first: Kafka permanently refuses a second member with the same `group.instance.id`. While a broker
+        // is frozen, it cannot leave.
         let (tell, told) = mpsc::channel();
         let leaving = std::thread::Builder::new().name("former consumer".to_owned()).spawn(move || {
             former.leave();

@@ -1,20 +1,21 @@
-//! What is known about the log of one partition, what to ask about it, and what an answer means. Pure.
+//! What is known about the log of one partition, the question about it, and the meaning of an answer. Pure.
 
 use std::time::{Duration, Instant};
 
 use crate::model::record::{Digest, Offset, Partition, Position};
 use crate::model::topic_log::{Gap, KnownLog, LogCheck, LogObservation, LogQuestion, Probe, check_log};
 
-/// After this many restarts at one position the partition is read alone, to see whether the log is damaged there.
+/// After this many restarts at one position, a probe reads the partition alone, to find out whether the log is damaged
+/// there.
 const UNREADABLE_TIMES: u32 = 3;
-/// Reading starts without an answer about the log after this time: a broker that does not answer halts nothing.
+/// After this time, reading starts without an answer about the log: a broker that does not answer halts nothing.
 const NO_ANSWER: Duration = Duration::from_secs(3);
-/// After this time without a record the log is probed for one.
+/// After this time without a record, a probe looks for one.
 pub(super) const IDLE: Duration = Duration::from_secs(20);
 /// The idle time doubles this many times at most.
 const IDLE_DOUBLED: u32 = 4;
 
-/// See the module.
+/// What is known about the log of one partition.
 #[derive(Debug)]
 pub(super) struct LogState {
     /// `None` until the row was read.
@@ -26,18 +27,18 @@ pub(super) struct LogState {
     out_of_range: bool,
     /// Restarts in a row at one position.
     unreadable: Option<(Position, u32)>,
-    /// Since when no record arrived at this position.
+    /// The time since which no record has arrived at this position.
     idle: (Position, Instant),
-    /// How often in a row the log held a record at this position that the consumer did not receive.
+    /// The number of successive answers with a record at this position that the consumer did not receive.
     stalled_fetches: u32,
 }
 
-/// What an observation of the log means for the partition.
+/// The effect of an observation of the log on the partition.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum LogVerdict {
     /// Nothing to do.
     Nothing,
-    /// These offsets are gone or in doubt.
+    /// These offsets are deleted or in doubt.
     Fault(Gap),
     /// The broker refuses the position.
     OutOfRange,
@@ -66,7 +67,7 @@ impl LogState {
         self.checked
     }
 
-    /// The record that reading starts with, if the row remembers one.
+    /// The record with which reading starts, if the row has one.
     pub(super) fn last_record(&self) -> Option<(Offset, Digest)> {
         self.known.as_ref().and_then(|known| known.last)
     }
@@ -76,7 +77,7 @@ impl LogState {
         self.unreadable = None;
     }
 
-    /// The row was read, and reading starts where it says: the log has to be checked first.
+    /// The row was read, and reading starts at its position: the log must be checked first.
     pub(super) fn row_read(&mut self, now: Instant, known: KnownLog) {
         self.known = Some(known);
         self.checked = false;
@@ -108,7 +109,7 @@ impl LogState {
         self.stalled_fetches = self.stalled_fetches.saturating_add(1);
     }
 
-    /// What to ask while the partition stands at this position. `nothing_to_commit`: it is read, and no record waits.
+    /// The question while the partition is at this position. `nothing_to_commit`: it is read, and no record waits.
     pub(super) fn question(&mut self, now: Instant, at: Position, nothing_to_commit: bool) -> LogQuestion {
         if self.idle.0 != at {
             self.stalled_fetches = 0;
@@ -116,7 +117,8 @@ impl LogState {
         if self.idle.0 != at || !nothing_to_commit {
             self.idle = (at, now);
         }
-        // Longer each time: a consumer that joins again too soon never receives an answer that takes long.
+        // The time doubles with each stall: a consumer that joins again too soon never receives an answer that takes
+        // long.
         let longest = IDLE.saturating_mul(2_u32.saturating_pow(self.stalled_fetches.min(IDLE_DOUBLED)));
         LogQuestion {
             at,
@@ -126,8 +128,8 @@ impl LogState {
         }
     }
 
-    /// The answer to `question`, for a partition that stands at `at` by now. Whether the log holds what comes next is
-    /// judged only before reading starts; afterwards the consumer reports it.
+    /// The answer to `question`, for a partition that is at `at` now. Whether the log has the next records is checked
+    /// only before reading starts. Later the consumer reports it.
     pub(super) fn observed(
         &mut self,
         now: Instant,

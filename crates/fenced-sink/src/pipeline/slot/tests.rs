@@ -8,7 +8,7 @@ use crate::model::topic_log::{GapReason, KnownLog, LogBounds, Probe};
 
 const P: Partition = Partition(0);
 
-/// A partition that is read from 10 on, of the topic `a`. Its last record stands at 9. Time passes as the test says.
+/// A partition of the topic `a` that is read from 10 on. Its last record has the offset 9. The test sets the time.
 struct World {
     slot: Slot<()>,
     now: Instant,
@@ -89,7 +89,7 @@ fn a_last_record_that_differs_is_in_doubt_itself() {
     let mut world = World::started();
     world.slot.last_record_matched(world.generation(), Position(10));
     world.slot.last_record_differs(world.generation(), Offset(9));
-    assert_eq!(world.gap(), replaced(9, 10), "an earlier match does not hide it");
+    assert_eq!(world.gap(), replaced(9, 10), "an earlier match does not hide the difference");
 }
 
 #[test]

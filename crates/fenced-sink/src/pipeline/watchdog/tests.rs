@@ -9,7 +9,7 @@ use crate::pipeline::watchdog::Watchdog;
 const LIMIT: u64 = 60;
 const STARTED: PartitionStatus = PartitionStatus::Running;
 
-/// What one look finds of partition 0; a stall of it begins (`Some(true)`), ends (`Some(false)`) or neither.
+/// A snapshot of partition 0. It begins a stall (`Some(true)`), ends it (`Some(false)`), or neither.
 struct Look {
     after: u64,
     standing: Option<PartitionHealth>,
@@ -26,7 +26,7 @@ fn look(after: u64, status: PartitionStatus, position: Option<i64>, records_wait
     Look { after, standing: Some(standing(status, position, records_wait)), database_works: true }
 }
 
-/// Each with the seconds since the first look.
+/// Records wait, this many seconds after the first snapshot.
 fn waits(after: u64) -> Look {
     look(after, STARTED, Some(5), true)
 }
@@ -49,7 +49,7 @@ fn check(looks: impl IntoIterator<Item = (Look, Option<bool>)>) {
 }
 
 #[test]
-fn records_that_wait_for_the_limit_are_told_once_and_a_commit_ends_it() {
+fn records_that_wait_for_the_limit_are_reported_once_and_a_commit_ends_the_stall() {
     check([
         (waits(0), None),
         (waits(LIMIT - 1), None),
@@ -62,23 +62,23 @@ fn records_that_wait_for_the_limit_are_told_once_and_a_commit_ends_it() {
 }
 
 #[test]
-fn one_that_gets_on_or_of_which_nothing_waits_is_never_told() {
+fn a_partition_that_advances_or_has_no_waiting_records_is_never_reported() {
     check((0..1_000).map(|n| (look(n, STARTED, Some(i64::try_from(n).unwrap()), true), None)));
     check((0..1_000).map(|n| (look(n, STARTED, Some(5), false), None)));
     check((0..1_000).map(|n| (look(n, PartitionStatus::Claiming, None, false), None)));
-    // Records now and then, each handled between two looks.
+    // Some records arrive at intervals, and each is handled between two snapshots.
     check((0..50).map(|n| (look(n * 20, STARTED, Some(5), n % 2 == 0), None)));
 }
 
 #[test]
-fn writes_that_fail_again_and_again_are_no_progress() {
+fn writes_that_fail_repeatedly_are_no_progress() {
     let in_flight = PartitionStatus::Running;
     let round = [(in_flight, Some(5), true), (PartitionStatus::Recovering, Some(5), false), (STARTED, Some(5), false)];
     let rounds = (0..LIMIT).zip(round.iter().cycle());
     let mut looks: Vec<_> =
         rounds.map(|(n, (status, position, waits))| (look(n, *status, *position, *waits), None)).collect();
     looks.push((waits(LIMIT), Some(true)));
-    // Nor is it that the row is claimed again.
+    // A new claim of the row is no progress either.
     looks.push((look(LIMIT + 1, PartitionStatus::Claiming, None, false), None));
     looks.push((look(LIMIT + 90, PartitionStatus::Claiming, None, false), None));
     looks.push((look(LIMIT + 91, PartitionStatus::Starting, Some(7), false), Some(false)));
@@ -86,19 +86,19 @@ fn writes_that_fail_again_and_again_are_no_progress() {
 }
 
 #[test]
-fn what_lags_in_the_log_waits_too() {
+fn records_in_the_topic_log_wait_too() {
     let lags = |after, lag| {
         let standing = PartitionHealth { lag, ..standing(STARTED, Some(5), false) };
         Look { after, standing: Some(standing), database_works: true }
     };
     check([(lags(0, Some(3)), None), (lags(LIMIT, Some(3)), Some(true)), (lags(LIMIT + 5, Some(0)), None)]);
     check([(lags(0, Some(0)), None), (lags(LIMIT, Some(0)), None)]);
-    // Kafka is away: how long the log is by now is not known, and what is not known is no reason for an alarm.
+    // Kafka is unreachable: the end of the log is not known, so there is no reason for an alarm.
     check([(lags(0, Some(3)), None), (lags(LIMIT - 5, Some(3)), None), (lags(LIMIT, None), None)]);
 }
 
 #[test]
-fn it_ends_where_nothing_waits_any_more_or_it_is_not_for_us_to_get_on() {
+fn a_stall_ends_when_no_record_waits_or_this_process_may_not_write() {
     let gone = Look { after: LIMIT + 1, standing: None, database_works: true };
     let halted = look(LIMIT + 1, PartitionStatus::Halted, Some(5), false);
     let fenced = look(LIMIT + 1, PartitionStatus::Fenced, None, false);
@@ -110,14 +110,14 @@ fn it_ends_where_nothing_waits_any_more_or_it_is_not_for_us_to_get_on() {
 }
 
 #[test]
-fn a_halted_partition_is_never_told_whatever_lags() {
+fn a_halted_partition_is_never_reported_whatever_its_lag() {
     let lags = PartitionHealth { lag: Some(7), ..standing(PartitionStatus::Halted, Some(5), true) };
     let look = |after| Look { after, standing: Some(lags.clone()), database_works: true };
     check((0..10).map(|n| (look(n * LIMIT), None)));
 }
 
 #[test]
-fn while_the_database_is_away_the_time_does_not_count_and_a_stall_before_it_goes_on() {
+fn an_outage_of_the_database_does_not_count_and_does_not_end_a_stall() {
     let away = |after| Look { database_works: false, ..waits(after) };
     check([
         (waits(0), None),

@@ -17,15 +17,15 @@ use crate::postgres::error::classify;
 use crate::postgres::transaction::mode::WriteMode;
 use crate::postgres::transaction::{self, WriteFailure};
 
-/// An unclassified error is met this many times before the writer looks for a record that causes it.
+/// After this many attempts with an unclassified error, the writer looks for a record that causes it.
 const UNCLASSIFIED_TRIES: u32 = 3;
 
-/// A transaction for its log lines.
+/// A transaction, as its log lines need it.
 #[derive(Clone, Copy)]
 struct Attempt {
     began: Instant,
     mode: WriteMode,
-    /// Its records may have lines of their own.
+    /// Whether its records may have their own lines.
     record_lines: bool,
 }
 
@@ -81,7 +81,7 @@ impl<E: Event> Writer<E> {
         }
     }
 
-    /// Reports the failure of each partition, and hands the error back.
+    /// Reports the failure of each partition, and returns the error.
     fn not_committed(&self, batches: &[ClaimedBatch<E>], error: sqlx::Error) -> sqlx::Error {
         let class = classify(&error);
         for partition in batches.iter().map(|claimed| claimed.batch.partition()) {
@@ -130,7 +130,7 @@ impl<E: Event> Writer<E> {
         }
     }
 
-    /// Logs the records before they are written, if they may have lines of their own.
+    /// Logs the records before they are written, if they may have their own lines.
     fn received(&self, batches: &[ClaimedBatch<E>]) -> bool {
         let records = batches.iter().map(|claimed| claimed.batch.entries().len()).sum();
         let lines = self.lines().take(records, Instant::now());
@@ -160,7 +160,7 @@ impl<E: Event> Writer<E> {
             millis = u64::try_from(attempt.began.elapsed().as_millis()).unwrap_or(u64::MAX),
             "batch_committed"
         );
-        // The cap is for records that became rows. A dead letter always has its line.
+        // The limit applies to records that became rows. A dead letter always has its line.
         for (entry, outcome) in claimed.batch.entries().iter().zip(outcomes) {
             if attempt.record_lines || matches!(outcome, RecordOutcome::DeadLettered(_)) {
                 self.log_record(entry, outcome);
@@ -205,7 +205,7 @@ impl<E: Event> Writer<E> {
     }
 }
 
-/// Whether bulk mode would have failed on this entry.
+/// Whether bulk mode would have failed at this entry.
 fn needs_row_by_row<E>((entry, outcome): (&Entry<E>, &RecordOutcome)) -> bool {
     matches!(entry.parsed, Ok(Parsed::Event(_))) && !matches!(outcome, RecordOutcome::Stored(_))
 }

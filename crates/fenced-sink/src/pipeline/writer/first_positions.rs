@@ -1,4 +1,4 @@
-//! Asks Kafka where partitions without a row start.
+//! Asks Kafka for the first positions of partitions without a row.
 
 use std::sync::Arc;
 
@@ -8,10 +8,11 @@ use crate::model::start::{FirstPositions, first_positions};
 use crate::model::topic_log::CommittedOffset;
 
 impl<E: Event> Writer<E> {
-    /// `None`: Kafka did not answer. The question is asked again later; no answer never means "no position".
+    /// `None`: Kafka did not answer. The writer asks again later. A missing answer never means "no position".
     pub(super) async fn first_positions(&self) -> Option<FirstPositions> {
         let context = Arc::clone(&self.context);
-        // The id first: if the topic is replaced in between, the log check sees the difference before anything is read.
+        // The id first: if the topic is replaced between the two questions, the log check finds the difference before
+        // anything is read.
         let asked = tokio::task::spawn_blocking(move || {
             let topic_id = context.topic_log.topic_id();
             context.topic_log.extents().map(|extents| (topic_id, extents))
@@ -31,7 +32,7 @@ impl<E: Event> Writer<E> {
                 Some(first_positions(topic_id, &extents, self.context.start))
             }
             Err(error) => {
-                tracing::warn!(error, hint = "the first positions are asked for again", "kafka_unavailable");
+                tracing::warn!(error, hint = "the service asks for the first positions again", "kafka_unavailable");
                 None
             }
         }

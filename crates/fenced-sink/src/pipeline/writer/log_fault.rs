@@ -19,7 +19,7 @@ enum Recorded {
 }
 
 impl<E: Event> Writer<E> {
-    /// Halts the partition, or moves it past the gap if the policy says so.
+    /// Halts the partition, or moves it past the gap if the policy permits it.
     pub(super) async fn record_log_fault(&mut self, fault: LogFaultReport) -> sqlx::Result<()> {
         let recorded = self.try_to_record(&fault).await;
         let halted = matches!(recorded, Ok(Recorded::Halted));
@@ -36,7 +36,7 @@ impl<E: Event> Writer<E> {
         let (from, to, reason) = (fault.gap.from.0, fault.gap.to.0, reason.as_str());
         match recorded? {
             Recorded::Halted => {
-                let hint = "see offset_gaps; `offsets resume --help` says how to go on";
+                let hint = "see offset_gaps; `offsets resume --help` explains how to continue";
                 tracing::error!(topic, partition, position, reason, from, to, hint, "partition_halted");
             }
             Recorded::Skipped => tracing::warn!(topic, partition, reason, from, to, "gap_skipped"),

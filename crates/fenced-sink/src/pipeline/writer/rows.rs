@@ -1,4 +1,4 @@
-//! Claims a row, or reads rows, and reports what they say.
+//! Claims a row, or reads rows, and reports their content.
 
 use std::sync::Arc;
 
@@ -26,7 +26,7 @@ impl<E: Event> Writer<E> {
         }
     }
 
-    /// Before each update it asks whether the claim is still wanted: a late claim would fence the rightful owner.
+    /// Before each update it asks whether the claim is still needed: a late claim would fence the new owner.
     async fn try_to_claim(&mut self, partition: Partition, generation: Generation) -> sqlx::Result<Option<StoredRow>> {
         let context = Arc::clone(&self.context);
         let wanted = || context.scheduler.is_claiming(partition, generation);
@@ -47,7 +47,7 @@ impl<E: Event> Writer<E> {
         session.run(|connection| context.ledger.claim(connection, partition)).await
     }
 
-    /// Reads rows (rule 7). The protocol decides what they mean.
+    /// Reads rows (rule 7). The protocol decides what follows.
     pub(super) async fn read_rows(&mut self, rows: Vec<(Partition, RowReadToken)>) -> sqlx::Result<()> {
         let context = Arc::clone(&self.context);
         let partitions: Vec<Partition> = rows.iter().map(|(partition, _)| *partition).collect();

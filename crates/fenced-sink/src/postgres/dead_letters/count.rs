@@ -7,7 +7,7 @@ use crate::postgres::ledger::Ledger;
 
 /// Counts the letters of the group and topic by status. A status without letters counts 0.
 ///
-/// It reads all letters: an index for this one query would cost more at each insert than it saves.
+/// It reads all letters: an index for this one query would cost more at each insert than it saves here.
 ///
 /// # Errors
 /// What the database answered.

@@ -84,7 +84,8 @@ pub(crate) async fn resolve(
     Ok(())
 }
 
-/// Records a failed attempt and its cause. The letter waits for its next attempt; without a `wait` it is parked.
+/// Records a failed attempt and its cause. With a `wait`, the letter waits for its next attempt. Without one, it is
+/// parked.
 ///
 /// # Errors
 /// What the database answered.

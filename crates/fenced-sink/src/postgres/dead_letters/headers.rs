@@ -1,4 +1,4 @@
-//! A record's headers as JSON that Postgres accepts. They come back byte for byte.
+//! A record's headers as JSON that Postgres accepts. Reading the JSON gives the same bytes.
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD as BASE64;
@@ -11,7 +11,7 @@ pub(super) fn to_json(headers: &[Header]) -> Value {
     headers.iter().map(header).collect()
 }
 
-/// The headers that [`to_json`] was given. An element that a person has changed into something else is left out.
+/// The headers that [`to_json`] encoded. An element that an operator has changed to another form is left out.
 pub(super) fn from_json(headers: &Value) -> Vec<Header> {
     let bytes = |object: &Value, text: &str, base64: &str| match (object.get(text), object.get(base64)) {
         (Some(Value::String(text)), _) => Some(text.clone().into_bytes()),
@@ -57,7 +57,7 @@ mod tests {
     }
 
     #[test]
-    fn a_header_of_any_bytes_becomes_json_that_postgres_accepts_and_comes_back() {
+    fn a_header_of_any_bytes_becomes_json_that_postgres_accepts_and_is_read_back() {
         check(b"trace", Some(b"abc"), &json!({"name": "trace", "value": "abc"}));
         check(b"trace", Some(b""), &json!({"name": "trace", "value": ""}));
         check(b"trace", None, &json!({"name": "trace", "value": null}));

@@ -19,12 +19,13 @@ pub(crate) struct DeadLetter<'a> {
     pub cause: DeadLetterCause,
 }
 
-/// Inserts the letters, each with its first failed attempt. The status is `waiting` if a retry may succeed, else `parked`.
-/// A letter that the table already has is not changed: the same record was read again after its position was moved back.
+/// Inserts the letters, each with its first failed attempt. The status is `waiting` if a retry may succeed, otherwise
+/// `parked`. A letter that the table already has is not changed: the same record was read again after its position was
+/// moved back.
 ///
 /// # Errors
 /// What the database answered. It never refuses a letter for its content.
-#[expect(clippy::as_conversions, reason = "this syntax tells the macro the type of an array of optional values")]
+#[expect(clippy::as_conversions, reason = "with this syntax the macro knows the type of an array of optional values")]
 pub(crate) async fn insert(
     connection: &mut PgConnection,
     ledger: &Ledger,

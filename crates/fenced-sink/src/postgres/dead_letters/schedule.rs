@@ -9,7 +9,7 @@ use crate::postgres::retry::wait_after;
 /// When a dead letter is tried again, if a retry may succeed.
 #[derive(Clone, Copy, Debug)]
 pub struct RetrySchedule {
-    /// The number of attempts in all, the first failure included.
+    /// The maximum number of attempts, the first failure included.
     pub max_attempts: NonZeroU32,
     /// The first wait.
     pub initial: Duration,
@@ -28,7 +28,7 @@ impl Default for RetrySchedule {
 }
 
 impl RetrySchedule {
-    /// The wait after this number of failures. `None`: no retry, a person must decide.
+    /// The wait after this number of failures. `None`: no retry, an operator must decide.
     #[must_use]
     pub fn wait(&self, cause: &DeadLetterCause, failures: u32) -> Option<Duration> {
         let retries = cause.may_heal() && failures < self.max_attempts.get();

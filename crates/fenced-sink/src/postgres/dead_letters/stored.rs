@@ -1,4 +1,4 @@
-//! Letters as the table has them, to be compared with their records.
+//! Letters as stored in the table, for the comparison with their records.
 
 use serde_json::Value;
 use sqlx::PgConnection;
@@ -7,7 +7,7 @@ use crate::model::record::{Offset, Partition, Record};
 use crate::postgres::dead_letters::{headers, timestamp};
 use crate::postgres::ledger::Ledger;
 
-/// A letter as the table has it.
+/// A letter as stored in the table.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct StoredLetter {
     pub(crate) partition: Partition,
@@ -17,7 +17,7 @@ pub(crate) struct StoredLetter {
     timestamp_type: Option<String>,
     key: Option<Vec<u8>>,
     value: Option<Vec<u8>>,
-    /// A person has replaced the value.
+    /// An operator has replaced the value.
     pub(crate) is_corrected: bool,
     /// The value of the record, if the letter is corrected.
     original_value: Option<Vec<u8>>,
@@ -29,8 +29,8 @@ pub(crate) struct StoredLetter {
 /// The first and last offset of some records of a partition.
 pub(crate) type OffsetRange = (Partition, Offset, Offset);
 
-/// Reads the letters of these offsets, by the index of their unique key. If the topic log was replaced, some of them may
-/// belong to records of the old one.
+/// Reads the letters of these offsets, by the index of their unique key. If the topic log was replaced, some of them
+/// may belong to records of the old log.
 pub(crate) async fn read_letters(
     connection: &mut PgConnection,
     ledger: &Ledger,
@@ -77,7 +77,7 @@ impl StoredLetter {
             && self.digest.as_slice() == record.digest().0.as_slice()
     }
 
-    /// The first column whose value is not the record's.
+    /// The first column whose value differs from the record.
     pub(crate) fn altered_column(&self, record: &Record) -> Option<&'static str> {
         let (millis, kind) = (timestamp::to_millis(record.timestamp), timestamp::to_text(record.timestamp.kind));
         let (value, value_column) =
@@ -156,7 +156,7 @@ mod tests {
     }
 
     #[test]
-    fn of_a_corrected_letter_the_original_value_is_compared() {
+    fn the_original_value_of_a_corrected_letter_is_compared() {
         let corrected = |first: Option<&[u8]>| {
             let first = first.map(<[u8]>::to_vec);
             move |letter: &mut StoredLetter| {

@@ -1,4 +1,4 @@
-//! A record's timestamp as the columns `record_timestamp_ms` and `timestamp_type` hold it.
+//! A record's timestamp in the columns `record_timestamp_ms` and `timestamp_type`.
 
 use crate::model::record::{Timestamp, TimestampType};
 
@@ -16,7 +16,7 @@ pub(super) fn to_text(kind: TimestampType) -> Option<&'static str> {
     }
 }
 
-/// The timestamp that the two columns hold.
+/// The timestamp in the two columns.
 pub(super) fn from_columns(millis: Option<i64>, kind: Option<&str>) -> Timestamp {
     let kind = match kind {
         Some("create_time") => TimestampType::CreateTime,
@@ -31,7 +31,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_timestamp_comes_back_from_its_columns() {
+    fn a_timestamp_is_read_back_from_its_columns() {
         for kind in [TimestampType::CreateTime, TimestampType::LogAppendTime] {
             let timestamp = Timestamp { millis: 5, kind };
             assert_eq!(from_columns(to_millis(timestamp), to_text(kind)), timestamp);

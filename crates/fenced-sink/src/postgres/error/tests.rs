@@ -30,7 +30,7 @@ fn every_code_of_postgres_has_its_class() {
     for (code, expected) in every_code() {
         let state = SqlState::parse(code).unwrap();
         assert_eq!(shown(classify_sqlstate(state, None)), expected, "{code}");
-        assert!(seen.insert(code), "{code} is there twice");
+        assert!(seen.insert(code), "{code} is listed twice");
     }
     assert_eq!(seen.len(), 263, "260 of version 15, and 25P04, 10608 and 58P03");
 }

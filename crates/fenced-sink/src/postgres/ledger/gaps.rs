@@ -7,9 +7,9 @@ use crate::model::topic_log::{Gap, GapPolicy};
 use crate::postgres::ledger::Ledger;
 
 impl Ledger {
-    /// Records a gap, and halts the partition or moves it past the gap, as `policy` says. It does so only if the epoch and
-    /// position of the row are unchanged; else it does nothing and gives false. A partition can only be moved past a gap
-    /// that begins at its position.
+    /// Records a gap, and halts the partition or moves it past the gap, according to `policy`. It does so only if the
+    /// epoch and position of the row are unchanged. Otherwise it does nothing and returns false. A partition can only
+    /// be moved past a gap that begins at its position.
     ///
     /// # Errors
     /// What the database answered.

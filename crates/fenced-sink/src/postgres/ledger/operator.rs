@@ -1,8 +1,9 @@
-//! What an operator does with the ledger: look at its rows, move positions, resume halted partitions.
+//! The actions of an operator on the ledger: read its rows, move positions, resume halted partitions.
 //!
 //! A command does this in one transaction: it locks the rows, reads them, decides, and changes them. It is safe while a
-//! service runs. A commit of the service either ends before the rows are locked, or finds another `next_offset` or another
-//! epoch in [`Ledger::fence`] and writes nothing. The service reads its rows every second and continues where they say.
+//! service runs. A commit of the service either ends before the rows are locked, or finds another `next_offset` or
+//! another epoch in [`Ledger::fence`] and writes nothing. The service reads its rows every second and continues at
+//! their positions.
 //!
 //! Nothing here creates a row: the service does that when it claims a partition for the first time.
 
@@ -19,7 +20,7 @@ use crate::postgres::time::Time;
 pub struct PartitionRow {
     /// The partition.
     pub partition: Partition,
-    /// Everything below it is handled.
+    /// All records below it are handled.
     pub next: Position,
     /// How many times the row was claimed or resumed.
     pub epoch: Epoch,
@@ -56,10 +57,10 @@ pub struct Resumption {
     pub from: Position,
     /// The position at which it continues.
     pub to: Position,
-    /// The row must forget what it remembers of the topic log, because the topic log is another one.
+    /// Whether the topic log is another one. If so, the row must lose its data about the old one.
     ///
-    /// False after `log_corrupt`: an operator may repair that by creating the topic again. Then the records of the new topic
-    /// below the position were never read, and the service must report it.
+    /// False after `log_corrupt`: an operator may repair the damage by creating the topic again. Then the records of
+    /// the new topic below the position were never read, and the service must report it.
     pub forgets_log: bool,
     /// After `retention_gap`, where the topic log begins today: the recorded gap is extended to there.
     pub log_start: Option<Position>,
@@ -79,7 +80,7 @@ pub struct AcknowledgedGap {
 }
 
 impl Ledger {
-    /// Reads the rows of the group and topic in order of partition: the row of one partition, or all.
+    /// Reads the rows of the group and topic in the order of their partitions: the row of one partition, or all.
     ///
     /// # Errors
     /// What the database answered.
@@ -88,7 +89,7 @@ impl Ledger {
         connection: &mut PgConnection,
         partition: Option<Partition>,
     ) -> sqlx::Result<Vec<PartitionRow>> {
-        // One snapshot of the rows, each with the newest gap that is open and has the reason of its halt.
+        // One snapshot of the rows. Each row has the newest open gap with the reason of its halt.
         let rows = sqlx::query!(
             r#"select partition, next_offset, epoch, owner, halted_at as "halted_at: Time", halt_reason,
                       (select to_offset from offset_gaps as gap
@@ -148,8 +149,8 @@ impl Ledger {
     /// Moves positions. The rows are locked by [`Self::lock_rows`]. The totals and the count of letters in a row start again
     /// at 0. A halt stays.
     ///
-    /// The epoch does not change: a higher one would tell the service that another process claimed the partition, and the
-    /// service would wait before it claims it again. A commit in flight that has read from the new position is still valid,
+    /// The epoch does not change. The service would take a higher epoch for a claim by another process, and would wait
+    /// before it claims the partition again. A commit in flight that has read from the new position is still valid,
     /// because it handles all records from there on.
     ///
     /// # Errors
@@ -161,7 +162,7 @@ impl Ledger {
     ) -> sqlx::Result<()> {
         let (partitions, positions): (Vec<i32>, Vec<i64>) =
             moves.iter().map(|(partition, to)| (partition.0, to.0)).unzip();
-        // Remembers the last record only while it lies below the position, and keeps the topic id: a move says nothing about
+        // Keeps the last record only while it lies below the position. Keeps the topic id: a move does not prove
         // whether the topic log is the same one.
         sqlx::query!(
             "update consumer_offsets as held
@@ -182,8 +183,9 @@ impl Ledger {
         .map(drop)
     }
 
-    /// Resumes halted partitions, and acknowledges all their gaps. The rows are locked by [`Self::lock_rows`]. `topic_id` is
-    /// the id of the topic today, if Kafka tells it: rows that forget the old topic log store it.
+    /// Resumes halted partitions, and acknowledges all their gaps. The rows are locked by [`Self::lock_rows`].
+    /// `topic_id` is the current id of the topic, if Kafka returns it. Rows that lose their data about the old topic
+    /// log store it.
     ///
     /// # Errors
     /// What the database answered.
@@ -203,8 +205,8 @@ impl Ledger {
         let gaps = || resumptions.iter().filter_map(|one| Some((one, one.log_start?)));
         let partitions: Vec<i32> = gaps().map(|(one, _)| one.partition.0).collect();
         let (positions, starts): (Vec<i64>, Vec<i64>) = gaps().map(|(one, start)| (one.from.0, start.0)).unzip();
-        // Extends only the newest open gap of a partition, and only if it ends above the position: an older gap is about
-        // records that the service has passed already.
+        // Extends only the newest open gap of a partition, and only if it ends above the position: an older gap is
+        // about records that the service has already passed.
         sqlx::query!(
             "update offset_gaps as gap
              set to_offset = greatest(gap.to_offset, resumed.log_start)
@@ -233,8 +235,9 @@ impl Ledger {
         let partitions: Vec<i32> = resumptions.iter().map(|one| one.partition.0).collect();
         let positions: Vec<i64> = resumptions.iter().map(|one| one.to.0).collect();
         let forget: Vec<bool> = resumptions.iter().map(|one| one.forgets_log).collect();
-        // Raises the epoch, so that a writer with the old position or the old topic log matches no row. Where the log is not
-        // forgotten, topic id and last good check stay: a topic log that was replaced during the halt is still found.
+        // Raises the epoch, so that a writer with the old position or the old topic log matches no row. If the data
+        // about the log is kept, topic id and last good check stay: the check still finds a topic log that was replaced
+        // during the halt.
         sqlx::query!(
             "update consumer_offsets as held
              set halted_at = null, halt_reason = null, letters_in_a_row = 0, epoch = held.epoch + 1, updated_at = now(),

@@ -58,7 +58,7 @@ impl Ledger {
         )
         .execute(&mut *transaction)
         .await?;
-        // Whether the topic has rows. The answer holds until this transaction ends, because of the lock.
+        // Whether the topic has rows. Because of the lock, the answer is valid until this transaction ends.
         let known = sqlx::query_scalar!(
             r#"select exists(select from consumer_offsets where group_id = $1 and topic = $2) as "known!""#,
             self.group_id,

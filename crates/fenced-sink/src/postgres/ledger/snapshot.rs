@@ -7,21 +7,21 @@ use crate::model::outcome::Totals;
 use crate::model::record::{Partition, Position, TopicId};
 use crate::postgres::ledger::Ledger;
 
-/// Begins the snapshot: it never shows what is committed later, and the transaction can write nothing.
+/// Begins the snapshot: later commits are not visible in it, and the transaction can write nothing.
 pub(crate) const BEGIN: &str = "begin isolation level repeatable read read only";
 
 /// A row of the ledger, with its totals.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct CountedRow {
-    /// The id of the topic that the positions belong to, if it is known.
+    /// The id of the topic to which the positions belong, if it is known.
     pub(crate) topic_id: Option<TopicId>,
     /// All records below it are handled.
     pub(crate) next: Position,
-    /// The totals count from here.
+    /// The position at which the totals begin.
     pub(crate) from: Position,
     /// The outcomes of the records from there to `next`.
     pub(crate) totals: Totals,
-    /// The halt reason as the table has it, if the partition is halted.
+    /// The halt reason as stored in the table, if the partition is halted.
     pub(crate) halt: Option<String>,
 }
 
@@ -34,12 +34,12 @@ pub(crate) struct RecordedGap {
     pub(crate) from: Position,
     /// The position behind the last offset.
     pub(crate) to: Position,
-    /// The reason as the table has it.
+    /// The reason as stored in the table.
     pub(crate) reason: String,
 }
 
-/// Lifts the limits on idle time and on the length of a transaction, until the connection ends: a snapshot is open for
-/// longer than they allow. The limits on single statements stay.
+/// Removes the limits on idle time and on the length of a transaction, until the connection ends: a snapshot is open
+/// for longer than they allow. The limits on single statements stay.
 pub(crate) async fn lift_idle_limits(connection: &mut PgConnection) -> sqlx::Result<()> {
     // A server that does not know one of the parameters would refuse to set it.
     sqlx::query!(
@@ -65,7 +65,7 @@ impl Ledger {
         )
         .fetch_all(snapshot)
         .await?;
-        // A negative total becomes one that can't match, so that it is reported.
+        // A negative total becomes a number that can't match, so that it is reported.
         let total = |count| u64::try_from(count).unwrap_or(u64::MAX);
         let counted = rows.into_iter().map(|row| {
             let totals = Totals {
@@ -98,8 +98,8 @@ impl Ledger {
         Ok(gaps.collect())
     }
 
-    /// Finds another group or topic, in words, that may have written rows to the same table which the records of this one
-    /// do not explain: it has handled other records, or has the row of a corrected letter.
+    /// Finds another group or topic, in words, that may have written rows to the same table which the records of this
+    /// one do not explain: it has handled other records, or has the row of a corrected letter.
     pub(crate) async fn other_writer(&self, snapshot: &mut PgConnection) -> sqlx::Result<Option<String>> {
         let row = sqlx::query!(
             r#"select group_id as "group_id!", topic as "topic!" from (

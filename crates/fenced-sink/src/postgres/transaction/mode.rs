@@ -1,4 +1,4 @@
-//! How the rows are written, and which errors a record may be blamed for.
+//! How the rows are written, and for which errors a record can be the cause.
 
 use crate::model::error_class::ErrorClass;
 use crate::postgres::error::classify;
@@ -6,16 +6,17 @@ use crate::postgres::error::classify;
 /// How the rows of a transaction are written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum WriteMode {
-    /// One statement inserts all rows. If it fails on a record, the transaction is repeated in another mode.
+    /// One statement inserts all rows. If it fails because of a record, the transaction is repeated in another mode.
     Bulk,
-    /// A statement that compares each row. An error that blames a record makes that record a dead letter.
+    /// A statement that compares each row. If a record is the cause of an error, the record becomes a dead letter.
     RowByRow,
-    /// The same, but an unclassified error blames a record, too. For an error that came back several times.
+    /// The same, but an unclassified error also makes its record a dead letter. For an error that occurred several
+    /// times.
     Bisect,
 }
 
 impl WriteMode {
-    /// Whether the error may come from one of the records, so that this mode or a more careful one must find it.
+    /// Whether one of the records may be the cause of the error. If so, this mode or the next one must find it.
     ///
     /// In [`WriteMode::Bulk`] an unclassified error counts, too: the next mode decides.
     pub(crate) fn may_blame_a_record(self, error: &sqlx::Error) -> bool {

@@ -11,13 +11,13 @@ use crate::postgres::savepoint;
 use crate::postgres::session::Transaction;
 use crate::postgres::transaction::mode::WriteMode;
 
-/// Inserts the events and gives one outcome for each, in their order.
+/// Inserts the events and returns one outcome for each, in their order.
 ///
 /// To find the events that Postgres refuses, it tries halves, each under a savepoint: `O(k log n)` statements for `k`
 /// refused events of `n`. The other events are stored.
 ///
 /// # Errors
-/// An error that blames none of the events. The transaction can't be committed.
+/// An error of which none of the events is the cause. The transaction can't be committed.
 pub(crate) async fn insert<E: Event>(
     transaction: &mut Transaction<'_>,
     events: &[&E],
@@ -68,11 +68,11 @@ fn outcome(inserted: InsertOutcome) -> RecordOutcome {
         InsertOutcome::Duplicate => RecordOutcome::Duplicate,
         InsertOutcome::Conflict => refused(
             Reason::ConflictingDuplicate,
-            "a row with the same key and other content is stored; it was left as it is",
+            "a row with the same key and other content is stored; it was not changed",
         ),
         InsertOutcome::Discarded => refused(
             Reason::DatabaseRejected,
-            "the database took the row and stored nothing, as a trigger that returns null does",
+            "the database accepted the row and did not store it, for example because a trigger returned null",
         ),
     }
 }
@@ -81,7 +81,7 @@ fn refused(reason: Reason, detail: &str) -> RecordOutcome {
     RecordOutcome::DeadLettered(DeadLetterCause::from(Refusal { reason, field: None, detail: detail.to_owned() }))
 }
 
-/// What Postgres answered, without its message, which may quote the record.
+/// The answer of Postgres without its message, which may contain the record.
 fn rejection(error: &sqlx::Error) -> DeadLetterCause {
     let postgres = error.as_database_error().and_then(|error| error.try_downcast_ref::<PgDatabaseError>());
     let reason = if classify(error) == ErrorClass::Record { Reason::DatabaseRejected } else { Reason::Unclassified };

@@ -9,7 +9,7 @@ use crate::postgres::transaction::mode::WriteMode;
 use crate::postgres::transaction::row_by_row;
 
 /// Writes the rows in the order of their keys: two writers of the same keys wait for each other and never deadlock.
-/// `None`: a bulk write failed on a record.
+/// `None`: a bulk write failed because of a record.
 pub(super) async fn store<E: Event>(
     transaction: &mut Transaction<'_>,
     entries: &[&Entry<E>],
@@ -21,7 +21,7 @@ pub(super) async fn store<E: Event>(
         outcomes.push(match &entry.parsed {
             Ok(Parsed::Event(event)) => {
                 events.push((index, event));
-                RecordOutcome::Ignored // replaced below, when the database has answered
+                RecordOutcome::Ignored // replaced below, after the answer of the database
             }
             Ok(Parsed::Ignored { .. }) => RecordOutcome::Ignored,
             Err(refusal) => RecordOutcome::DeadLettered(DeadLetterCause::from(refusal.clone())),

@@ -19,8 +19,8 @@ fn world(partitions: &[(i64, i64, i64, i64)]) -> (BTreeMap<Partition, CountedRow
     (ledger, bounds)
 }
 
-/// A plan in short: the ranges, the partitions whose totals are compared, whether extra rows are looked for, and the
-/// offsets that are left out, each with a part of the reason.
+/// A plan in short: the ranges, the partitions whose totals are compared, whether the verification looks for extra
+/// rows, and the offsets that are left out, each with a part of the reason.
 type PlanSummary = (Vec<(i32, i64, i64)>, Vec<i32>, bool, Vec<(i32, i64, i64, &'static str)>);
 
 const REASONS: [&str; 5] = ["as asked", "before the totals", "gap", "gone", "has no row"];
@@ -201,7 +201,7 @@ fn a_partition_that_kafka_does_not_have_is_an_error() {
 }
 
 #[test]
-fn of_a_truncated_log_the_rest_is_read() {
+fn the_rest_of_a_truncated_log_is_read() {
     let (mut ledger, bounds) = world(&[(0, 100, 0, 95)]);
     ledger.get_mut(&Partition(0)).unwrap().halt = Some("log_truncated".to_owned());
     let gap = |from, to, reason: &str| RecordedGap {
@@ -210,7 +210,7 @@ fn of_a_truncated_log_the_rest_is_read() {
         to: Position(to),
         reason: reason.to_owned(),
     };
-    // After the truncation, new records have come to offsets where others were handled.
+    // After the truncation, new records were written to offsets at which others were handled.
     let gaps = [gap(10, 10, "log_replaced"), gap(40, 50, "log_truncated"), gap(90, 100, "log_truncated")];
     let mut inputs =
         PlanInputs { ledger: &ledger, gaps: &gaps, other_writer: None, bounds: &bounds, since: None, compacted: false };
@@ -224,7 +224,7 @@ fn of_a_truncated_log_the_rest_is_read() {
 }
 
 #[test]
-fn ahead_of_a_position_are_the_records_beyond_it() {
+fn the_records_beyond_a_position_are_ahead_of_it() {
     let (mut ledger, bounds) =
         world(&[(0, 100, 0, 120), (0, 50, 0, 50), (0, 50, 60, 70), (0, 50, 0, 40), (0, 9, 0, 9)]);
     ledger.remove(&Partition(4));

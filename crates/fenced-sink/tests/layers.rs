@@ -1,13 +1,13 @@
-//! The rooms of the engine: which may use which. The compiler does not know rooms inside a crate, so this test reads the
-//! paths in the code.
+//! The layers of the engine, and which layers each may use. The compiler does not check layers inside a crate, so this
+//! test reads the paths in the code.
 
 #![expect(clippy::unwrap_used, reason = "a panic is the report of a test")]
 
 use std::fs;
 use std::path::{Path, PathBuf};
 
-/// A room and the rooms that it may use. A file that stands alone is a room.
-const ROOMS: [(&str, &[&str]); 8] = [
+/// A layer and the layers that it may use. A single file is a layer, too.
+const LAYERS: [(&str, &[&str]); 8] = [
     ("model", &[]),
     ("event", &["model"]),
     ("observe", &["model"]),
@@ -23,18 +23,18 @@ const CRATES: [(&str, &str); 3] =
     [("rdkafka::", "kafka/"), ("sqlx::query", "postgres/"), ("use backoff::", "postgres/retry.rs")];
 
 #[test]
-fn a_room_uses_only_the_rooms_that_it_may_use() {
+fn a_layer_uses_only_the_layers_that_it_may_use() {
     let (mut checked, mut wrong) = (0, Vec::new());
     for (path, text) in sources() {
-        let room = path.split(['/', '.']).next().unwrap().to_owned();
-        let Some((_, may_use)) = ROOMS.iter().find(|(name, _)| *name == room) else {
-            assert_eq!(path, "lib.rs", "this file is in no room");
+        let layer = path.split(['/', '.']).next().unwrap().to_owned();
+        let Some((_, may_use)) = LAYERS.iter().find(|(name, _)| *name == layer) else {
+            assert_eq!(path, "lib.rs", "this file is in no layer");
             continue;
         };
         for line in text.lines().filter(|line| !line.trim_start().starts_with("//")) {
             for used in line.split("crate::").skip(1).filter_map(|rest| rest.split("::").next()) {
                 checked += 1;
-                if used != room && !may_use.contains(&used) {
+                if used != layer && !may_use.contains(&used) {
                     wrong.push(format!("{path}: {line}"));
                 }
             }
