@@ -1,11 +1,13 @@
 //! The configuration of every Kafka client, and the errors that end a consumer.
 
-use rdkafka::ClientConfig;
-use rdkafka::consumer::BaseConsumer;
-use rdkafka::error::KafkaError;
 use std::collections::BTreeMap;
 
+use rdkafka::consumer::BaseConsumer;
+use rdkafka::error::KafkaError;
+use rdkafka::{ClientConfig, TopicPartitionList};
+
 use crate::kafka::properties;
+use crate::model::record::Partition;
 
 /// Kafka can't be used. The text has the reason.
 #[derive(Debug, thiserror::Error)]
@@ -46,4 +48,13 @@ pub(crate) fn refused(error: &KafkaError) -> ConsumerError {
         KafkaError::ClientConfig(_, text, name, _) => format!("{name}: {text}"),
         other => other.to_string(),
     })
+}
+
+/// These partitions of a topic, without positions.
+pub(crate) fn partition_list(topic: &str, partitions: impl IntoIterator<Item = Partition>) -> TopicPartitionList {
+    let mut list = TopicPartitionList::new();
+    for partition in partitions {
+        list.add_partition(topic, partition.0);
+    }
+    list
 }

@@ -15,7 +15,7 @@ use rdkafka::topic_partition_list::Offset as KafkaOffset;
 use rdkafka::types::RDKafkaRespErr;
 use rdkafka::{Statistics, TopicPartitionList};
 
-use crate::kafka::client::{ConsumerError, configuration, refused};
+use crate::kafka::client::{ConsumerError, configuration, partition_list, refused};
 use crate::kafka::error::{KafkaErrorKind, error_kind};
 use crate::kafka::ffi;
 use crate::model::mirror::METADATA;
@@ -176,11 +176,7 @@ impl GroupMember<'_> {
     }
 
     fn list(&self, partitions: impl IntoIterator<Item = Partition>) -> TopicPartitionList {
-        let mut list = TopicPartitionList::new();
-        for partition in partitions {
-            list.add_partition(&self.consumer.context().topic, partition.0);
-        }
-        list
+        partition_list(&self.consumer.context().topic, partitions)
     }
 }
 

@@ -14,7 +14,7 @@ use std::time::{Duration, Instant};
 use tokio::sync::mpsc;
 
 use crate::event::Event;
-use crate::kafka::client::{ConsumerError, configuration, refused, without_membership};
+use crate::kafka::client::{ConsumerError, configuration, partition_list, refused, without_membership};
 use crate::kafka::error::{KafkaErrorKind, error_kind, is_damage};
 use crate::kafka::ffi;
 use crate::kafka::topic_log_client::TopicLogClient;
@@ -239,11 +239,7 @@ impl Replay {
     }
 
     fn list(&self, partitions: impl IntoIterator<Item = Partition>) -> TopicPartitionList {
-        let mut list = TopicPartitionList::new();
-        for partition in partitions {
-            list.add_partition(&self.topic, partition.0);
-        }
-        list
+        partition_list(&self.topic, partitions)
     }
 }
 

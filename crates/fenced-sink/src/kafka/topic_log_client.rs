@@ -12,7 +12,7 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use crate::kafka::client::{configuration, without_membership};
+use crate::kafka::client::{configuration, partition_list, without_membership};
 use crate::kafka::ffi;
 use crate::kafka::probe::probe;
 use crate::model::mirror::METADATA;
@@ -199,11 +199,7 @@ impl TopicLogClient {
     }
 
     fn list(&self, partitions: impl Iterator<Item = Partition>) -> TopicPartitionList {
-        let mut list = TopicPartitionList::new();
-        for partition in partitions {
-            list.add_partition(&self.topic, partition.0);
-        }
-        list
+        partition_list(&self.topic, partitions)
     }
 
     /// Creates the client at the first question and stores it.

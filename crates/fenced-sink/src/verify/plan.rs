@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use crate::model::halt::HaltReason;
 use crate::model::record::{Partition, Position, Step};
 use crate::model::topic_log::LogBounds;
 use crate::postgres::ledger::snapshot::{CountedRow, RecordedGap};
@@ -108,10 +109,12 @@ impl VerifyPlan {
 
 /// What a gap means for the records at its offsets. After a truncation or replacement the topic log has new records at
 /// these offsets, and those are compared.
-fn effect_of_gap(reason: &str) -> &'static str {
+fn effect_of_gap(reason: &HaltReason) -> &'static str {
     match reason {
-        "log_replaced" | "log_truncated" => "the records that were handled there are gone with the old log",
-        "log_corrupt" => "damaged records may never have been read",
+        HaltReason::LogReplaced | HaltReason::LogTruncated => {
+            "the records that were handled there are gone with the old log"
+        }
+        HaltReason::LogCorrupt => "damaged records may never have been read",
         _ => "its records were never read",
     }
 }
@@ -119,12 +122,13 @@ fn effect_of_gap(reason: &str) -> &'static str {
 /// The position up to which the topic log may still have the records that were handled. If the partition is halted
 /// because its log was replaced or truncated, that is not the position in the ledger.
 fn readable_to(partition: Partition, row: &CountedRow, gaps: &[RecordedGap]) -> Result<Position, String> {
-    match row.halt.as_deref() {
-        Some("log_replaced") => Err(format!(
+    match row.halt {
+        Some(HaltReason::LogReplaced) => Err(format!(
             "partition {partition} is halted (log_replaced): the records that were handled are gone with the old log"
         )),
-        Some("log_truncated") => {
-            let cut = gaps.iter().rev().find(|gap| gap.partition == partition && gap.reason == "log_truncated");
+        Some(HaltReason::LogTruncated) => {
+            let cut =
+                gaps.iter().rev().find(|gap| gap.partition == partition && gap.reason == HaltReason::LogTruncated);
             Ok(cut.map_or(row.next, |gap| gap.from.min(row.next)))
         }
         _ => Ok(row.next),
@@ -134,7 +138,8 @@ fn readable_to(partition: Partition, row: &CountedRow, gaps: &[RecordedGap]) -> 
 /// Why a row that no record explains may still be right. If there is a reason, the verification does not look for such
 /// rows.
 fn why_extra_is_unknown(inputs: &PlanInputs<'_>, scope: &Scope, reads_everything: bool) -> Option<String> {
-    let replaced = inputs.gaps.iter().find(|gap| matches!(gap.reason.as_str(), "log_replaced" | "log_truncated"));
+    let replaced =
+        inputs.gaps.iter().find(|gap| matches!(gap.reason, HaltReason::LogReplaced | HaltReason::LogTruncated));
     if scope.partition.is_some() || !reads_everything {
         Some("not all records from offset 0 of every partition are read".to_owned())
     } else if inputs.compacted {

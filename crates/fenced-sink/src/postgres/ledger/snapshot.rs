@@ -3,6 +3,7 @@
 use sqlx::PgConnection;
 use std::collections::BTreeMap;
 
+use crate::model::halt::HaltReason;
 use crate::model::outcome::Totals;
 use crate::model::record::{Partition, Position, TopicId};
 use crate::postgres::ledger::Ledger;
@@ -21,8 +22,8 @@ pub(crate) struct CountedRow {
     pub(crate) from: Position,
     /// The outcomes of the records from there to `next`.
     pub(crate) totals: Totals,
-    /// The halt reason as stored in the table, if the partition is halted.
-    pub(crate) halt: Option<String>,
+    /// Why the partition is halted, if it is.
+    pub(crate) halt: Option<HaltReason>,
 }
 
 /// A row of `offset_gaps`.
@@ -34,8 +35,8 @@ pub(crate) struct RecordedGap {
     pub(crate) from: Position,
     /// The position behind the last offset.
     pub(crate) to: Position,
-    /// The reason as stored in the table.
-    pub(crate) reason: String,
+    /// Why. Each reason of a gap is also a reason to halt.
+    pub(crate) reason: HaltReason,
 }
 
 /// Removes the limits on idle time and on the length of a transaction, until the connection ends: a snapshot is open
@@ -76,7 +77,10 @@ impl Ledger {
             };
             let (next, from) = (Position(row.next_offset), Position(row.counted_from));
             let topic_id = row.topic_id.map(TopicId);
-            (Partition(row.partition), CountedRow { topic_id, next, from, totals, halt: row.halt_reason })
+            (
+                Partition(row.partition),
+                CountedRow { topic_id, next, from, totals, halt: row.halt_reason.as_deref().map(HaltReason::parse) },
+            )
         });
         Ok(counted.collect())
     }
@@ -93,7 +97,7 @@ impl Ledger {
         .await?;
         let gaps = rows.into_iter().map(|row| {
             let (from, to) = (Position(row.from_offset), Position(row.to_offset));
-            RecordedGap { partition: Partition(row.partition), from, to, reason: row.reason }
+            RecordedGap { partition: Partition(row.partition), from, to, reason: HaltReason::parse(&row.reason) }
         });
         Ok(gaps.collect())
     }

@@ -134,7 +134,7 @@ fn the_reason_not_to_look_for_extra_rows_is_named() {
         partition: Partition(0),
         from: Position(90),
         to: Position(110),
-        reason: reason.to_owned(),
+        reason: HaltReason::parse(reason),
     };
     let check = |gaps: &[RecordedGap], writer: Option<&str>, compacted, totals: bool, extra: Option<&str>| {
         let other_writer = writer.map(str::to_owned);
@@ -171,8 +171,12 @@ fn a_partition_without_a_row_in_the_ledger_is_named() {
 fn what_a_gap_means_depends_on_whether_it_was_ever_read() {
     let (ledger, bounds) = world(&[(0, 100, 0, 100)]);
     let check = |reason: &str, expected: &str| {
-        let gap =
-            RecordedGap { partition: Partition(0), from: Position(80), to: Position(90), reason: reason.to_owned() };
+        let gap = RecordedGap {
+            partition: Partition(0),
+            from: Position(80),
+            to: Position(90),
+            reason: HaltReason::parse(reason),
+        };
         let inputs = PlanInputs {
             ledger: &ledger,
             gaps: &[gap],
@@ -203,12 +207,12 @@ fn a_partition_that_kafka_does_not_have_is_an_error() {
 #[test]
 fn the_rest_of_a_truncated_log_is_read() {
     let (mut ledger, bounds) = world(&[(0, 100, 0, 95)]);
-    ledger.get_mut(&Partition(0)).unwrap().halt = Some("log_truncated".to_owned());
+    ledger.get_mut(&Partition(0)).unwrap().halt = Some(HaltReason::LogTruncated);
     let gap = |from, to, reason: &str| RecordedGap {
         partition: Partition(0),
         from: Position(from),
         to: Position(to),
-        reason: reason.to_owned(),
+        reason: HaltReason::parse(reason),
     };
     // After the truncation, new records were written to offsets at which others were handled.
     let gaps = [gap(10, 10, "log_replaced"), gap(40, 50, "log_truncated"), gap(90, 100, "log_truncated")];
@@ -218,7 +222,7 @@ fn the_rest_of_a_truncated_log_is_read() {
     let left_out = vec![(0, 40, 50, "gap"), (0, 90, 100, "gap")];
     assert_eq!(summary(&cut), (vec![(0, 0, 90)], vec![], false, left_out));
     let mut replaced = ledger.clone();
-    replaced.get_mut(&Partition(0)).unwrap().halt = Some("log_replaced".to_owned());
+    replaced.get_mut(&Partition(0)).unwrap().halt = Some(HaltReason::LogReplaced);
     inputs.ledger = &replaced;
     assert!(plan(&inputs, &Scope::default()).unwrap_err().contains("log_replaced"));
 }
