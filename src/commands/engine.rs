@@ -13,6 +13,7 @@ pub fn options(settings: &Settings) -> Options {
     Options {
         database: settings.database.options().clone(),
         properties: consumer_properties(settings).into_iter().collect(),
+        service: "booking-history".to_owned(),
         topic: settings.kafka_topic.clone(),
         group_id: settings.kafka_group_id.clone(),
         start: settings.kafka_start,

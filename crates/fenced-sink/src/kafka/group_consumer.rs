@@ -18,7 +18,6 @@ use rdkafka::{Statistics, TopicPartitionList};
 use crate::kafka::client::{ConsumerError, configuration, partition_list, refused};
 use crate::kafka::error::{KafkaErrorKind, error_kind};
 use crate::kafka::ffi;
-use crate::model::mirror::METADATA;
 use crate::model::record::{Partition, Position, Record};
 
 /// Everything that Kafka can report during a poll.
@@ -60,6 +59,8 @@ pub(crate) struct GroupMember<'c> {
 
 struct Context {
     topic: String,
+    /// The metadata of a mirrored position.
+    mirror: String,
     listener: Arc<dyn RebalanceListener>,
 }
 
@@ -68,9 +69,10 @@ impl GroupConsumer {
     pub(crate) fn new(
         properties: &BTreeMap<String, String>,
         topic: &str,
+        mirror: &str,
         listener: Arc<dyn RebalanceListener>,
     ) -> Result<Self, ConsumerError> {
-        let context = Context { topic: topic.to_owned(), listener };
+        let context = Context { topic: topic.to_owned(), mirror: mirror.to_owned(), listener };
         let consumer = configuration(properties).create_with_context(context);
         Ok(Self { consumer: consumer.map_err(|error| refused(&error))? })
     }
@@ -160,7 +162,7 @@ impl GroupMember<'_> {
         for (partition, position) in positions {
             let mut element = list.add_partition(&self.consumer.context().topic, partition.0);
             if element.set_offset(KafkaOffset::Offset(position.0)).is_ok() {
-                element.set_metadata(METADATA);
+                element.set_metadata(&self.consumer.context().mirror);
             }
         }
         if list.count() > 0

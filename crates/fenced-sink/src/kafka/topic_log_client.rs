@@ -15,7 +15,6 @@ use std::time::Duration;
 use crate::kafka::client::{configuration, partition_list, without_membership};
 use crate::kafka::ffi;
 use crate::kafka::probe::probe;
-use crate::model::mirror::METADATA;
 use crate::model::record::{Partition, Position, TopicId};
 use crate::model::topic_log::{CommittedOffset, LogBounds, PartitionExtent, Probe};
 use crate::model::unreadable::first_readable;
@@ -54,7 +53,9 @@ impl TopicLogClient {
 
     /// The bounds of every partition, and the committed offset of the group. A question without an answer is an error:
     /// it never means that the group has no committed offset.
-    pub(crate) fn extents(&self) -> Result<Vec<PartitionExtent>, TopicLogError> {
+    ///
+    /// An offset with the metadata `mirror` is this service's own mirror.
+    pub(crate) fn extents(&self, mirror: &str) -> Result<Vec<PartitionExtent>, TopicLogError> {
         let client = self.client()?;
         let bounds = self.bounds_through(&client, |_| true)?;
         let committed = client.committed_offsets(self.list(bounds.keys().copied()), self.timeout)?;
@@ -63,7 +64,7 @@ impl TopicLogClient {
             element.error()?;
             let partition = Partition(element.partition());
             let committed = match element.offset() {
-                KafkaOffset::Offset(_) if metadata == METADATA.as_bytes() => Some(CommittedOffset::OurMirror),
+                KafkaOffset::Offset(_) if metadata == mirror.as_bytes() => Some(CommittedOffset::OurMirror),
                 KafkaOffset::Offset(position) => Some(CommittedOffset::Foreign(Position(position))),
                 _ => None,
             };

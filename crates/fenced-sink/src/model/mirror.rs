@@ -6,9 +6,6 @@
 
 use crate::model::record::{Partition, Position};
 
-/// The metadata that the mirror commits with every position. A reader recognises the mirror by it.
-pub(crate) const METADATA: &str = "booking-history";
-
 /// A position that the database has confirmed.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct CommittedPosition {

@@ -56,6 +56,8 @@ pub(crate) struct ConsumerOptions {
     pub(crate) properties: BTreeMap<String, String>,
     /// The topic.
     pub(crate) topic: String,
+    /// The name of the service, which marks its mirror.
+    pub(crate) service: String,
     /// The maximum number of bytes of waiting records. Above it, reading pauses until half of it is free.
     pub(crate) buffer_max_bytes: usize,
     /// If a server refuses this client for longer than this, the run ends.
@@ -87,7 +89,7 @@ impl<E: Event> ConsumerThread<E> {
         let listener = Arc::<Rebalancer<E>>::clone(&rebalancer);
         let now = Instant::now();
         Ok(Self {
-            consumer: GroupConsumer::new(&options.properties, &options.topic, listener)?,
+            consumer: GroupConsumer::new(&options.properties, &options.topic, &options.service, listener)?,
             rebalancer,
             options,
             paused: false,

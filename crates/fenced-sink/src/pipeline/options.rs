@@ -19,6 +19,9 @@ pub struct Options {
     /// Properties of librdkafka, at least `bootstrap.servers`. The engine sets those that the guarantee needs, and ignores
     /// other values for them.
     pub properties: BTreeMap<String, String>,
+    /// The name of the service. It is committed to Kafka as the metadata of each mirrored position, so that the service
+    /// recognises its own mirror.
+    pub service: String,
     /// The topic to read.
     pub topic: String,
     /// The consumer group whose positions the ledger holds.
@@ -67,6 +70,7 @@ impl Options {
         Self {
             database,
             properties: BTreeMap::from([("bootstrap.servers".to_owned(), brokers.to_owned())]),
+            service: "fenced-sink".to_owned(),
             topic: topic.to_owned(),
             group_id: group_id.to_owned(),
             start: StartPolicy::Earliest,

@@ -80,6 +80,7 @@ impl ConsumerHandle {
         let consumer_options = ConsumerOptions {
             properties: options.properties.clone(),
             topic: options.topic.clone(),
+            service: options.service.clone(),
             buffer_max_bytes: options.buffer_max_bytes,
             startup_timeout: options.startup_timeout,
         };
@@ -117,6 +118,7 @@ fn spawn_tasks<E: Event>(options: &Options, scheduler: &Arc<SharedScheduler<E>>)
         scheduler: Arc::clone(scheduler),
         ledger: Ledger::new(options.group_id.clone(), options.topic.clone(), owner()),
         topic_log: TopicLogClient::new(&options.properties, &options.topic),
+        service: options.service.clone(),
         start: options.start,
         gaps: options.gaps,
         database: options.database.clone(),

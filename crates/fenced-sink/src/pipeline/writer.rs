@@ -39,6 +39,8 @@ pub(crate) struct WriterContext<E> {
     pub(crate) scheduler: Arc<SharedScheduler<E>>,
     pub(crate) ledger: Ledger,
     pub(crate) topic_log: TopicLogClient,
+    /// The name of the service, which marks its mirror.
+    pub(crate) service: String,
     pub(crate) start: StartPolicy,
     pub(crate) gaps: GapPolicy,
     pub(crate) database: PgConnectOptions,

@@ -15,7 +15,7 @@ impl<E: Event> Writer<E> {
         // anything is read.
         let asked = tokio::task::spawn_blocking(move || {
             let topic_id = context.topic_log.topic_id();
-            context.topic_log.extents().map(|extents| (topic_id, extents))
+            context.topic_log.extents(&context.service).map(|extents| (topic_id, extents))
         });
         let answer =
             asked.await.map_err(|error| error.to_string()).and_then(|answer| answer.map_err(|error| error.to_string()));
