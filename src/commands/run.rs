@@ -3,14 +3,14 @@
 use std::time::Instant;
 
 use clap::Args;
-use fenced_sink::admin::{Backoff, ErrorClass, classify};
+use fenced_sink::admin::{Backoff, ErrorClass, classify, missing_privileges};
 use fenced_sink::{HaltedPartitions, until_end};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::oneshot;
 
 use super::engine::{explain, options};
 use super::{CommandError, SchemaState, database};
-use crate::booking::Booking;
+use crate::booking::{self, Booking};
 use crate::config::Settings;
 use crate::telemetry;
 
@@ -75,21 +75,49 @@ fn end_not_reached(HaltedPartitions(partitions): &HaltedPartitions) -> String {
     )
 }
 
-/// Waits for the database without a limit, and for its schema up to `STARTUP_TIMEOUT`: a migration may be running.
+/// Whether the database has what a run needs.
+enum Comparison {
+    Ready,
+    /// A migration or a grant may follow.
+    NotYet(String),
+    /// To wait would not help.
+    Never(String),
+}
+
+async fn compare(settings: &Settings) -> sqlx::Result<Comparison> {
+    let (mut session, state) = database::connect_and_compare(settings).await?;
+    match state {
+        SchemaState::Current => {}
+        SchemaState::Newer { .. } | SchemaState::Altered { .. } => return Ok(Comparison::Never(state.to_string())),
+        SchemaState::Missing | SchemaState::Older { .. } => return Ok(Comparison::NotYet(state.to_string())),
+    }
+    let missing = session.run(|connection| missing_privileges(connection, &booking::PRIVILEGES)).await?;
+    if missing.is_empty() {
+        return Ok(Comparison::Ready);
+    }
+    let (database, user) = (&settings.database, settings.database.options().get_username());
+    let grants: Vec<String> = missing.iter().map(|one| format!("grant {one} to \"{user}\";")).collect();
+    Ok(Comparison::NotYet(format!(
+        "can't use PostgreSQL at {database} (42501): the user lacks {}; grant the privilege: {}",
+        missing.join(", "),
+        grants.join(" ")
+    )))
+}
+
+/// Waits for the database without a limit, and for its schema and privileges up to `STARTUP_TIMEOUT`: a migration may be
+/// running.
 async fn wait_for_schema(settings: &Settings) -> Result<(), CommandError> {
     let began = Instant::now();
     let mut backoff = Backoff::new(settings.retry_initial, settings.retry_max);
     loop {
-        let compared = database::connect_and_compare(settings).await.map(|(_, state)| state);
+        let compared = compare(settings).await;
         let over = began.elapsed() >= settings.startup_timeout;
         let wait = backoff.wait();
         match compared {
-            Ok(SchemaState::Current) => return Ok(()),
-            Ok(state @ (SchemaState::Newer { .. } | SchemaState::Altered { .. })) => {
-                return Err(CommandError::Unavailable(state.to_string()));
-            }
-            Ok(state) if over => return Err(CommandError::Unavailable(state.to_string())),
-            Ok(state) => tracing::warn!(hint = %state, "schema_not_ready"),
+            Ok(Comparison::Ready) => return Ok(()),
+            Ok(Comparison::Never(why)) => return Err(CommandError::Unavailable(why)),
+            Ok(Comparison::NotYet(why)) if over => return Err(CommandError::Unavailable(why)),
+            Ok(Comparison::NotYet(why)) => tracing::warn!(hint = why, "schema_not_ready"),
             Err(error) => match classify(&error).without_a_record() {
                 ErrorClass::Corrupt => return Err(CommandError::database(&error, &settings.database)),
                 ErrorClass::Operator if over => return Err(CommandError::database(&error, &settings.database)),

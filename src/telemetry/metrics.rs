@@ -68,6 +68,9 @@ impl Scrape {
         let stalled = partitions.iter().map(|health| u64::from(health.stalled)).sum();
         let help = "Partitions of this instance with records that wait while nothing is committed";
         families.gauge("stalled", help, [(NO_LABEL, stalled)])?;
+        let failing = partitions.iter().map(|health| u64::from(health.failure.is_some())).sum();
+        let help = "Partitions of this instance whose last database operation failed";
+        families.gauge("failing", help, [(NO_LABEL, failing)])?;
         let topic = snapshot.map(|snapshot| snapshot.topic.as_str()).unwrap_or_default();
         let lags = partitions.iter().filter_map(|health| {
             let labels = [("topic", topic.to_owned()), ("partition", health.partition.to_string())];
@@ -91,6 +94,7 @@ impl Scrape {
             end_to_end_seconds,
             commits_fenced,
             retries,
+            redrive_failures,
             halts,
             gap_records,
             dead_letters,
@@ -110,6 +114,8 @@ impl Scrape {
         families.counter("commits_fenced", help, [(NO_LABEL, *commits_fenced)])?;
         let help = "Database operations that failed and are tried again, by reason";
         families.counter("retries", help, labelled("reason", retries.clone()))?;
+        let help = "Redrives of dead letters that failed for a cause outside of the letter, by reason";
+        families.counter("redrive_failures", help, labelled("reason", redrive_failures.clone()))?;
         let halts = labelled("reason", halts.iter().map(|(reason, count)| (reason.as_str(), *count)));
         families.counter("halts", "Partitions halted by this instance, by reason", halts)?;
         let gaps = labelled("reason", gap_records.iter().map(|(reason, count)| (reason.as_str(), *count)));

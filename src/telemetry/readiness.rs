@@ -1,7 +1,12 @@
 //! Whether the service is ready, and if not, why.
 
-use fenced_sink::{HaltReason, HealthSnapshot, Membership, PartitionHealth, PartitionStatus};
+use std::time::Duration;
+
+use fenced_sink::{HaltReason, HealthSnapshot, Membership, PartitionHealth, PartitionStatus, RedriveFailure};
 use serde::Serialize;
+
+/// A failure that lasts shorter is no reason: a retry ends most of them.
+const VISIBLE_AFTER: Duration = Duration::from_secs(5);
 
 /// The response of `/readyz`. The service is ready if there is no reason against it.
 #[derive(Debug, PartialEq, Eq, Serialize)]
@@ -29,8 +34,10 @@ pub(super) fn readiness(snapshot: Option<HealthSnapshot>) -> Readiness {
     if snapshot.stopping {
         reasons.push("the service is stopping".to_owned());
     }
-    if !snapshot.database_works {
-        reasons.push("the database cannot be used: the last operation on it failed".to_owned());
+    match snapshot.disconnected_writers {
+        0 => {}
+        _ if !snapshot.database_works => reasons.push("the database cannot be used: no writer can connect".to_owned()),
+        writers => reasons.push(format!("{writers} of the writers cannot connect to the database")),
     }
     match snapshot.membership {
         Membership::Awaited => reasons.push("waiting for Kafka to assign partitions".to_owned()),
@@ -47,6 +54,10 @@ pub(super) fn readiness(snapshot: Option<HealthSnapshot>) -> Readiness {
     reasons.extend(stalled.map(|PartitionHealth { partition, .. }| {
         format!("partition {partition} of {topic} is stalled: records wait and nothing is committed")
     }));
+    // Without a connection no operation succeeds, and one reason says so.
+    if snapshot.database_works {
+        reasons.extend(failures(&snapshot));
+    }
     let line = |one: PartitionHealth| PartitionLine {
         topic: snapshot.topic.clone(),
         partition: one.partition.0,
@@ -56,10 +67,26 @@ pub(super) fn readiness(snapshot: Option<HealthSnapshot>) -> Readiness {
     Readiness { ready: reasons.is_empty(), reasons, partitions: snapshot.partitions.into_iter().map(line).collect() }
 }
 
+/// The failures that last.
+fn failures(snapshot: &HealthSnapshot) -> Vec<String> {
+    let topic = &snapshot.topic;
+    let failing = snapshot.partitions.iter().filter_map(|one| Some((one.partition, one.failure.as_ref()?)));
+    let lasting = failing.filter(|(_, failure)| failure.lasts >= VISIBLE_AFTER);
+    let mut reasons: Vec<String> =
+        lasting.map(|(partition, failure)| format!("partition {partition} of {topic}: {failure}")).collect();
+    if let Some(RedriveFailure { error, times, lasts }) =
+        snapshot.redrive_failure.as_ref().filter(|failure| failure.lasts >= VISIBLE_AFTER)
+    {
+        reasons.push(format!("dead letters are not redriven: failed {times} times in {} s: {error}", lasts.as_secs()));
+    }
+    reasons
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
-    use fenced_sink::Partition;
+    use fenced_sink::admin::{ErrorClass, SqlState};
+    use fenced_sink::{DbOperation, Failure, Partition, PartitionFailure, Position, Step};
 
     fn running() -> HealthSnapshot {
         HealthSnapshot {
@@ -67,6 +94,8 @@ mod tests {
             membership: Membership::Member,
             stopping: false,
             database_works: true,
+            disconnected_writers: 0,
+            redrive_failure: None,
             buffered_bytes: 0,
             partitions: vec![partition(0, PartitionStatus::Running, None)],
         }
@@ -82,6 +111,7 @@ mod tests {
             lag: None,
             records_wait: false,
             stalled: false,
+            failure: None,
         }
     }
 
@@ -100,8 +130,10 @@ mod tests {
             Some(HealthSnapshot { membership: Membership::Awaited, partitions: Vec::new(), ..running() }),
             &[waiting],
         );
-        let away = "the database cannot be used: the last operation on it failed";
-        check(Some(HealthSnapshot { database_works: false, ..running() }), &[away]);
+        let away = "the database cannot be used: no writer can connect";
+        check(Some(HealthSnapshot { database_works: false, disconnected_writers: 2, ..running() }), &[away]);
+        let some = "1 of the writers cannot connect to the database";
+        check(Some(HealthSnapshot { disconnected_writers: 1, ..running() }), &[some]);
         let lost = "not in the consumer group: rejoining";
         check(Some(HealthSnapshot { membership: Membership::Lost, partitions: Vec::new(), ..running() }), &[lost]);
         check(Some(HealthSnapshot { stopping: true, ..running() }), &["the service is stopping"]);
@@ -114,13 +146,44 @@ mod tests {
             partition(4, PartitionStatus::Halted, None),
         ];
         check(
-            Some(HealthSnapshot { database_works: false, partitions: halted, ..running() }),
+            Some(HealthSnapshot { database_works: false, disconnected_writers: 2, partitions: halted, ..running() }),
             &[
                 away,
                 "partition 3 of bookings is halted: too_many_dead_letters",
                 "partition 4 of bookings is halted: see consumer_offsets.halt_reason",
             ],
         );
+    }
+
+    #[test]
+    fn a_failure_is_a_reason_once_it_lasts() {
+        let failure = |seconds| PartitionFailure {
+            failure: Failure {
+                operation: DbOperation::Commit,
+                class: ErrorClass::Operator,
+                sqlstate: SqlState::parse("42501"),
+                error: "permission denied".to_owned(),
+                step: Step::new(Position(5), Position(6)),
+                shared: false,
+            },
+            lasts: Duration::from_secs(seconds),
+            times: 7,
+        };
+        let failing = |seconds| {
+            let failure = Some(failure(seconds));
+            vec![PartitionHealth { failure, ..partition(3, PartitionStatus::Recovering, None) }]
+        };
+        check(Some(HealthSnapshot { partitions: failing(4), ..running() }), &[]);
+        let says =
+            "partition 3 of bookings: commit failed 7 times in 5 s, offsets 5 to 5, SQLSTATE 42501: permission denied";
+        check(Some(HealthSnapshot { partitions: failing(5), ..running() }), &[says]);
+
+        let redrive = |seconds| {
+            Some(RedriveFailure { error: "denied".to_owned(), times: 2, lasts: Duration::from_secs(seconds) })
+        };
+        check(Some(HealthSnapshot { redrive_failure: redrive(4), ..running() }), &[]);
+        let says = "dead letters are not redriven: failed 2 times in 9 s: denied";
+        check(Some(HealthSnapshot { redrive_failure: redrive(9), ..running() }), &[says]);
     }
 
     #[test]

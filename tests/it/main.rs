@@ -16,6 +16,7 @@ mod takeover;
 mod topic_log;
 mod letters;
 mod environment;
+mod partition_failures;
 mod startup;
 mod group;
 mod health;

@@ -131,9 +131,15 @@ async fn a_privilege_that_is_missing_ends_with_69_and_says_which() {
     let (user, url) = plain_user(&scene.database).await;
     let scene = scene.with("DATABASE_URL", &url);
     let settings = &scene.environment;
-    for (privilege, table) in
-        [("update", "consumer_offsets"), ("insert", "consumer_offsets"), ("select", "_sqlx_migrations")]
-    {
+    for (privilege, table) in [
+        ("update", "consumer_offsets"),
+        ("insert", "consumer_offsets"),
+        ("insert", "dead_letters"),
+        ("insert", "dead_letter_attempts"),
+        ("insert", "offset_gaps"),
+        ("insert", "booking_history"),
+        ("select", "_sqlx_migrations"),
+    ] {
         scene.execute(&format!("revoke {privilege} on {table} from \"{user}\"")).await;
         ends("run", settings, 69, &["42501", table, "grant the privilege"]);
         scene.execute(&format!("grant {privilege} on {table} to \"{user}\"")).await;

@@ -9,6 +9,7 @@ pub use crate::model::sqlstate::SqlState;
 pub use crate::postgres::error::{classify, sqlstate_of};
 pub use crate::postgres::ledger::Ledger;
 pub use crate::postgres::ledger::operator::{AcknowledgedGap, PartitionRow, Resumption};
+pub use crate::postgres::privileges::missing_privileges;
 pub use crate::postgres::retry::Backoff;
 pub use crate::postgres::session::{Session, Transaction};
 pub use crate::postgres::time::Time;

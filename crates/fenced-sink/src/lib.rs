@@ -53,7 +53,9 @@ pub mod admin;
 pub use self::event::Event;
 pub use self::kafka::client::ConsumerError;
 pub use self::model::event::{InsertOutcome, LogPoint, Lookup, Parsed, Reason, RecordRef, Refusal};
+pub use self::model::failure::{Failure, PartitionFailure};
 pub use self::model::halt::HaltReason;
+pub use self::model::operation::DbOperation;
 pub use self::model::outcome::Totals;
 pub use self::model::record::{
     Digest, Epoch, Header, Offset, Partition, Position, Record, Step, Timestamp, TimestampType, TopicId,
@@ -64,7 +66,7 @@ pub use self::model::standing::{Membership, PartitionStatus};
 pub use self::model::start::StartPolicy;
 pub use self::model::topic_log::{GapPolicy, GapReason, LogBounds};
 pub use self::observe::counts::Counts;
-pub use self::observe::health::{Health, HealthSnapshot, PartitionHealth};
+pub use self::observe::health::{Health, HealthSnapshot, PartitionHealth, RedriveFailure};
 pub use self::observe::histogram::Histogram;
 pub use self::pipeline::error::EngineError;
 pub use self::pipeline::options::Options;

@@ -6,6 +6,7 @@ pub(crate) mod error;
 pub(crate) mod retry;
 pub(crate) mod savepoint;
 pub(crate) mod tables;
+pub(crate) mod privileges;
 pub(crate) mod ledger;
 pub(crate) mod dead_letters;
 pub(crate) mod transaction;

@@ -27,7 +27,8 @@ pub async fn plain_user(database: &str) -> (String, String) {
     let grant = format!(
         "create role \"{role}\" login password '{PASSWORD}'; \
          grant select on all tables in schema public to \"{role}\"; \
-         grant insert, update on booking_history, consumer_offsets, dead_letters, offset_gaps to \"{role}\""
+         grant insert on booking_history, consumer_offsets, dead_letters, dead_letter_attempts, offset_gaps to \"{role}\"; \
+         grant update on consumer_offsets, dead_letters, offset_gaps to \"{role}\""
     );
     run(database, &grant).await;
     let place = database.split_once('@').unwrap().1;

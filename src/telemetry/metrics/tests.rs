@@ -12,7 +12,16 @@ fn written(scrape: Scrape) -> String {
 
 fn partition(number: i32, status: PartitionStatus, lag: Option<u64>, stalled: bool) -> PartitionHealth {
     let partition = Partition(number);
-    PartitionHealth { partition, status, halt_reason: None, position: None, lag, records_wait: false, stalled }
+    PartitionHealth {
+        partition,
+        status,
+        halt_reason: None,
+        position: None,
+        lag,
+        records_wait: false,
+        stalled,
+        failure: None,
+    }
 }
 
 fn running() -> HealthSnapshot {
@@ -21,6 +30,8 @@ fn running() -> HealthSnapshot {
         membership: Membership::Member,
         stopping: false,
         database_works: true,
+        disconnected_writers: 0,
+        redrive_failure: None,
         buffered_bytes: 4_096,
         partitions: vec![
             partition(0, PartitionStatus::Running, Some(7), true),
@@ -80,6 +91,8 @@ fn each_number_has_its_name_and_labels() {
             r#"toys_lag_records{topic="a \"topic\"",partition="0"} 7"#,
             r#"toys_lag_records{topic="a \"topic\"",partition="1"} 1"#,
             "toys_stalled 1",
+            "toys_failing 0",
+            r#"toys_redrive_failures_total{reason="refused"} 0"#,
             "toys_buffered_bytes 4096",
             "toys_ready 0",
             &format!(r#"toys_build_info{{version="{}"}} 1"#, env!("CARGO_PKG_VERSION")),
@@ -104,6 +117,7 @@ fn a_run_that_has_not_started_has_all_names() {
         "ready gauge",
         "partitions gauge",
         "stalled gauge",
+        "failing gauge",
         "lag_records gauge",
         "buffered_bytes gauge",
         "records_total counter",
@@ -112,6 +126,7 @@ fn a_run_that_has_not_started_has_all_names() {
         "end_to_end_seconds histogram",
         "commits_fenced_total counter",
         "retries_total counter",
+        "redrive_failures_total counter",
         "halts_total counter",
         "gap_records_total counter",
         "dead_letters gauge",

@@ -99,6 +99,8 @@ pub(crate) struct ClaimedBatch<E> {
     pub(crate) epoch: Epoch,
     /// The last batches of the partition could not be written in the mode `Bulk`.
     pub(crate) row_by_row: bool,
+    /// Its last attempts ended with errors without a class: one of its records may be the cause.
+    pub(crate) bisect: bool,
     /// What is known about the partition log. The commit writes it to the row.
     pub(crate) known: Option<KnownLog>,
 }

@@ -2,6 +2,7 @@
 //!
 //! The pipeline implements [`SchedulerView`], and `observe` reads it: so `observe` needs no part of the pipeline.
 
+use crate::model::failure::PartitionFailure;
 use crate::model::protocol::{AfterDrain, State};
 use crate::model::record::Partition;
 
@@ -68,12 +69,14 @@ impl PartitionStatus {
 }
 
 /// A partition that this process holds.
-#[derive(Clone, Copy)]
+#[derive(Clone)]
 pub(crate) struct HeldPartition {
     pub(crate) partition: Partition,
     pub(crate) state: State,
     /// Records of it are queued or in a transaction.
     pub(crate) records_wait: bool,
+    /// Its database operations fail.
+    pub(crate) failure: Option<PartitionFailure>,
 }
 
 /// What `observe` reads from the scheduler. It hides the type of the event.

@@ -32,6 +32,8 @@ pub struct Counts {
     pub commits_fenced: u64,
     /// The retries of database operations, by reason.
     pub retries: BTreeMap<&'static str, u64>,
+    /// The redrives of dead letters that failed for a cause outside of the letter, by reason.
+    pub redrive_failures: BTreeMap<&'static str, u64>,
     /// The partitions that this process has halted, by reason.
     pub halts: BTreeMap<HaltReason, u64>,
     /// The offsets of all recorded gaps, by reason.
@@ -79,6 +81,7 @@ impl Default for Counts {
             end_to_end_seconds: Histogram::new(END_TO_END_SECONDS),
             commits_fenced: 0,
             retries: RETRIES.map(|reason| (reason, 0)).into(),
+            redrive_failures: RETRIES.map(|reason| (reason, 0)).into(),
             // A partition without a start position is created halted: this process does not halt it.
             halts: HaltReason::ALL
                 .into_iter()
@@ -135,6 +138,11 @@ impl Counts {
     /// Counts a database operation that failed and will be retried.
     pub(super) fn retried(&mut self, class: ErrorClass) {
         add(&mut self.retries, class.retry_reason(), 1);
+    }
+
+    /// Counts a redrive that failed for a cause outside of the letter.
+    pub(super) fn redrive_failed(&mut self, class: ErrorClass) {
+        add(&mut self.redrive_failures, class.retry_reason(), 1);
     }
 
     /// Counts a partition that this process has halted.

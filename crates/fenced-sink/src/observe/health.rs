@@ -9,8 +9,8 @@ use std::time::{Duration, Instant, SystemTime};
 
 use crate::model::batch::ClaimedBatch;
 use crate::model::error_class::ErrorClass;
+use crate::model::failure::PartitionFailure;
 use crate::model::halt::HaltReason;
-use crate::model::operation::DbOperation;
 use crate::model::outcome::BatchOutcome;
 use crate::model::protocol::{LedgerRow, State};
 use crate::model::record::{Partition, Position};
@@ -38,8 +38,9 @@ struct HealthState {
     /// The ends of the partition logs, and the time when each answer is too old to use.
     ends: BTreeMap<Partition, (Position, Instant)>,
     stalled: BTreeSet<Partition>,
-    /// The database operation that failed, and the time after which the success of any operation ends the failure.
-    failure: Option<(DbOperation, Instant)>,
+    /// The number of writers that cannot connect, and of all writers.
+    disconnected: (usize, usize),
+    redrive: Option<(RedriveFailure, Instant)>,
 }
 
 /// The state of a run at one time.
@@ -51,8 +52,12 @@ pub struct HealthSnapshot {
     pub membership: Membership,
     /// Whether the process stops.
     pub stopping: bool,
-    /// Whether the last database operation succeeded.
+    /// Whether a writer is connected to the database, or has not tried yet.
     pub database_works: bool,
+    /// The number of writers that cannot connect to the database.
+    pub disconnected_writers: usize,
+    /// Why dead letters are not redriven. `None`: nothing prevents it.
+    pub redrive_failure: Option<RedriveFailure>,
     /// The size of all records that are queued or in a transaction.
     pub buffered_bytes: usize,
     /// The partitions that Kafka assigned to this process.
@@ -76,6 +81,19 @@ pub struct PartitionHealth {
     pub records_wait: bool,
     /// Whether the watchdog found the partition stalled: records wait, and nothing has been committed for too long.
     pub stalled: bool,
+    /// The database operations of the partition that fail, if its last one failed.
+    pub failure: Option<PartitionFailure>,
+}
+
+/// The failures in a row of the task that redrives dead letters.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RedriveFailure {
+    /// The last error in words.
+    pub error: String,
+    /// The number of failures.
+    pub times: u32,
+    /// The time since the first failure.
+    pub lasts: Duration,
 }
 
 impl Health {
@@ -88,6 +106,8 @@ impl Health {
             membership: scheduler.membership(),
             stopping: scheduler.stopping(),
             database_works: true,
+            disconnected_writers: 0,
+            redrive_failure: None,
             buffered_bytes: scheduler.buffered_bytes(),
             partitions: Vec::new(),
         };
@@ -96,7 +116,13 @@ impl Health {
         let state = self.lock();
         let now = Instant::now();
         snapshot.topic.clone_from(&state.topic);
-        snapshot.database_works = state.failure.is_none();
+        let (disconnected, writers) = state.disconnected;
+        snapshot.database_works = disconnected == 0 || disconnected < writers;
+        snapshot.disconnected_writers = disconnected;
+        snapshot.redrive_failure = state
+            .redrive
+            .as_ref()
+            .map(|(failure, since)| RedriveFailure { lasts: now.saturating_duration_since(*since), ..failure.clone() });
         snapshot.partitions = held.into_iter().filter_map(|held| state.partition(held, now)).collect();
         Some(snapshot)
     }
@@ -177,21 +203,27 @@ impl Health {
     }
 
     /// A database operation has failed and will be retried.
-    ///
-    /// The database counts as failed until this operation succeeds, or one that proves more. After the time `lasts`,
-    /// the success of any operation is sufficient: after a revoke, no writer retries this operation.
-    pub(crate) fn failed(&self, operation: DbOperation, class: ErrorClass, lasts: Duration) {
+    pub(crate) fn retried(&self, class: ErrorClass) {
         self.counting().retried(class);
-        let mut state = self.lock();
-        let now = Instant::now();
-        let until = now.checked_add(lasts).unwrap_or(now);
-        let (before, at_least) = state.failure.unwrap_or((operation, until));
-        state.failure = Some((operation.max(before), until.max(at_least)));
     }
 
-    /// A database operation has succeeded.
-    pub(crate) fn done(&self, operation: DbOperation) {
-        self.lock().failure.take_if(|(failed, until)| operation >= *failed || *until <= Instant::now());
+    /// This number of the writers cannot connect to the database.
+    pub(crate) fn disconnected_writers(&self, disconnected: usize, writers: usize) {
+        self.lock().disconnected = (disconnected, writers);
+    }
+
+    /// A redrive has failed for a cause outside of its dead letter.
+    pub(crate) fn redrive_failed(&self, class: ErrorClass, error: String) {
+        self.counting().redrive_failed(class);
+        let mut state = self.lock();
+        let (times, since) =
+            state.redrive.as_ref().map_or((0, Instant::now()), |(before, since)| (before.times, *since));
+        state.redrive = Some((RedriveFailure { error, times: times.saturating_add(1), lasts: Duration::ZERO }, since));
+    }
+
+    /// Nothing prevented the redrive of any dead letter that was due.
+    pub(crate) fn redrive_succeeded(&self) {
+        self.lock().redrive = None;
     }
 
     fn lock(&self) -> MutexGuard<'_, HealthState> {
@@ -206,7 +238,7 @@ impl Health {
 impl HealthState {
     /// `None`: the partition is not assigned to this process.
     fn partition(&self, held: HeldPartition, now: Instant) -> Option<PartitionHealth> {
-        let HeldPartition { partition, state, records_wait } = held;
+        let HeldPartition { partition, state, records_wait, failure } = held;
         let position = match state {
             State::Claimed(_, at) | State::Started(_, at) | State::LogFault(_, at) => Some(at),
             State::InFlight(_, step) => Some(step.from()),
@@ -223,6 +255,7 @@ impl HealthState {
             lag: end.zip(position).map(behind),
             records_wait,
             stalled: self.stalled.contains(&partition),
+            failure,
         })
     }
 }

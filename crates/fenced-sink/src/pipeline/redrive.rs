@@ -10,13 +10,11 @@ use uuid::Uuid;
 
 use crate::event::Event;
 use crate::model::event::{Parsed, Reason, Refusal};
-use crate::model::operation::DbOperation;
 use crate::model::outcome::{DeadLetterCause, RecordOutcome};
 use crate::pipeline::error::EngineError;
-use crate::pipeline::failure::proof_of_recovery;
 use crate::pipeline::writer::WriterContext;
 use crate::postgres::dead_letters::{self, DueLetter};
-use crate::postgres::error::classify;
+use crate::postgres::error::{classify, sqlstate_of};
 use crate::postgres::retry::Backoff;
 use crate::postgres::session::{Session, Transaction};
 use crate::postgres::transaction::mode::WriteMode;
@@ -30,6 +28,8 @@ const COUNT_INTERVAL: Duration = Duration::from_secs(15);
 const COUNT_SHARE: u32 = 100;
 /// The maximum time that one count may delay the redrive.
 const COUNT_LIMIT: Duration = Duration::from_secs(5);
+/// The minimum time between two warnings about a redrive that fails.
+const WARNING_INTERVAL: Duration = Duration::from_mins(1);
 
 /// The redrive task.
 pub(crate) struct Redrive<E> {
@@ -40,30 +40,25 @@ pub(crate) struct Redrive<E> {
     /// are tried before these.
     passed_over: Vec<Uuid>,
     count_at: Instant,
+    warn_at: Instant,
 }
 
 impl<E: Event> Redrive<E> {
     /// Not connected yet.
     pub(crate) fn new(context: Arc<WriterContext<E>>, backoff: Backoff) -> Self {
-        Self { context, session: None, backoff, passed_over: Vec::new(), count_at: Instant::now() }
+        let now = Instant::now();
+        Self { context, session: None, backoff, passed_over: Vec::new(), count_at: now, warn_at: now }
     }
 
-    /// Runs until the scheduler stops. The writers report a database that is unreachable or refuses a statement; this
-    /// task only waits. An instance without partitions has no active writer, so this task reports for it whether the
-    /// database is reachable.
+    /// Runs until the scheduler stops.
     pub(crate) async fn run(mut self) -> Result<(), EngineError> {
         while !self.context.scheduler.is_stopping() {
-            let redriven = match self.redrive_one().await {
-                Ok(redriven) => self.count().await.map(|()| redriven),
-                Err(error) => Err(error),
-            };
-            let wait = match redriven {
-                Ok(redriven) => {
-                    self.context.health.done(DbOperation::ReadRows);
-                    if redriven { Duration::ZERO } else { POLL }
-                }
+            let wait = match self.redrive_one().await {
+                Ok(true) => Duration::ZERO,
+                Ok(false) => self.passed(),
                 Err(error) => self.failed(&error),
             };
+            self.count().await;
             tokio::select! {
                 () = tokio::time::sleep(wait) => {}
                 () = self.context.scheduler.until_stopping() => {}
@@ -72,15 +67,29 @@ impl<E: Event> Redrive<E> {
         Ok(())
     }
 
+    /// No other letter is due.
+    fn passed(&mut self) -> Duration {
+        if std::mem::take(&mut self.passed_over).is_empty() {
+            self.backoff.reset();
+            self.context.health.redrive_succeeded();
+            POLL
+        } else {
+            POLL.max(self.backoff.wait())
+        }
+    }
+
+    /// The cause is not the letter: the letter stays unchanged, and the others are tried first.
     fn failed(&mut self, error: &sqlx::Error) -> Duration {
         self.session = None;
-        tracing::debug!(%error, "redrive_postponed");
-        if proof_of_recovery(DbOperation::Write, error) != DbOperation::ReadRows {
-            return POLL;
+        self.context.health.redrive_failed(classify(error).without_a_record(), error.to_string());
+        let now = Instant::now();
+        if self.warn_at <= now {
+            self.warn_at = now + WARNING_INTERVAL;
+            let sqlstate = sqlstate_of(error).map(tracing::field::display);
+            let hint = "dead letters that are due wait until this ends";
+            tracing::warn!(topic = self.context.ledger.topic(), %error, sqlstate, hint, "redrive_postponed");
         }
-        let wait = POLL.max(self.backoff.wait());
-        self.context.health.failed(DbOperation::ReadRows, classify(error), self.context.failure_lasts(wait));
-        wait
+        if self.passed_over.is_empty() { POLL.max(self.backoff.wait()) } else { POLL }
     }
 
     /// Redrives the letter that has been due for the longest time. False: no letter is due.
@@ -96,8 +105,6 @@ impl<E: Event> Redrive<E> {
         let due = transaction.run(|c| dead_letters::take_due(c, ledger, passed_over)).await?;
         let Some(due) = due else {
             transaction.rollback().await?;
-            self.backoff.reset();
-            self.passed_over.clear();
             return Ok(false);
         };
         self.passed_over.push(due.id);
@@ -122,15 +129,20 @@ impl<E: Event> Redrive<E> {
     }
 
     /// Counts the letters, if a count is due.
-    async fn count(&mut self) -> sqlx::Result<()> {
+    async fn count(&mut self) {
         let began = Instant::now();
-        let Some(session) = self.session.as_mut().filter(|_| self.count_at <= began) else { return Ok(()) };
+        let Some(session) = self.session.as_mut().filter(|_| self.count_at <= began) else { return };
         let ledger = &self.context.ledger;
         let counted = session.run_at_most(COUNT_LIMIT, |c| dead_letters::count(c, ledger)).await;
         // Also after an error: a count that was too slow will be too slow again.
         self.count_at = Instant::now() + COUNT_INTERVAL.max(began.elapsed().saturating_mul(COUNT_SHARE));
-        self.context.health.letters(counted?);
-        Ok(())
+        match counted {
+            Ok(letters) => self.context.health.letters(letters),
+            Err(error) => {
+                self.session = None;
+                tracing::debug!(%error, "dead_letters_not_counted");
+            }
+        }
     }
 
     fn log(&self, due: &DueLetter, outcome: &RecordOutcome) {

@@ -1,6 +1,7 @@
 //! What the consumer thread, the writers and the log check task exchange with the scheduler.
 
 use crate::model::batch::{Arrival, ClaimedBatch};
+use crate::model::failure::Failure;
 use crate::model::mirror::CommittedPosition;
 use crate::model::protocol::{Generation, RowReadToken};
 use crate::model::record::{Digest, Epoch, Offset, Partition, Position};
@@ -41,12 +42,16 @@ pub(crate) enum KafkaReport<E> {
 pub(crate) enum WriterReport {
     /// The claimed row. `None`: there is no row, and none can be created yet.
     Claimed(Partition, Generation, Option<StoredRow>),
-    /// The claim failed in the database. The writer waits before its next task.
-    ClaimFailed(Partition, Generation),
+    /// The claim failed in the database.
+    ClaimFailed(Partition, Generation, Failure),
     /// The row as it was read. `None`: there is no row.
     RowRead(Partition, RowReadToken, Option<StoredRow>),
-    /// The writer tried to record a log fault: whether the row is halted now.
+    /// The database did not return the row.
+    RowNotRead(Partition, RowReadToken, Failure),
+    /// The writer recorded a log fault, or found a changed row: whether the row is halted now.
     LogFaultRecorded(Partition, Generation, bool),
+    /// The database did not record the log fault.
+    LogFaultNotRecorded(Partition, Generation, Failure),
     /// The database confirmed the commit.
     Committed {
         /// The proof, for the mirror.
@@ -56,10 +61,10 @@ pub(crate) enum WriterReport {
         /// The breaker halted the partition in the same transaction.
         halted: bool,
     },
-    /// The transaction exceeded the time limit of the database and was rolled back.
-    TooSlow(Partition),
-    /// The fence matched no row, or the outcome of the commit is unknown.
-    CommitFailed(Partition),
+    /// The fence matched no row.
+    Fenced(Partition),
+    /// The transaction failed, or its outcome is unknown.
+    CommitFailed(Partition, Failure),
 }
 
 impl WriterReport {
@@ -67,11 +72,13 @@ impl WriterReport {
     pub(crate) fn partition(&self) -> Partition {
         match self {
             Self::Claimed(partition, ..)
-            | Self::ClaimFailed(partition, _)
+            | Self::ClaimFailed(partition, ..)
             | Self::RowRead(partition, ..)
+            | Self::RowNotRead(partition, ..)
             | Self::LogFaultRecorded(partition, ..)
-            | Self::TooSlow(partition)
-            | Self::CommitFailed(partition) => *partition,
+            | Self::LogFaultNotRecorded(partition, ..)
+            | Self::Fenced(partition)
+            | Self::CommitFailed(partition, _) => *partition,
             Self::Committed { position, .. } => position.partition(),
         }
     }

@@ -13,7 +13,6 @@ use crate::kafka::topic_log_client::TopicLogClient;
 use crate::model::batch::BatchLimits;
 use crate::pipeline::consumer::{ConsumerOptions, ConsumerThread};
 use crate::pipeline::error::EngineError;
-use crate::pipeline::failure::{RefusedSince, UnclassifiedErrors};
 use crate::pipeline::line_budget::LineBudget;
 use crate::pipeline::log_check::LogCheckTask;
 use crate::pipeline::options::Options;
@@ -23,7 +22,7 @@ use crate::pipeline::watchdog::Watchdog;
 use crate::pipeline::writer::{Writer, WriterContext};
 use crate::postgres::ledger::Ledger;
 use crate::postgres::ledger::host::host_name;
-use crate::postgres::retry::Backoff;
+use crate::postgres::retry::{Backoff, RetryDelays};
 use crate::postgres::transaction::WriteRules;
 
 /// Checks that librdkafka accepts the properties. It contacts no server.
@@ -45,7 +44,8 @@ pub fn check(options: &Options) -> Result<(), EngineError> {
 pub async fn run<E: Event>(mut options: Options, shutdown: impl Future<Output = ()>) -> Result<(), EngineError> {
     options.properties.insert("group.id".to_owned(), options.group_id.clone());
     let limits = BatchLimits { records: options.batch_max_records, bytes: options.batch_max_bytes };
-    let scheduler = Arc::new(SharedScheduler::new(limits, session_timeout(&options.properties)));
+    let delays = RetryDelays::new(options.retry_initial, options.retry_max);
+    let scheduler = Arc::new(SharedScheduler::new(limits, session_timeout(&options.properties), delays));
     options.health.began(&options.topic, Arc::<SharedScheduler<E>>::clone(&scheduler));
     let mut consumer = ConsumerHandle::start::<E>(&options, &scheduler)?;
     let mut tasks = spawn_tasks::<E>(&options, &scheduler);
@@ -125,14 +125,14 @@ fn spawn_tasks<E: Event>(options: &Options, scheduler: &Arc<SharedScheduler<E>>)
         database_timeout: options.database_timeout,
         rules: WriteRules { breaker: options.breaker, schedule: options.dead_letters },
         startup_timeout: options.startup_timeout,
-        refused: RefusedSince::default(),
-        unclassified: UnclassifiedErrors::default(),
+        writers: options.writers,
+        disconnected: Mutex::default(),
         health: options.health.clone(),
         lines: Mutex::new(LineBudget::new(options.log_records_per_second)),
     });
     let backoff = || Backoff::new(options.retry_initial, options.retry_max);
     let mut tasks: JoinSet<_> =
-        (0..options.writers).map(|_| Writer::new(Arc::clone(&context), backoff()).run()).collect();
+        (0..options.writers).map(|number| Writer::new(Arc::clone(&context), number, backoff()).run()).collect();
     tasks.spawn(LogCheckTask::new(options, Arc::clone(scheduler)).run());
     tasks.spawn(Watchdog::new(options.stalled_after).run(options.health.clone(), Arc::clone(scheduler)));
     tasks.spawn(Redrive::new(context, backoff()).run());

@@ -15,6 +15,7 @@ use crate::model::standing::{HeldPartition, Membership};
 use crate::model::topic_log::LogObservation;
 use crate::pipeline::reports::{KafkaReport, PartitionQuestion, ReadTarget, WriterReport, WriterTask};
 use crate::pipeline::slot::Slot;
+use crate::postgres::retry::RetryDelays;
 
 /// The interval at which the rows of all partitions are read, so that a change by an operator takes effect.
 const ROW_READ_INTERVAL: Duration = Duration::from_secs(1);
@@ -25,6 +26,7 @@ pub(super) struct Scheduler<E> {
     slots: BTreeMap<Partition, Slot<E>>,
     limits: BatchLimits,
     longest_claim_wait: Duration,
+    delays: RetryDelays,
     rows_due: Instant,
     turn: u64,
     membership: Membership,
@@ -34,11 +36,12 @@ pub(super) struct Scheduler<E> {
 
 impl<E> Scheduler<E> {
     /// A scheduler without partitions. A fenced partition waits at most `longest_claim_wait` before the next claim.
-    pub(super) fn new(now: Instant, limits: BatchLimits, longest_claim_wait: Duration) -> Self {
+    pub(super) fn new(now: Instant, limits: BatchLimits, longest_claim_wait: Duration, delays: RetryDelays) -> Self {
         Self {
             slots: BTreeMap::new(),
             limits,
             longest_claim_wait,
+            delays,
             rows_due: now,
             turn: 0,
             membership: Membership::default(),
@@ -81,18 +84,22 @@ impl<E> Scheduler<E> {
 
     /// Applies a report of a writer, and returns the effect of the row on the partition.
     pub(super) fn writer_reported(&mut self, now: Instant, report: WriterReport) -> RowEffect {
-        let (longest, most_records) = (self.longest_claim_wait, self.limits.records);
+        let (longest, most_records, delays) = (self.longest_claim_wait, self.limits.records, self.delays);
         let slot = self.slot(now, report.partition());
         match report {
             WriterReport::Claimed(_, generation, row) => return slot.claimed(now, generation, row, longest),
             WriterReport::RowRead(_, token, row) => return slot.row_read(now, token, row, longest),
-            WriterReport::ClaimFailed(_, generation) => slot.claim_failed(generation),
+            WriterReport::ClaimFailed(_, generation, failure) => slot.claim_failed(now, generation, failure, &delays),
+            WriterReport::RowNotRead(_, token, failure) => slot.row_not_read(now, token, failure, &delays),
             WriterReport::LogFaultRecorded(_, generation, halted) => slot.log_fault_recorded(now, generation, halted),
+            WriterReport::LogFaultNotRecorded(_, generation, failure) => {
+                slot.log_fault_not_recorded(now, generation, failure, &delays);
+            }
             WriterReport::Committed { position, needed_row_by_row, halted } => {
                 slot.committed(position, needed_row_by_row, halted, most_records);
             }
-            WriterReport::TooSlow(_) => slot.too_slow(now),
-            WriterReport::CommitFailed(_) => slot.commit_failed(now),
+            WriterReport::Fenced(_) => slot.fenced(now),
+            WriterReport::CommitFailed(_, failure) => slot.commit_failed(now, failure, &delays),
         }
         RowEffect::Unchanged
     }
@@ -115,16 +122,16 @@ impl<E> Scheduler<E> {
         self.slots.values_mut().find_map(Slot::take_log_fault).map(WriterTask::RecordLogFault)
     }
 
-    /// Reads all rows once per interval, and at once if the state of one is unknown.
+    /// Reads all rows once per interval, and at once if the state of one is unknown. Without partitions it reads none: a
+    /// writer without work then notices that its connection is broken.
     fn row_reads(&mut self, now: Instant) -> Option<WriterTask<E>> {
         if now < self.rows_due && !self.slots.values().any(|slot| slot.needs_row_read(now)) {
             return None;
         }
         let until = now + ROW_READ_INTERVAL;
         self.rows_due = until;
-        let read = |(partition, slot): (&Partition, &mut Slot<E>)| Some((*partition, slot.begin_row_read(until)?));
-        let rows: Vec<_> = self.slots.iter_mut().filter_map(read).collect();
-        (!rows.is_empty()).then_some(WriterTask::ReadRows(rows))
+        let read = |(partition, slot): (&Partition, &mut Slot<E>)| Some((*partition, slot.begin_row_read(now, until)?));
+        Some(WriterTask::ReadRows(self.slots.iter_mut().filter_map(read).collect()))
     }
 
     fn claim(&mut self, now: Instant) -> Option<WriterTask<E>> {
@@ -133,7 +140,8 @@ impl<E> Scheduler<E> {
         self.slots.iter_mut().find_map(claim)
     }
 
-    /// The next batches, up to the limits of one transaction. The partition that has waited longest comes first.
+    /// The next batches, up to the limits of one transaction. The partition that has waited longest comes first. A
+    /// partition whose last transaction failed is written alone, so that its failure delays no other partition.
     fn batches(&mut self) -> Vec<ClaimedBatch<E>> {
         let mut room = self.limits;
         let mut batches: Vec<ClaimedBatch<E>> = Vec::new();
@@ -143,11 +151,18 @@ impl<E> Scheduler<E> {
             if room.records == 0 || room.bytes == 0 {
                 break;
             }
+            let alone = slot.is_isolated();
+            if alone && !batches.is_empty() {
+                continue;
+            }
             self.turn = self.turn.saturating_add(1);
             let Some(claimed) = slot.begin_commit(room, self.turn) else { continue };
             room.records = room.records.saturating_sub(claimed.batch.entries().len());
             room.bytes = room.bytes.saturating_sub(claimed.batch.bytes());
             batches.push(claimed);
+            if alone {
+                break;
+            }
         }
         batches
     }
@@ -199,6 +214,13 @@ impl<E> Scheduler<E> {
         self.slots.get(&partition).is_some_and(|slot| slot.is_claiming(generation))
     }
 
+    /// How long the database has refused every partition that this process may write. `None`: it does not refuse all.
+    pub(super) fn refused_for(&self, now: Instant) -> Option<Duration> {
+        let writable = self.slots.values().filter(|slot| slot.is_writable());
+        let since: Option<Vec<Instant>> = writable.map(Slot::refused_since).collect();
+        since?.into_iter().max().map(|since| now.saturating_duration_since(since))
+    }
+
     // ---- checks of the log ----
 
     /// Whether a partition waits for a check of its log before it is read.
@@ -229,8 +251,8 @@ impl<E> Scheduler<E> {
     }
 
     /// The partitions of this process.
-    pub(super) fn held(&self) -> Vec<HeldPartition> {
-        let held = self.slots.values().map(Slot::held);
+    pub(super) fn held(&self, now: Instant) -> Vec<HeldPartition> {
+        let held = self.slots.values().map(|slot| slot.held(now));
         held.filter(|held| !matches!(held.state, State::Unassigned | State::Draining(AfterDrain::Unassigned))).collect()
     }
 
@@ -244,3 +266,6 @@ impl<E> Scheduler<E> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -17,6 +17,7 @@ use crate::model::standing::{HeldPartition, Membership, SchedulerView};
 use crate::model::topic_log::LogObservation;
 use crate::pipeline::reports::{KafkaReport, PartitionQuestion, ReadTarget, WriterReport, WriterTask};
 use crate::pipeline::scheduler::Scheduler;
+use crate::postgres::retry::RetryDelays;
 
 /// The scheduler behind its lock, with the signals that wake its users.
 #[derive(Debug)]
@@ -31,9 +32,9 @@ pub(crate) struct SharedScheduler<E> {
 impl<E> SharedScheduler<E> {
     /// A scheduler without partitions. A fenced partition waits at most `longest_claim_wait` before the next claim.
     #[must_use]
-    pub(crate) fn new(limits: BatchLimits, longest_claim_wait: Duration) -> Self {
+    pub(crate) fn new(limits: BatchLimits, longest_claim_wait: Duration, delays: RetryDelays) -> Self {
         Self {
-            scheduler: Mutex::new(Scheduler::new(Instant::now(), limits, longest_claim_wait)),
+            scheduler: Mutex::new(Scheduler::new(Instant::now(), limits, longest_claim_wait, delays)),
             writer_reported: Condvar::new(),
             task: Notify::new(),
             log_check: Notify::new(),
@@ -171,6 +172,12 @@ impl<E> SharedScheduler<E> {
         effect
     }
 
+    /// How long the database has refused every partition that this process may write.
+    #[must_use]
+    pub(crate) fn refused_for(&self) -> Option<Duration> {
+        self.lock().refused_for(Instant::now())
+    }
+
     fn lock(&self) -> MutexGuard<'_, Scheduler<E>> {
         self.scheduler.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -190,6 +197,6 @@ impl<E: Send> SchedulerView for SharedScheduler<E> {
     }
 
     fn held(&self) -> Vec<HeldPartition> {
-        self.lock().held()
+        self.lock().held(Instant::now())
     }
 }

@@ -1,4 +1,4 @@
-//! One partition of this process: its protocol state, its queue, its log, and the effects of its recent failures.
+//! One partition of this process: its protocol state, its queue, its log, and its failure record.
 //!
 //! Pure: time is an argument. Only the scheduler calls it.
 
@@ -8,13 +8,17 @@ use std::time::{Duration, Instant};
 
 use self::log_state::{LogState, LogVerdict};
 use crate::model::batch::{Arrival, BatchLimits, ClaimedBatch, Queue};
+use crate::model::error_class::ErrorClass;
+use crate::model::failure::{Failure, FailureRecord};
 use crate::model::mirror::CommittedPosition;
-use crate::model::protocol::{Generation, Protocol, RowEffect, RowReadToken, State};
+use crate::model::operation::DbOperation;
+use crate::model::protocol::{AfterDrain, Generation, Protocol, RowEffect, RowReadToken, State};
 use crate::model::record::{Offset, Partition, Position};
 use crate::model::standing::HeldPartition;
 use crate::model::stored_row::StoredRow;
 use crate::model::topic_log::{Gap, LogObservation};
 use crate::pipeline::reports::{LogFaultReport, PartitionQuestion, ReadTarget};
+use crate::postgres::retry::RetryDelays;
 
 /// The wait before the next claim of a partition that was fenced or could not be claimed. It doubles each time.
 const CLAIM_AGAIN: Duration = Duration::from_secs(1);
@@ -22,6 +26,10 @@ const CLAIM_AGAIN: Duration = Duration::from_secs(1);
 const RESTART_AFTER: Duration = Duration::from_secs(1);
 /// After a batch that needed row-by-row mode, this many batches of the partition start in that mode.
 const ROW_BY_ROW_BATCHES: u32 = 8;
+/// The longest retry delay while another transaction holds a lock: the wait for the lock is a delay, too.
+const AFTER_CONTENTION: Duration = Duration::from_secs(1);
+/// A batch that the database refuses is divided by this, until only the record at fault waits.
+const REFUSED_DIVISOR: usize = 4;
 
 /// The state of one partition in this process.
 #[derive(Debug)]
@@ -33,9 +41,11 @@ pub(super) struct Slot<E> {
     in_flight_bytes: usize,
     /// No claim and no urgent row read before this instant.
     not_before: Instant,
-    failed_claims: u32,
+    /// The claims in a row that found no row and could create none.
+    claims_without_row: u32,
+    failure: Option<FailureRecord>,
     row_by_row_batches: u32,
-    /// Halved when a batch was too slow, doubled after a commit.
+    /// Reduced when a batch was too slow or was refused, doubled after a commit.
     max_records: usize,
     last_turn: u64,
     committed: Option<CommittedPosition>,
@@ -51,7 +61,8 @@ impl<E> Slot<E> {
             log: LogState::new(now),
             in_flight_bytes: 0,
             not_before: now,
-            failed_claims: 0,
+            claims_without_row: 0,
+            failure: None,
             row_by_row_batches: 0,
             max_records,
             last_turn: 0,
@@ -62,9 +73,27 @@ impl<E> Slot<E> {
 
     // ---- what the scheduler asks ----
 
-    pub(super) fn held(&self) -> HeldPartition {
+    pub(super) fn held(&self, now: Instant) -> HeldPartition {
         let records_wait = self.queue.has_records() || self.in_flight_bytes > 0;
-        HeldPartition { partition: self.partition, state: self.protocol.state(), records_wait }
+        let failure = self.failure.as_ref().map(|failure| failure.observed(now));
+        HeldPartition { partition: self.partition, state: self.protocol.state(), records_wait, failure }
+    }
+
+    /// Whether its last transaction failed, so that the next one must not have batches of other partitions.
+    pub(super) fn is_isolated(&self) -> bool {
+        self.failure.is_some()
+    }
+
+    /// Whether this process may write the row: it is assigned, and neither halted nor fenced.
+    pub(super) fn is_writable(&self) -> bool {
+        let draining = State::Draining(AfterDrain::Unassigned);
+        let state = self.protocol.state();
+        !matches!(state, State::Unassigned | State::Halted | State::Fenced) && state != draining
+    }
+
+    /// Since when the database refuses each operation of the partition.
+    pub(super) fn refused_since(&self) -> Option<Instant> {
+        self.failure.as_ref().and_then(FailureRecord::refused_since)
     }
 
     pub(super) fn buffered_bytes(&self) -> usize {
@@ -109,12 +138,14 @@ impl<E> Slot<E> {
         self.protocol.assigned();
         self.drop_stale_records();
         self.not_before = now;
-        self.failed_claims = 0;
+        self.claims_without_row = 0;
+        self.failure = None;
         self.log.assigned();
     }
 
     pub(super) fn revoked(&mut self) {
         self.protocol.revoked();
+        self.failure = None;
         self.drop_stale_records();
     }
 
@@ -133,7 +164,11 @@ impl<E> Slot<E> {
 
     /// The consumer thread is about to start reading. False: it must not, the target has changed.
     pub(super) fn started(&mut self, generation: Generation) -> bool {
-        self.log.is_checked() && self.protocol.started(generation)
+        let starts = self.log.is_checked() && self.protocol.started(generation);
+        if starts {
+            self.succeeded(DbOperation::RecordGap); // a fault that could not be recorded no longer exists
+        }
+        starts
     }
 
     pub(super) fn arrived(&mut self, generation: Generation, arrival: Arrival<E>) {
@@ -230,8 +265,25 @@ impl<E> Slot<E> {
 
     pub(super) fn log_fault_recorded(&mut self, now: Instant, generation: Generation, halted: bool) {
         self.protocol.log_fault_recorded(generation, halted);
+        self.succeeded(DbOperation::RecordGap);
         self.drop_stale_records();
         self.not_before = now;
+    }
+
+    pub(super) fn log_fault_not_recorded(
+        &mut self,
+        now: Instant,
+        generation: Generation,
+        failure: Failure,
+        delays: &RetryDelays,
+    ) {
+        let is_current =
+            self.protocol.generation() == generation && matches!(self.protocol.state(), State::LogFault(..));
+        if is_current {
+            self.protocol.log_fault_recorded(generation, false);
+            self.drop_stale_records();
+            self.failed(now, failure, delays);
+        }
     }
 
     // ---- the row ----
@@ -241,6 +293,7 @@ impl<E> Slot<E> {
         (self.not_before <= now).then(|| self.protocol.begin_claim()).flatten()
     }
 
+    /// A late answer has no effect: another claim may be running, or another process may own the partition.
     pub(super) fn claimed(
         &mut self,
         now: Instant,
@@ -248,20 +301,37 @@ impl<E> Slot<E> {
         row: Option<StoredRow>,
         longest_wait: Duration,
     ) -> RowEffect {
-        self.failed_claims = if row.is_some() { 0 } else { self.failed_claims.saturating_add(1) };
+        if !self.is_claiming(generation) {
+            return RowEffect::Unchanged;
+        }
+        self.claims_without_row = if row.is_some() { 0 } else { self.claims_without_row.saturating_add(1) };
         let effect = self.protocol.claimed(generation, row.as_ref().map(|row| row.row));
+        self.succeeded(DbOperation::Claim);
         self.apply(now, effect, row);
         self.delay(now, longest_wait);
         effect
     }
 
-    pub(super) fn claim_failed(&mut self, generation: Generation) {
-        self.protocol.claimed(generation, None);
-        self.drop_stale_records();
+    pub(super) fn claim_failed(
+        &mut self,
+        now: Instant,
+        generation: Generation,
+        failure: Failure,
+        delays: &RetryDelays,
+    ) {
+        if self.is_claiming(generation) {
+            self.protocol.claimed(generation, None);
+            self.drop_stale_records();
+            self.failed(now, failure, delays);
+        }
     }
 
-    /// Begins a read of the row. No other writer reads it before `until`.
-    pub(super) fn begin_row_read(&mut self, until: Instant) -> Option<RowReadToken> {
+    /// Begins a read of the row. No other writer reads it before `until`. `None`: there is nothing to learn from the row,
+    /// or the retry delay is not over.
+    pub(super) fn begin_row_read(&mut self, now: Instant, until: Instant) -> Option<RowReadToken> {
+        if self.failure.is_some() && now < self.not_before {
+            return None;
+        }
         let token = self.protocol.begin_row_read()?;
         self.not_before = until;
         Some(token)
@@ -274,12 +344,30 @@ impl<E> Slot<E> {
         row: Option<StoredRow>,
         longest_wait: Duration,
     ) -> RowEffect {
+        if !self.reads_row(token) {
+            return RowEffect::Unchanged;
+        }
+        let next = row.as_ref().map(|row| row.row.next);
         let effect = self.protocol.row_read(token, row.as_ref().map(|row| row.row));
+        self.succeeded(DbOperation::ReadRow);
+        // The commit whose answer was lost succeeded, or an operator moved the position.
+        self.failure.take_if(|failure| !failure.concerns(next));
         self.apply(now, effect, row);
         if effect != RowEffect::Unchanged {
             self.delay(now, longest_wait);
         }
         effect
+    }
+
+    pub(super) fn row_not_read(&mut self, now: Instant, token: RowReadToken, failure: Failure, delays: &RetryDelays) {
+        if self.reads_row(token) {
+            self.failed(now, failure, delays);
+        }
+    }
+
+    /// Whether the answer to this read of the row is not too late.
+    fn reads_row(&self, token: RowReadToken) -> bool {
+        self.protocol.begin_row_read() == Some(token)
     }
 
     /// The start position is mirrored to Kafka as well: an operator may have moved it back. The log is checked again.
@@ -289,10 +377,13 @@ impl<E> Slot<E> {
             self.committed = Some(CommittedPosition::confirmed(self.partition, position));
             self.log.row_read(now, row.known);
         }
+        if matches!(effect, RowEffect::Fenced | RowEffect::Halted | RowEffect::ClaimAgain) {
+            self.failure = None; // this process no longer writes the partition, or begins again with a claim
+        }
     }
 
     fn delay(&mut self, now: Instant, longest: Duration) {
-        let wait = match self.protocol.fenced_in_a_row().max(self.failed_claims) {
+        let wait = match self.protocol.fenced_in_a_row().max(self.claims_without_row) {
             0 => Duration::ZERO,
             times => CLAIM_AGAIN.saturating_mul(2_u32.saturating_pow(times - 1)).min(longest),
         };
@@ -312,7 +403,9 @@ impl<E> Slot<E> {
         let epoch = self.protocol.begin_commit(batch.step())?;
         self.in_flight_bytes = batch.bytes();
         self.last_turn = turn;
-        Some(ClaimedBatch { batch, epoch, row_by_row: self.row_by_row_batches > 0, known: self.log.known().cloned() })
+        let bisect = self.failure.as_ref().is_some_and(FailureRecord::suspects_a_record);
+        let (row_by_row, known) = (self.row_by_row_batches > 0, self.log.known().cloned());
+        Some(ClaimedBatch { batch, epoch, row_by_row, bisect, known })
     }
 
     /// The batch in flight is committed; `most_records` is the limit that the size of batches may grow to.
@@ -329,6 +422,7 @@ impl<E> Slot<E> {
             self.protocol.committed();
         }
         self.in_flight_bytes = 0;
+        self.failure = None;
         self.drop_stale_records();
         self.committed = Some(position);
         self.max_records = self.max_records.saturating_mul(2).min(most_records);
@@ -336,17 +430,41 @@ impl<E> Slot<E> {
             if needed_row_by_row { ROW_BY_ROW_BATCHES } else { self.row_by_row_batches.saturating_sub(1) };
     }
 
-    pub(super) fn too_slow(&mut self, now: Instant) {
-        self.max_records = self.max_records.div_euclid(2).max(1);
-        self.commit_failed(now);
-    }
-
-    /// Drops the records in memory. The row decides what follows, as soon as it can be read.
-    pub(super) fn commit_failed(&mut self, now: Instant) {
+    /// The fence matched no row. The row decides what follows.
+    pub(super) fn fenced(&mut self, now: Instant) {
         self.protocol.commit_failed();
         self.in_flight_bytes = 0;
         self.drop_stale_records();
         self.not_before = now;
+    }
+
+    /// Drops the records in memory. The row decides what follows, when it is read after the retry delay.
+    pub(super) fn commit_failed(&mut self, now: Instant, failure: Failure, delays: &RetryDelays) {
+        let is_current = matches!(self.protocol.state(), State::InFlight(..) | State::Draining(AfterDrain::Unknown(_)));
+        self.fenced(now);
+        if !is_current {
+            return; // the batch was from an earlier assignment
+        }
+        let divisor = match failure.class {
+            ErrorClass::TooSlow => 2,
+            ErrorClass::Operator if !failure.shared => REFUSED_DIVISOR,
+            _ => 1,
+        };
+        self.max_records = self.max_records.div_euclid(divisor).max(1);
+        self.failed(now, failure, delays);
+    }
+
+    // ---- failures ----
+
+    fn failed(&mut self, now: Instant, failure: Failure, delays: &RetryDelays) {
+        let record = FailureRecord::after(self.failure.take(), now, failure);
+        let wait = delays.wait_after(record.times());
+        self.not_before = now + if record.is_contention() { wait.min(AFTER_CONTENTION) } else { wait };
+        self.failure = Some(record);
+    }
+
+    fn succeeded(&mut self, operation: DbOperation) {
+        self.failure.take_if(|failure| failure.is_ended_by(operation));
     }
 
     /// The position committed since the last call, for the mirror.

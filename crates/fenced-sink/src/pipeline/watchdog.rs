@@ -1,4 +1,5 @@
-//! The watchdog: reports a partition whose records wait while nothing is committed, whatever the cause.
+//! The watchdog: reports a partition whose records wait while nothing is committed, or that is not read at all, whatever
+//! the cause.
 //!
 //! It compares snapshots of the health once a second. It only changes the answer of `/readyz`, the metrics and the log.
 //! It asks neither Kafka nor the database, so neither can delay it.
@@ -32,6 +33,7 @@ struct WaitingRecords {
     at: Option<Position>,
     since: Instant,
     seen: Instant,
+    status: PartitionStatus,
     stalled: bool,
 }
 
@@ -39,6 +41,7 @@ struct WaitingRecords {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct StallChange {
     partition: Partition,
+    status: PartitionStatus,
     begins: bool,
     waited: Duration,
 }
@@ -83,9 +86,11 @@ impl Watchdog {
             }
             waits
         });
-        for (partition, health) in held.into_iter().filter(|(_, health)| records_wait(health)) {
-            let new = WaitingRecords { at: health.position, since: now, seen: now, stalled: false };
-            self.watched.entry(partition).or_insert(new).seen = now;
+        for (partition, health) in held.into_iter().filter(|(_, health)| waits(health)) {
+            let status = health.status;
+            let new = WaitingRecords { at: health.position, since: now, seen: now, status, stalled: false };
+            let watched = self.watched.entry(partition).or_insert(new);
+            (watched.seen, watched.status) = (now, status);
         }
         for (partition, watched) in self.watched.iter_mut().filter(|(_, watched)| !watched.stalled) {
             if !snapshot.database_works {
@@ -107,32 +112,41 @@ impl WaitingRecords {
     /// False if the position has moved, by a commit or by an operator, or if this process need not move it.
     fn still_waits(&self, health: &PartitionHealth, now: Instant) -> bool {
         let moved = self.at.zip(health.position).is_some_and(|(before, at)| before != at);
-        let nothing = health.status == PartitionStatus::Running && !records_wait(health);
+        let nothing = health.status == PartitionStatus::Running && !waits(health);
         let quiet = nothing && now.saturating_duration_since(self.seen) >= QUIET;
         !moved && !quiet && !matches!(health.status, PartitionStatus::Halted | PartitionStatus::Fenced)
     }
 
     fn change(&self, partition: Partition, begins: bool, now: Instant) -> StallChange {
-        StallChange { partition, begins, waited: now.saturating_duration_since(self.since) }
+        StallChange { partition, status: self.status, begins, waited: now.saturating_duration_since(self.since) }
     }
 }
 
-/// Whether records wait: in this process, or in the partition log if a stalled consumer does not fetch them.
-fn records_wait(health: &PartitionHealth) -> bool {
-    let ours = !matches!(health.status, PartitionStatus::Halted | PartitionStatus::Fenced);
-    ours && (health.records_wait || health.lag.is_some_and(|lag| lag > 0))
+/// Whether records wait: in this process, or in the partition log if a stalled consumer does not fetch them. A partition
+/// that is not read yet may have records, too.
+fn waits(health: &PartitionHealth) -> bool {
+    match health.status {
+        PartitionStatus::Halted | PartitionStatus::Fenced => false,
+        PartitionStatus::Claiming | PartitionStatus::Starting => true,
+        PartitionStatus::Running | PartitionStatus::Recovering => {
+            health.records_wait || health.lag.is_some_and(|lag| lag > 0)
+        }
+    }
 }
 
 fn log(topic: &str, change: StallChange) {
     let (partition, seconds) = (change.partition.0, change.waited.as_secs());
     if change.begins {
-        tracing::warn!(
-            topic,
-            partition,
-            seconds,
-            hint = "records wait and nothing is committed: look for locks in the database, and for other warnings in this log",
-            "stalled"
-        );
+        let hint = match change.status {
+            PartitionStatus::Claiming | PartitionStatus::Starting => {
+                "the partition is not read yet: Kafka may not answer about its log, or the database about its row; look for \
+                 other warnings in this log"
+            }
+            _ => {
+                "records wait and nothing is committed: look for locks in the database, and for other warnings in this log"
+            }
+        };
+        tracing::warn!(topic, partition, seconds, state = change.status.as_str(), hint, "stalled");
     } else {
         tracing::info!(topic, partition, seconds, "stall_ended");
     }

@@ -8,7 +8,7 @@ mod first_positions;
 mod log_fault;
 mod commit;
 
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use sqlx::postgres::PgConnectOptions;
@@ -16,12 +16,13 @@ use sqlx::postgres::PgConnectOptions;
 use crate::event::Event;
 use crate::kafka::topic_log_client::TopicLogClient;
 use crate::model::error_class::ErrorClass;
-use crate::model::operation::DbOperation;
+use crate::model::failure::Failure;
+use crate::model::record::Partition;
 use crate::model::start::StartPolicy;
 use crate::model::topic_log::GapPolicy;
 use crate::observe::health::Health;
 use crate::pipeline::error::EngineError;
-use crate::pipeline::failure::{RefusedSince, RetryDelay, UnclassifiedErrors, proof_of_recovery};
+use crate::pipeline::failure::Disconnected;
 use crate::pipeline::line_budget::LineBudget;
 use crate::pipeline::reports::WriterTask;
 use crate::pipeline::shared_scheduler::SharedScheduler;
@@ -30,9 +31,6 @@ use crate::postgres::ledger::Ledger;
 use crate::postgres::retry::Backoff;
 use crate::postgres::session::Session;
 use crate::postgres::transaction::WriteRules;
-
-/// After a failure and its retry delay, the records are read again within this time.
-const READ_AGAIN: Duration = Duration::from_secs(10);
 
 /// What the writers of a process and the redrive share.
 pub(crate) struct WriterContext<E> {
@@ -46,10 +44,10 @@ pub(crate) struct WriterContext<E> {
     pub(crate) database: PgConnectOptions,
     pub(crate) database_timeout: Duration,
     pub(crate) rules: WriteRules,
-    /// If the database refuses the user or a statement for longer than this, the run ends.
+    /// If the database refuses the user, or all partitions, for longer than this, the run ends.
     pub(crate) startup_timeout: Duration,
-    pub(crate) refused: RefusedSince,
-    pub(crate) unclassified: UnclassifiedErrors,
+    pub(crate) writers: usize,
+    pub(crate) disconnected: Mutex<Disconnected>,
     pub(crate) health: Health,
     pub(crate) lines: Mutex<LineBudget>,
 }
@@ -57,43 +55,43 @@ pub(crate) struct WriterContext<E> {
 impl<E> WriterContext<E> {
     /// Opens a connection to the database.
     pub(crate) async fn connect(&self) -> sqlx::Result<Session> {
-        Session::connect(&self.database, self.database_timeout).await
+        Session::connect_to_write(&self.database, self.database_timeout).await
     }
 
-    /// How long a failure counts as the state of the database: within this time the operation is tried again.
-    pub(crate) fn failure_lasts(&self, wait: Duration) -> Duration {
-        self.database_timeout.saturating_mul(2).saturating_add(wait)
+    fn disconnected(&self) -> MutexGuard<'_, Disconnected> {
+        self.disconnected.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-/// A writer: its connection, and the state of its retries.
+/// A writer: its number, its connection, and the delay between two attempts to connect.
 pub(crate) struct Writer<E> {
     context: Arc<WriterContext<E>>,
+    number: usize,
     session: Option<Session>,
-    delay: RetryDelay,
+    backoff: Backoff,
 }
 
 impl<E: Event> Writer<E> {
     /// Not connected yet.
-    pub(crate) fn new(context: Arc<WriterContext<E>>, backoff: Backoff) -> Self {
-        Self { context, session: None, delay: RetryDelay::new(backoff) }
+    pub(crate) fn new(context: Arc<WriterContext<E>>, number: usize, backoff: Backoff) -> Self {
+        Self { context, number, session: None, backoff }
     }
 
     /// Works until there are no more tasks, or until the database cannot be used.
+    ///
+    /// It takes a task only while it is connected, so a database that is unreachable is not a failure of a partition. A
+    /// partition whose operation failed waits in the scheduler: the writer serves others at once.
     pub(crate) async fn run(mut self) -> Result<(), EngineError> {
-        loop {
-            let (operation, done) = match self.context.scheduler.next_task().await {
-                WriterTask::Claim(partition, generation) => {
-                    (DbOperation::Claim, self.claim(partition, generation).await)
-                }
-                WriterTask::RecordLogFault(fault) => (DbOperation::Claim, self.record_log_fault(fault).await),
-                WriterTask::ReadRows(rows) => (DbOperation::ReadRows, self.read_rows(rows).await),
-                WriterTask::Commit(batches) => (DbOperation::Write, self.commit(batches).await),
+        while self.is_connected().await? {
+            let done = match self.context.scheduler.next_task().await {
+                WriterTask::Claim(partition, generation) => self.claim(partition, generation).await,
+                WriterTask::RecordLogFault(fault) => self.record_log_fault(fault).await,
+                WriterTask::ReadRows(rows) => self.read_rows(rows).await,
+                WriterTask::Commit(batches) => self.commit(batches).await,
                 WriterTask::Stop => break,
             };
-            match done {
-                Ok(()) => self.succeeded(operation),
-                Err(error) => self.failed(operation, error).await?,
+            if let Err(error) = done {
+                self.failed(error)?;
             }
         }
         if let Some(session) = self.session.take()
@@ -104,39 +102,102 @@ impl<E: Event> Writer<E> {
         Ok(())
     }
 
-    async fn session(&mut self) -> sqlx::Result<&mut Session> {
-        if self.session.is_none() {
-            self.session = Some(self.context.connect().await?);
-        }
-        self.session.as_mut().ok_or_else(|| sqlx::Error::Protocol("not connected".to_owned()))
-    }
-
-    fn succeeded(&mut self, operation: DbOperation) {
-        self.delay.succeeded(operation);
-        self.context.refused.succeeded(operation);
-        self.context.health.done(operation);
-    }
-
-    /// Waits before the next task, or ends the run if a retry cannot help.
-    async fn failed(&mut self, operation: DbOperation, error: sqlx::Error) -> Result<(), EngineError> {
-        self.session = None;
-        let context = &self.context;
-        match classify(&error).without_a_record() {
-            ErrorClass::Corrupt => return Err(EngineError::Corrupt(error)),
-            ErrorClass::Operator if context.refused.failed(operation, Instant::now()) >= context.startup_timeout => {
-                return Err(EngineError::Database(error));
+    /// Connects if necessary, and tries again until it succeeds. False: the service stops first.
+    async fn is_connected(&mut self) -> Result<bool, EngineError> {
+        let context = Arc::clone(&self.context);
+        while self.session.is_none() {
+            let connected = tokio::select! {
+                connected = context.connect() => connected,
+                () = context.scheduler.until_stopping() => return Ok(false),
+            };
+            match connected {
+                Ok(session) => {
+                    self.session = Some(session);
+                    self.backoff.reset();
+                    context.disconnected().connected(self.number);
+                }
+                Err(error) => self.not_connected(error).await?,
             }
-            _ => {}
+            context.health.disconnected_writers(context.disconnected().count(), context.writers);
         }
-        let proof = proof_of_recovery(operation, &error);
-        let wait = self.delay.failed(proof);
-        let lasts = context.failure_lasts(wait).saturating_add(READ_AGAIN);
-        context.health.failed(proof, classify(&error), lasts);
-        tracing::warn!(%error, retry_in_ms = u64::try_from(wait.as_millis()).unwrap_or(u64::MAX), "database_unavailable");
+        Ok(true)
+    }
+
+    /// Waits before the next attempt to connect, or ends the run if a retry cannot help.
+    async fn not_connected(&mut self, error: sqlx::Error) -> Result<(), EngineError> {
+        let (context, class) = (&self.context, classify(&error).without_a_record());
+        if class == ErrorClass::Corrupt {
+            return Err(EngineError::Corrupt(error));
+        }
+        let (refused_for, disconnected) = {
+            let (mut disconnected, now) = (context.disconnected(), Instant::now());
+            disconnected.failed(self.number, class, now);
+            (disconnected.refused_for(context.writers, now), disconnected.count())
+        };
+        if refused_for.is_some_and(|lasts| lasts >= context.startup_timeout) {
+            return Err(EngineError::Database(error));
+        }
+        context.health.disconnected_writers(disconnected, context.writers);
+        context.health.retried(class);
+        let wait = self.backoff.wait();
+        tracing::warn!(%error, retry_in_ms = millis(wait), "database_unavailable");
         tokio::select! {
             () = tokio::time::sleep(wait) => {}
             () = context.scheduler.until_stopping() => {}
         }
         Ok(())
     }
+
+    /// The connection of the current task.
+    fn session(&mut self) -> sqlx::Result<&mut Session> {
+        self.session.as_mut().ok_or_else(|| sqlx::Error::Protocol("not connected".to_owned()))
+    }
+
+    /// After the scheduler knows the failure: drops the connection, or ends the run if a retry cannot help.
+    fn failed(&mut self, error: sqlx::Error) -> Result<(), EngineError> {
+        self.session = None;
+        let context = &self.context;
+        let class = classify(&error);
+        context.health.retried(class);
+        if class == ErrorClass::Corrupt {
+            return Err(EngineError::Corrupt(error));
+        }
+        match context.scheduler.refused_for() {
+            Some(lasts) if lasts >= context.startup_timeout => Err(EngineError::Database(error)),
+            _ => Ok(()),
+        }
+    }
+}
+
+impl<E> WriterContext<E> {
+    /// Logs a failed operation. The scheduler has the delay before the next attempt: each partition has its own.
+    pub(crate) fn log_failure(&self, failed: &[(Partition, Failure)]) {
+        let topic = self.ledger.topic();
+        match failed {
+            [] => {}
+            [(partition, failure)] => tracing::warn!(
+                topic,
+                partition = partition.0,
+                operation = failure.operation.as_str(),
+                from = failure.step.map(|step| step.from().0),
+                to = failure.step.map(|step| step.to().0),
+                sqlstate = failure.sqlstate.map(tracing::field::display),
+                error = failure.error,
+                "database_unavailable"
+            ),
+            [(_, failure), ..] => tracing::warn!(
+                topic,
+                partitions = failed.len(),
+                operation = failure.operation.as_str(),
+                sqlstate = failure.sqlstate.map(tracing::field::display),
+                error = failure.error,
+                hint = "each partition is tried again alone",
+                "database_unavailable"
+            ),
+        }
+    }
+}
+
+fn millis(wait: Duration) -> u64 {
+    u64::try_from(wait.as_millis()).unwrap_or(u64::MAX)
 }

@@ -53,14 +53,30 @@ impl<Random: FnMut() -> f64> Backoff<Random> {
     }
 }
 
-/// The wait after this number of failures: between half of the longest wait and all of it. For a task that stores only
-/// its number of failures, such as a dead letter.
-#[must_use]
-pub(crate) fn wait_after(failures: u32, initial: Duration, max: Duration) -> Duration {
-    let mut backoff = Backoff::with_random(initial, max, || 1.0);
-    // After 64 doublings the wait has reached any bound.
-    let wait = (0..failures.clamp(1, 64)).map(|_| backoff.wait()).last().unwrap_or(initial);
-    wait.mul_f64(0.5 + random() / 2.0)
+/// The delays of retries whose number of failures is stored elsewhere, such as those of a partition or a dead letter.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct RetryDelays {
+    /// The longest wait after the first failure. It doubles with each failure.
+    pub(crate) initial: Duration,
+    /// No wait is longer.
+    pub(crate) max: Duration,
+    /// Returns numbers from 0 to 1.
+    pub(crate) random: fn() -> f64,
+}
+
+impl RetryDelays {
+    pub(crate) fn new(initial: Duration, max: Duration) -> Self {
+        Self { initial, max, random }
+    }
+
+    /// The wait after this number of failures: between half of the longest wait and all of it.
+    #[must_use]
+    pub(crate) fn wait_after(&self, failures: u32) -> Duration {
+        let mut backoff = Backoff::with_random(self.initial, self.max, || 1.0);
+        // After 64 doublings the wait has reached any bound.
+        let wait = (0..failures.clamp(1, 64)).map(|_| backoff.wait()).last().unwrap_or(self.initial);
+        wait.mul_f64(0.5 + (self.random)().clamp(0.0, 1.0) / 2.0)
+    }
 }
 
 /// Each `RandomState` has its own random keys, so the hash of any fixed value is a random number.
@@ -125,7 +141,7 @@ mod tests {
         for (failures, longest) in
             [(0, 100), (1, 100), (2, 200), (5, 1_600), (9, 25_600), (10, 30_000), (u32::MAX, 30_000)]
         {
-            let wait = wait_after(failures, INITIAL, MAX);
+            let wait = RetryDelays::new(INITIAL, MAX).wait_after(failures);
             let longest = Duration::from_millis(longest);
             assert!(wait >= longest / 2 && wait <= longest, "{failures}: {wait:?}");
         }

@@ -5,6 +5,9 @@ use sqlx::{ConnectOptions as _, Connection as _, PgConnection, Postgres, SqlSafe
 use std::io;
 use std::time::Duration;
 
+/// The longest wait of a writer for a lock. It then writes the partition alone.
+const LOCK_WAIT: Duration = Duration::from_secs(2);
+
 /// A connection and its time limit. [`Self::run`] takes the statements of a caller, so no caller waits without a limit.
 ///
 /// After a time-out the state of the connection is unknown: drop the session and connect again.
@@ -24,17 +27,33 @@ pub struct Transaction<'c> {
 }
 
 impl Session {
-    /// Opens a connection. The server gets the same limit for each statement, each lock wait and each idle transaction,
-    /// so that it also releases the row locks of a process that is frozen or unreachable.
+    /// Opens a connection. The server gets the same limit for each statement and each idle transaction, so that it also
+    /// releases the row locks of a process that is frozen or unreachable. A wait for a lock ends a little earlier, so
+    /// that its error names the cause: a wait that ends at the limit of the statement has the error of a slow statement.
     ///
     /// # Errors
     /// What the server or the network answered, or the time-out.
     pub async fn connect(options: &PgConnectOptions, limit: Duration) -> sqlx::Result<Self> {
+        Self::connect_with_lock_timeout(options, limit, limit.mul_f64(0.9)).await
+    }
+
+    /// Opens a connection of the pipeline. It waits for a lock for a short time only: a transaction has batches of several
+    /// partitions, and a lock on one of them must not delay the others.
+    pub(crate) async fn connect_to_write(options: &PgConnectOptions, limit: Duration) -> sqlx::Result<Self> {
+        Self::connect_with_lock_timeout(options, limit, LOCK_WAIT.min(limit / 10)).await
+    }
+
+    async fn connect_with_lock_timeout(
+        options: &PgConnectOptions,
+        limit: Duration,
+        lock_limit: Duration,
+    ) -> sqlx::Result<Self> {
         let options = options.clone().disable_statement_logging();
         let connection = within(limit, options.connect()).await?;
         let mut session = Self { connection, limit };
-        let names = ["statement_timeout", "lock_timeout", "idle_in_transaction_session_timeout"].map(str::to_owned);
-        let millis = [(); 3].map(|()| limit.as_millis().to_string());
+        let names = ["statement_timeout", "idle_in_transaction_session_timeout", "lock_timeout"].map(str::to_owned);
+        // 0 would be no limit.
+        let millis = [limit, limit, lock_limit].map(|limit| limit.as_millis().max(1).to_string());
         session.run(|connection| set(connection, &names, &millis)).await?;
         Ok(session)
     }

@@ -1,8 +1,7 @@
 use super::*;
 
-use crate::model::error_class::{ErrorClass, RetryCause};
+use crate::model::error_class::ErrorClass;
 use crate::model::halt::HaltReason;
-use crate::model::operation::DbOperation;
 use crate::model::protocol::{LedgerRow, State};
 use crate::model::record::{Epoch, Partition, Position, Step};
 use crate::model::standing::{HeldPartition, Membership, SchedulerView};
@@ -31,6 +30,7 @@ impl SchedulerView for FixedStates {
             partition: Partition(partition),
             state: *state,
             records_wait: false,
+            failure: None,
         };
         self.0.iter().zip(0..).map(held).collect()
     }
@@ -54,22 +54,29 @@ fn row(next: i64) -> LedgerRow {
 }
 
 #[test]
-fn a_failure_lasts_until_such_an_operation_succeeds_or_the_failure_is_too_old() {
+fn the_database_works_while_one_writer_is_connected() {
     let health = running(&[AT_5]);
-    let works = || health.snapshot().unwrap().database_works;
-    let failed = |operation, lasts| health.failed(operation, ErrorClass::Retry(RetryCause::Timeout), lasts);
-    assert!(works());
-    failed(DbOperation::Write, Duration::from_mins(1));
-    failed(DbOperation::ReadRows, Duration::ZERO);
-    health.done(DbOperation::ReadRows);
-    assert!(!works(), "a read proves nothing about writes");
-    health.done(DbOperation::Write);
-    assert!(works());
-    failed(DbOperation::Write, Duration::ZERO);
-    assert!(!works());
-    health.done(DbOperation::ReadRows);
-    assert!(works());
-    assert_eq!(health.counts().retries["timeout"], 3);
+    let check = |disconnected, works| {
+        health.disconnected_writers(disconnected, 2);
+        let snapshot = health.snapshot().unwrap();
+        assert_eq!((snapshot.database_works, snapshot.disconnected_writers), (works, disconnected));
+    };
+    assert!(health.snapshot().unwrap().database_works, "no writer has tried to connect yet");
+    check(1, true);
+    check(2, false);
+    check(0, true);
+}
+
+#[test]
+fn a_redrive_that_fails_is_reported_until_nothing_prevents_it() {
+    let health = running(&[]);
+    let times = || health.snapshot().unwrap().redrive_failure.map(|failure| (failure.times, failure.error));
+    health.redrive_failed(ErrorClass::Operator, "permission denied".to_owned());
+    health.redrive_failed(ErrorClass::Operator, "no table".to_owned());
+    assert_eq!(times(), Some((2, "no table".to_owned())));
+    assert_eq!(health.counts().redrive_failures["refused"], 2);
+    health.redrive_succeeded();
+    assert_eq!(times(), None);
 }
 
 #[test]

@@ -19,7 +19,16 @@ struct Look {
 fn standing(status: PartitionStatus, position: Option<i64>, records_wait: bool) -> PartitionHealth {
     let position = position.map(Position);
     let partition = Partition(0);
-    PartitionHealth { partition, status, halt_reason: None, position, lag: None, records_wait, stalled: false }
+    PartitionHealth {
+        partition,
+        status,
+        halt_reason: None,
+        position,
+        lag: None,
+        records_wait,
+        stalled: false,
+        failure: None,
+    }
 }
 
 fn look(after: u64, status: PartitionStatus, position: Option<i64>, records_wait: bool) -> Look {
@@ -39,6 +48,8 @@ fn check(looks: impl IntoIterator<Item = (Look, Option<bool>)>) {
             membership: Membership::Member,
             stopping: false,
             database_works: look.database_works,
+            disconnected_writers: 0,
+            redrive_failure: None,
             buffered_bytes: 0,
             partitions: look.standing.into_iter().collect(),
         };
@@ -65,7 +76,6 @@ fn records_that_wait_for_the_limit_are_reported_once_and_a_commit_ends_the_stall
 fn a_partition_that_advances_or_has_no_waiting_records_is_never_reported() {
     check((0..1_000).map(|n| (look(n, STARTED, Some(i64::try_from(n).unwrap()), true), None)));
     check((0..1_000).map(|n| (look(n, STARTED, Some(5), false), None)));
-    check((0..1_000).map(|n| (look(n, PartitionStatus::Claiming, None, false), None)));
     // Some records arrive at intervals, and each is handled between two snapshots.
     check((0..50).map(|n| (look(n * 20, STARTED, Some(5), n % 2 == 0), None)));
 }
@@ -83,6 +93,19 @@ fn writes_that_fail_repeatedly_are_no_progress() {
     looks.push((look(LIMIT + 90, PartitionStatus::Claiming, None, false), None));
     looks.push((look(LIMIT + 91, PartitionStatus::Starting, Some(7), false), Some(false)));
     check(looks);
+}
+
+#[test]
+fn a_partition_that_is_not_read_for_the_limit_is_reported_until_it_is_read() {
+    for status in [PartitionStatus::Claiming, PartitionStatus::Starting] {
+        check([
+            (look(0, status, None, false), None),
+            (look(LIMIT, status, None, false), Some(true)),
+            (look(LIMIT + 20, status, None, false), None),
+            (look(LIMIT + 21, STARTED, None, false), None),
+            (look(LIMIT + 31, STARTED, None, false), Some(false)),
+        ]);
+    }
 }
 
 #[test]

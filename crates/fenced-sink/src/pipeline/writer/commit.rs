@@ -6,19 +6,15 @@ use std::time::{Instant, SystemTime};
 use super::Writer;
 use crate::event::Event;
 use crate::model::batch::{ClaimedBatch, Entry};
-use crate::model::error_class::ErrorClass;
 use crate::model::event::{LogPoint, Parsed, RecordRef};
 use crate::model::halt::HaltReason;
 use crate::model::mirror::CommittedPosition;
 use crate::model::outcome::{BatchOutcome, RecordOutcome, totals};
+use crate::pipeline::failure::commit_failures;
 use crate::pipeline::line_budget::LineBudget;
 use crate::pipeline::reports::WriterReport;
-use crate::postgres::error::classify;
 use crate::postgres::transaction::mode::WriteMode;
 use crate::postgres::transaction::{self, WriteFailure};
-
-/// After this many attempts with an unclassified error, the writer looks for a record that causes it.
-const UNCLASSIFIED_TRIES: u32 = 3;
 
 /// A transaction, as its log lines need it.
 #[derive(Clone, Copy)]
@@ -34,7 +30,7 @@ impl<E: Event> Writer<E> {
     pub(super) async fn commit(&mut self, mut batches: Vec<ClaimedBatch<E>>) -> sqlx::Result<()> {
         // The lines come first: the time that they take is not the time of the transaction.
         let record_lines = self.received(&batches);
-        let mut attempt = Attempt { record_lines, mode: self.first_mode(&batches), began: Instant::now() };
+        let mut attempt = Attempt { record_lines, mode: first_mode(&batches), began: Instant::now() };
         let outcomes = loop {
             match self.try_to_commit(&batches, attempt.mode).await {
                 Ok(outcomes) => break outcomes,
@@ -67,31 +63,15 @@ impl<E: Event> Writer<E> {
         mode: WriteMode,
     ) -> Result<Vec<BatchOutcome>, WriteFailure> {
         let context = Arc::clone(&self.context);
-        transaction::write(self.session().await?, &context.ledger, batches, mode, &context.rules).await
-    }
-
-    fn first_mode(&self, batches: &[ClaimedBatch<E>]) -> WriteMode {
-        let errors = |claimed: &ClaimedBatch<E>| self.context.unclassified.times(claimed.batch.partition());
-        if batches.iter().any(|claimed| errors(claimed) >= UNCLASSIFIED_TRIES) {
-            WriteMode::Bisect
-        } else if batches.iter().any(|claimed| claimed.row_by_row) {
-            WriteMode::RowByRow
-        } else {
-            WriteMode::Bulk
-        }
+        transaction::write(self.session()?, &context.ledger, batches, mode, &context.rules).await
     }
 
     /// Reports the failure of each partition, and returns the error.
     fn not_committed(&self, batches: &[ClaimedBatch<E>], error: sqlx::Error) -> sqlx::Error {
-        let class = classify(&error);
-        for partition in batches.iter().map(|claimed| claimed.batch.partition()) {
-            if class == ErrorClass::Unknown {
-                self.context.unclassified.met(partition);
-            }
-            self.context.scheduler.answer(match class {
-                ErrorClass::TooSlow => WriterReport::TooSlow(partition),
-                _ => WriterReport::CommitFailed(partition),
-            });
+        let failures = commit_failures(batches, &error);
+        self.context.log_failure(&failures);
+        for (partition, failure) in failures {
+            self.context.scheduler.answer(WriterReport::CommitFailed(partition, failure));
         }
         error
     }
@@ -102,12 +82,11 @@ impl<E: Event> Writer<E> {
             BatchOutcome::Committed(outcomes) => (outcomes, false),
             BatchOutcome::Halted(outcomes) => (outcomes, true),
             BatchOutcome::Fenced => {
-                self.context.scheduler.answer(WriterReport::CommitFailed(partition));
+                self.context.scheduler.answer(WriterReport::Fenced(partition));
                 tracing::warn!(topic, partition = partition.0, position = step.from().0, "commit_fenced");
                 return;
             }
         };
-        self.context.unclassified.committed(partition);
         if halted {
             self.context.health.halted(partition, step.to(), HaltReason::TooManyDeadLetters);
         }
@@ -160,9 +139,8 @@ impl<E: Event> Writer<E> {
             millis = u64::try_from(attempt.began.elapsed().as_millis()).unwrap_or(u64::MAX),
             "batch_committed"
         );
-        // The limit applies to records that became rows. A dead letter always has its line.
-        for (entry, outcome) in claimed.batch.entries().iter().zip(outcomes) {
-            if attempt.record_lines || matches!(outcome, RecordOutcome::DeadLettered(_)) {
+        if attempt.record_lines {
+            for (entry, outcome) in claimed.batch.entries().iter().zip(outcomes) {
                 self.log_record(entry, outcome);
             }
         }
@@ -202,6 +180,17 @@ impl<E: Event> Writer<E> {
 
     fn lines(&self) -> MutexGuard<'_, LineBudget> {
         self.context.lines.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// The mode that a batch of the transaction needs.
+fn first_mode<E>(batches: &[ClaimedBatch<E>]) -> WriteMode {
+    if batches.iter().any(|claimed| claimed.bisect) {
+        WriteMode::Bisect
+    } else if batches.iter().any(|claimed| claimed.row_by_row) {
+        WriteMode::RowByRow
+    } else {
+        WriteMode::Bulk
     }
 }
 

@@ -4,7 +4,9 @@ use std::sync::Arc;
 
 use super::Writer;
 use crate::event::Event;
+use crate::model::operation::DbOperation;
 use crate::model::topic_log::{GapPolicy, GapReason};
+use crate::pipeline::failure::failure;
 use crate::pipeline::reports::{LogFaultReport, WriterReport};
 
 /// The result of recording a log fault.
@@ -21,20 +23,29 @@ enum Recorded {
 impl<E: Event> Writer<E> {
     /// Halts the partition, or moves it past the gap if the policy permits it.
     pub(super) async fn record_log_fault(&mut self, fault: LogFaultReport) -> sqlx::Result<()> {
-        let recorded = self.try_to_record(&fault).await;
-        let halted = matches!(recorded, Ok(Recorded::Halted));
+        let recorded = match self.try_to_record(&fault).await {
+            Ok(recorded) => recorded,
+            Err(error) => {
+                let failure = failure(DbOperation::RecordGap, &error);
+                self.context.log_failure(&[(fault.partition, failure.clone())]);
+                let report = WriterReport::LogFaultNotRecorded(fault.partition, fault.generation, failure);
+                self.context.scheduler.answer(report);
+                return Err(error);
+            }
+        };
+        let halted = recorded == Recorded::Halted;
         let (reason, health) = (fault.gap.reason, &self.context.health);
         if halted {
             health.halted(fault.partition, fault.at, reason.into());
         }
-        if let Ok(Recorded::Halted | Recorded::Skipped) = recorded {
+        if recorded != Recorded::Fenced {
             health.gap(reason, fault.gap.offsets());
         }
         self.context.scheduler.answer(WriterReport::LogFaultRecorded(fault.partition, fault.generation, halted));
 
         let (topic, partition, position) = (self.context.ledger.topic(), fault.partition.0, fault.at.0);
         let (from, to, reason) = (fault.gap.from.0, fault.gap.to.0, reason.as_str());
-        match recorded? {
+        match recorded {
             Recorded::Halted => {
                 let hint = "see offset_gaps; `offsets resume --help` explains how to continue";
                 tracing::error!(topic, partition, position, reason, from, to, hint, "partition_halted");
@@ -47,7 +58,7 @@ impl<E: Event> Writer<E> {
 
     async fn try_to_record(&mut self, fault: &LogFaultReport) -> sqlx::Result<Recorded> {
         let context = Arc::clone(&self.context);
-        let session = self.session().await?;
+        let session = self.session()?;
         let LogFaultReport { partition, epoch, at, gap, .. } = *fault;
         let policy = if gap.reason == GapReason::RetentionGap { context.gaps } else { GapPolicy::Halt };
         let record = session.run(|c| context.ledger.record_log_fault(c, partition, epoch, at, &gap, policy));

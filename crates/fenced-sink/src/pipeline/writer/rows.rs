@@ -4,9 +4,11 @@ use std::sync::Arc;
 
 use super::Writer;
 use crate::event::Event;
+use crate::model::operation::DbOperation;
 use crate::model::protocol::{Generation, RowEffect, RowReadToken};
 use crate::model::record::Partition;
 use crate::model::stored_row::StoredRow;
+use crate::pipeline::failure::failure;
 use crate::pipeline::reports::WriterReport;
 
 impl<E: Event> Writer<E> {
@@ -20,7 +22,9 @@ impl<E: Event> Writer<E> {
                 Ok(())
             }
             Err(error) => {
-                self.context.scheduler.answer(WriterReport::ClaimFailed(partition, generation));
+                let failure = failure(DbOperation::Claim, &error);
+                self.context.log_failure(&[(partition, failure.clone())]);
+                self.context.scheduler.answer(WriterReport::ClaimFailed(partition, generation, failure));
                 Err(error)
             }
         }
@@ -30,7 +34,7 @@ impl<E: Event> Writer<E> {
     async fn try_to_claim(&mut self, partition: Partition, generation: Generation) -> sqlx::Result<Option<StoredRow>> {
         let context = Arc::clone(&self.context);
         let wanted = || context.scheduler.is_claiming(partition, generation);
-        let session = self.session().await?;
+        let session = self.session()?;
         if !wanted() {
             return Ok(None);
         }
@@ -39,7 +43,7 @@ impl<E: Event> Writer<E> {
             return Ok(row);
         }
         let Some(first) = self.first_positions().await else { return Ok(None) };
-        let session = self.session().await?;
+        let session = self.session()?;
         session.run(|connection| context.ledger.create_rows(connection, &first)).await?;
         if !wanted() {
             return Ok(None);
@@ -51,8 +55,9 @@ impl<E: Event> Writer<E> {
     pub(super) async fn read_rows(&mut self, rows: Vec<(Partition, RowReadToken)>) -> sqlx::Result<()> {
         let context = Arc::clone(&self.context);
         let partitions: Vec<Partition> = rows.iter().map(|(partition, _)| *partition).collect();
-        let session = self.session().await?;
-        let mut found = session.run(|connection| context.ledger.read_rows(connection, &partitions)).await?;
+        let session = self.session()?;
+        let found = session.run(|connection| context.ledger.read_rows(connection, &partitions)).await;
+        let mut found = found.inspect_err(|error| self.rows_not_read(&rows, error))?;
         for (partition, token) in rows {
             let row = found.remove(&partition);
             let halt_reason = row.as_ref().and_then(|row| row.halt_reason.clone());
@@ -61,6 +66,15 @@ impl<E: Event> Writer<E> {
             self.log(partition, effect);
         }
         Ok(())
+    }
+
+    fn rows_not_read(&self, rows: &[(Partition, RowReadToken)], error: &sqlx::Error) {
+        let failures: Vec<_> =
+            rows.iter().map(|(partition, _)| (*partition, failure(DbOperation::ReadRow, error))).collect();
+        self.context.log_failure(&failures);
+        for ((partition, token), (_, failure)) in rows.iter().zip(failures) {
+            self.context.scheduler.answer(WriterReport::RowNotRead(*partition, *token, failure));
+        }
     }
 
     fn log(&self, partition: Partition, effect: RowEffect) {

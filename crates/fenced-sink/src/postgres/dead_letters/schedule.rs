@@ -4,7 +4,7 @@ use std::num::NonZeroU32;
 use std::time::Duration;
 
 use crate::model::outcome::DeadLetterCause;
-use crate::postgres::retry::wait_after;
+use crate::postgres::retry::RetryDelays;
 
 /// When a dead letter is tried again, if a retry may succeed.
 #[derive(Clone, Copy, Debug)]
@@ -32,6 +32,6 @@ impl RetrySchedule {
     #[must_use]
     pub fn wait(&self, cause: &DeadLetterCause, failures: u32) -> Option<Duration> {
         let retries = cause.may_heal() && failures < self.max_attempts.get();
-        retries.then(|| wait_after(failures, self.initial, self.max))
+        retries.then(|| RetryDelays::new(self.initial, self.max).wait_after(failures))
     }
 }

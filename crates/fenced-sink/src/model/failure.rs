@@ -1,0 +1,234 @@
+//! The failure record of one partition: what the database refused, since when, and how often. Pure: time is an argument.
+//!
+//! The record alone decides the retry delay, whether the partition is written alone, the search for a record at fault,
+//! the end of the run, and what readiness reports. Only a success of the same partition, or another position, ends it.
+//! So no partition hides or prolongs the failure of another one.
+
+use std::fmt;
+use std::time::{Duration, Instant};
+
+use crate::model::error_class::{ErrorClass, RetryCause};
+use crate::model::operation::DbOperation;
+use crate::model::record::{Position, Step};
+use crate::model::sqlstate::SqlState;
+
+/// After this number of unclassified errors in a row at one position, the writer looks for a record that causes them.
+const UNCLASSIFIED_TIMES: u32 = 3;
+
+/// A database operation for a partition that failed, as the writer reports it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Failure {
+    /// The operation.
+    pub operation: DbOperation,
+    /// The class of the error.
+    pub class: ErrorClass,
+    /// The code of the error. `None`: it is no error of the server.
+    pub sqlstate: Option<SqlState>,
+    /// The error in words. It can contain a value of a record.
+    pub error: String,
+    /// The offsets of the batch that was not committed.
+    pub step: Option<Step>,
+    /// The transaction had batches of other partitions, too. One of them can be the cause.
+    pub shared: bool,
+}
+
+/// The failures of one partition in a row.
+#[derive(Clone, Debug)]
+pub(crate) struct FailureRecord {
+    last: Failure,
+    /// The success of this operation ends the failure.
+    proof: DbOperation,
+    /// The position of the last batch that failed.
+    at: Option<Position>,
+    since: Instant,
+    times: u32,
+    unclassified: u32,
+    /// The database has refused each operation since then, and a retry does not help.
+    refused_since: Option<Instant>,
+}
+
+impl FailureRecord {
+    /// The record after one more failure.
+    pub(crate) fn after(before: Option<Self>, now: Instant, failure: Failure) -> Self {
+        // Another position: the earlier failures say nothing about it.
+        let before = before.filter(|before| before.concerns(failure.position()));
+        let (proof, at) = before.as_ref().map_or((failure.operation, None), |before| (before.proof, before.at));
+        let refused = failure.refuses().then_some(now);
+        let (since, times, unclassified, refused_before) = before.map_or((now, 0, 0, refused), |before| {
+            (before.since, before.times, before.unclassified, before.refused_since)
+        });
+        Self {
+            since,
+            times: times.saturating_add(1),
+            unclassified: if failure.class == ErrorClass::Unknown { unclassified.saturating_add(1) } else { 0 },
+            refused_since: refused.and(refused_before.or(refused)),
+            proof: proof.max(failure.operation),
+            at: failure.position().or(at),
+            last: failure,
+        }
+    }
+
+    /// Whether the success of an operation ends the failure.
+    pub(crate) fn is_ended_by(&self, operation: DbOperation) -> bool {
+        operation >= self.proof
+    }
+
+    /// Whether the failure can concern a partition at this position. A failure without a batch concerns any.
+    pub(crate) fn concerns(&self, position: Option<Position>) -> bool {
+        self.at.zip(position).is_none_or(|(failed, now)| failed == now)
+    }
+
+    /// The number of failures in a row.
+    pub(crate) fn times(&self) -> u32 {
+        self.times
+    }
+
+    /// Whether a record of the batch may be the cause of errors without a class.
+    pub(crate) fn suspects_a_record(&self) -> bool {
+        self.unclassified >= UNCLASSIFIED_TIMES
+    }
+
+    /// Whether another transaction holds a lock: the wait for it was already the delay.
+    pub(crate) fn is_contention(&self) -> bool {
+        self.last.class == ErrorClass::Retry(RetryCause::Contention)
+    }
+
+    /// Since when the database refuses each operation of the partition. `None`: it does not, or a retry can help.
+    pub(crate) fn refused_since(&self) -> Option<Instant> {
+        self.refused_since
+    }
+
+    /// The record as observers see it.
+    pub(crate) fn observed(&self, now: Instant) -> PartitionFailure {
+        PartitionFailure {
+            failure: self.last.clone(),
+            lasts: now.saturating_duration_since(self.since),
+            times: self.times,
+        }
+    }
+}
+
+impl Failure {
+    fn position(&self) -> Option<Position> {
+        self.step.map(Step::from)
+    }
+
+    /// Whether only an operator can end the failure. An error without a class counts: the writers retry it anyway.
+    fn refuses(&self) -> bool {
+        self.class.without_a_record() == ErrorClass::Operator
+    }
+}
+
+/// The failures of one partition in a row, as observers see them.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PartitionFailure {
+    /// The last failure.
+    pub failure: Failure,
+    /// The time since the first failure.
+    pub lasts: Duration,
+    /// The number of failures.
+    pub times: u32,
+}
+
+/// The cause for people, without a value of a record.
+impl fmt::Display for PartitionFailure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Failure { operation, class, sqlstate, error, step, .. } = &self.failure;
+        write!(f, "{} failed {} times in {} s", operation.as_str(), self.times, self.lasts.as_secs())?;
+        if let Some(step) = step {
+            write!(f, ", offsets {} to {}", step.from(), step.to().0.saturating_sub(1))?;
+        }
+        if let Some(state) = sqlstate {
+            write!(f, ", SQLSTATE {state}")?;
+        }
+        // The text of an error without a class can come from a trigger that names the values of the row.
+        if *class == ErrorClass::Unknown { Ok(()) } else { write!(f, ": {error}") }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const SECOND: Duration = Duration::from_secs(1);
+
+    fn failure(operation: DbOperation, class: ErrorClass, from: Option<i64>) -> Failure {
+        let step = from.and_then(|from| Step::new(Position(from), Position(from + 10)));
+        Failure {
+            operation,
+            class,
+            sqlstate: SqlState::parse("42501"),
+            error: "permission denied".to_owned(),
+            step,
+            shared: false,
+        }
+    }
+
+    /// The record after these failures, one each second.
+    fn record(failures: &[(DbOperation, ErrorClass, Option<i64>)]) -> (FailureRecord, Instant) {
+        let (mut now, mut record) = (Instant::now(), None);
+        for (operation, class, from) in failures {
+            now += SECOND;
+            record = Some(FailureRecord::after(record, now, failure(*operation, *class, *from)));
+        }
+        (record.unwrap(), now)
+    }
+
+    const CONNECTION: ErrorClass = ErrorClass::Retry(RetryCause::Connection);
+
+    #[test]
+    fn failures_at_one_position_count_and_another_position_begins_again() {
+        use DbOperation::{Commit, ReadRow};
+        let check = |failures: &[_], times, lasts, refused: Option<u32>| {
+            let (record, now) = record(failures);
+            let found = record.observed(now);
+            assert_eq!((found.times, found.lasts), (times, lasts * SECOND), "{failures:?}");
+            let refused_for = record.refused_since().map(|since| now - since);
+            assert_eq!(refused_for, refused.map(|seconds| seconds * SECOND), "{failures:?}");
+        };
+        let refused = (Commit, ErrorClass::Operator, Some(5));
+        check(&[refused], 1, 0, Some(0));
+        check(&[refused, refused, refused], 3, 2, Some(2));
+        check(&[refused, refused, (Commit, ErrorClass::Operator, Some(6))], 1, 0, Some(0));
+        check(&[refused, (ReadRow, CONNECTION, None), refused], 3, 2, Some(0));
+        check(&[refused, (Commit, CONNECTION, Some(5))], 2, 1, None);
+        check(&[(Commit, ErrorClass::Unknown, Some(5)), refused], 2, 1, Some(1));
+    }
+
+    #[test]
+    fn only_a_success_that_proves_enough_ends_a_failure() {
+        use DbOperation::{Claim, Commit, ReadRow, RecordGap};
+        let check = |failures: &[DbOperation], ended_by: &[DbOperation]| {
+            let failures: Vec<_> = failures.iter().map(|operation| (*operation, CONNECTION, None)).collect();
+            let (record, _) = record(&failures);
+            for operation in [ReadRow, Claim, RecordGap, Commit] {
+                assert_eq!(record.is_ended_by(operation), ended_by.contains(&operation), "{failures:?} {operation:?}");
+            }
+        };
+        check(&[ReadRow], &[ReadRow, Claim, RecordGap, Commit]);
+        check(&[Claim], &[Claim, RecordGap, Commit]);
+        check(&[RecordGap], &[RecordGap, Commit]);
+        check(&[Commit], &[Commit]);
+        check(&[Commit, ReadRow], &[Commit]);
+    }
+
+    #[test]
+    fn three_unclassified_errors_in_a_row_make_a_record_suspect() {
+        let check = |classes: &[ErrorClass], expected| {
+            let failures: Vec<_> = classes.iter().map(|class| (DbOperation::Commit, *class, Some(5))).collect();
+            assert_eq!(record(&failures).0.suspects_a_record(), expected, "{classes:?}");
+        };
+        check(&[ErrorClass::Unknown; 2], false);
+        check(&[ErrorClass::Unknown; 3], true);
+        check(&[ErrorClass::Unknown, ErrorClass::Unknown, CONNECTION, ErrorClass::Unknown], false);
+    }
+
+    #[test]
+    fn the_text_names_the_operation_the_offsets_and_the_cause() {
+        let (record, now) = record(&[(DbOperation::Commit, ErrorClass::Operator, Some(5)); 2]);
+        let text = record.observed(now).to_string();
+        assert_eq!(text, "commit failed 2 times in 1 s, offsets 5 to 14, SQLSTATE 42501: permission denied");
+        let (record, now) = self::record(&[(DbOperation::Claim, ErrorClass::Unknown, None)]);
+        assert_eq!(record.observed(now).to_string(), "claim failed 1 times in 0 s, SQLSTATE 42501");
+    }
+}
