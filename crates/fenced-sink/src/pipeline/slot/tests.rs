@@ -69,6 +69,77 @@ impl World {
     }
 }
 
+fn failure(class: ErrorClass, step: Option<(i64, i64)>, shared: bool) -> Failure {
+    let step = step.and_then(|(from, to)| Step::new(Position(from), Position(to)));
+    Failure { operation: DbOperation::Commit, class, sqlstate: None, error: String::new(), step, shared }
+}
+
+fn delays() -> RetryDelays {
+    RetryDelays::new(Duration::from_secs(4), Duration::from_mins(1))
+}
+
+#[test]
+fn a_late_answer_of_an_earlier_claim_neither_delays_nor_ends_the_next_one() {
+    let (now, mut slot) = (Instant::now(), Slot::<()>::new(Instant::now(), P, 100));
+    slot.assigned(now);
+    let earlier = slot.begin_claim(now).unwrap();
+    slot.assigned(now);
+    assert_eq!(slot.claimed(now, earlier, None, Duration::from_mins(1)), RowEffect::Unchanged);
+    slot.claim_failed(now, earlier, failure(ErrorClass::Operator, None, false), &delays());
+    assert!(slot.begin_claim(now).is_some(), "the next claim begins at once");
+    slot.claim_failed(now, earlier, failure(ErrorClass::Operator, None, false), &delays());
+    assert!(slot.is_claiming(slot.protocol.generation()) && !slot.is_isolated());
+}
+
+#[test]
+fn a_refused_batch_becomes_smaller_only_if_no_other_partition_can_be_the_cause() {
+    let check = |class, shared, expected| {
+        let mut world = World::started();
+        let step = Step::new(Position(10), Position(20)).unwrap();
+        world.slot.protocol.begin_commit(step).unwrap();
+        world.slot.commit_failed(world.now, failure(class, Some((10, 20)), shared), &delays());
+        assert_eq!(world.slot.max_records, expected, "{class:?} {shared}");
+        assert!(world.slot.is_isolated());
+    };
+    check(ErrorClass::Operator, true, 100);
+    check(ErrorClass::Operator, false, 25);
+    check(ErrorClass::TooSlow, true, 50);
+    check(ErrorClass::Unknown, false, 100);
+}
+
+#[test]
+fn a_failed_commit_is_tried_again_after_its_delay_and_another_position_ends_the_failure() {
+    for (next, fails) in [(10, true), (20, false)] {
+        let mut world = World::started();
+        let step = Step::new(Position(10), Position(20)).unwrap();
+        world.slot.protocol.begin_commit(step).unwrap();
+        world.slot.commit_failed(world.now, failure(ErrorClass::Operator, Some((10, 20)), false), &delays());
+        assert!(world.slot.begin_row_read(world.now, world.now).is_none(), "not before the delay");
+        world.now += Duration::from_secs(4);
+        let token = world.slot.begin_row_read(world.now, world.now).unwrap();
+        let known = world.slot.log.known().cloned().unwrap();
+        let row = LedgerRow { next: Position(next), epoch: Epoch(1), halted: false };
+        world.slot.row_read(world.now, token, Some(StoredRow { row, known, halt_reason: None }), Duration::ZERO);
+        assert_eq!(world.slot.is_isolated(), fails, "the row is at {next}");
+    }
+}
+
+#[test]
+fn a_log_fault_that_is_not_recorded_is_a_failure_until_it_is() {
+    let mut world = World::started();
+    world.slot.last_record_differs(world.generation(), Offset(9));
+    let fault = world.slot.take_log_fault().unwrap();
+    let not_recorded = Failure { operation: DbOperation::RecordGap, ..failure(ErrorClass::Operator, None, false) };
+    world.slot.log_fault_not_recorded(world.now, fault.generation, not_recorded, &delays());
+    assert!(world.slot.held(world.now).failure.is_some());
+    world.now += Duration::from_secs(4);
+    let token = world.slot.begin_row_read(world.now, world.now).unwrap();
+    let known = world.slot.log.known().cloned().unwrap();
+    let row = LedgerRow { next: Position(10), epoch: Epoch(1), halted: false };
+    world.slot.row_read(world.now, token, Some(StoredRow { row, known, halt_reason: None }), Duration::ZERO);
+    assert!(world.slot.held(world.now).failure.is_some(), "a row that was read proves nothing about a gap");
+}
+
 #[test]
 fn records_committed_after_the_question_are_in_doubt_too() {
     let mut world = World::started();
