@@ -244,10 +244,18 @@ impl World {
             let bound = LOCK_WAIT * 8 * u32::try_from(PARTITIONS).unwrap();
             assert!(waited <= bound, "partition {partition} waits for {waited:?} at {elapsed:?}: {failure:?}");
 
-            let changed_at = self.changed_at.get(partition).copied().unwrap_or_default();
-            let lasts_a_minute = self
-                .fault(*partition, DbOperation::Commit)
-                .is_some_and(|fault| elapsed.saturating_sub(fault.at.start.max(changed_at)) >= Duration::from_mins(1));
+            // While a claim or a row read fails, no commit is tried.
+            let before = |fault: &&Fault| {
+                let concerns = fault.partition == *partition && fault.operation == DbOperation::Claim
+                    || fault.operation == DbOperation::ReadRow;
+                concerns && fault.at.start <= elapsed
+            };
+            let tried = self.faults.iter().filter(before).map(|fault| fault.at.end + RETRY_MAX + LOCK_WAIT * 2).max();
+            let changed = self.changed_at.get(partition).copied();
+            let lasts_a_minute = self.fault(*partition, DbOperation::Commit).is_some_and(|fault| {
+                let since = [Some(fault.at.start), changed, tried].into_iter().flatten().max();
+                elapsed.saturating_sub(since.unwrap_or_default()) >= Duration::from_mins(1)
+            });
             if lasts_a_minute && elapsed < END {
                 assert!(failure.is_some(), "the failure of partition {partition} is not visible at {elapsed:?}");
             }
