@@ -15,7 +15,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use self::errors::Refusals;
+use self::errors::{Refusals, RepeatedFailures};
 use self::fetches::Fetch;
 use self::membership::MembershipCheck;
 use self::rebalance::Rebalancer;
@@ -77,6 +77,7 @@ pub(crate) struct ConsumerThread<E: Event> {
     unassigned_since: Instant,
     membership: MembershipCheck,
     refusals: Refusals,
+    failures: RepeatedFailures,
     warnings: WarningLimiter,
 }
 
@@ -100,6 +101,7 @@ impl<E: Event> ConsumerThread<E> {
             unassigned_since: now,
             membership: MembershipCheck::new(now),
             refusals: Refusals::default(),
+            failures: RepeatedFailures::default(),
             warnings: WarningLimiter::default(),
         })
     }
@@ -140,7 +142,7 @@ impl<E: Event> ConsumerThread<E> {
 
     /// Stops each fetch that is no longer a target, and starts each new target.
     fn follow_targets(&mut self) {
-        self.report_out_of_range();
+        self.report_fetch_failures();
         let targets = self.scheduler().read_targets();
         let mut fetches = self.rebalancer.fetches();
         let stale = fetches.stale(&targets);
@@ -217,11 +219,11 @@ impl<E: Event> ConsumerThread<E> {
                     bytes += record.size();
                     arrivals.extend(self.rebalancer.arrival(record));
                 }
-                Some(KafkaEvent::Error(kind, text)) => {
+                Some(KafkaEvent::Error(fault)) => {
                     // The records before the error are good. The thread handles the error first, because it decides
                     // about the other records.
                     self.report_arrivals(std::mem::take(&mut arrivals));
-                    self.handle_error(kind, text)?;
+                    self.handle_error(fault)?;
                 }
                 None => {
                     self.report_arrivals(std::mem::take(&mut arrivals));
