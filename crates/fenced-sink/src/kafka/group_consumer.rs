@@ -128,15 +128,21 @@ impl GroupMember<'_> {
         if paused { self.consumer.pause(&list) } else { self.consumer.resume(&list) }
     }
 
-    /// Ends the reading of partitions. librdkafka accepts or refuses a whole list. After a refusal, each partition is
-    /// stopped alone.
+    /// Ends the reading of partitions.
+    ///
+    /// During a revoke this acknowledges it. librdkafka waits for a successful call without a limit, and refuses a
+    /// whole list because of one partition that it does not read. So after a refusal, the call is repeated with what it
+    /// reads, perhaps nothing.
     pub(crate) fn stop(&self, partitions: &[Partition]) {
         let Err(error) = self.consumer.incremental_unassign(&self.list(partitions.iter().copied())) else { return };
         tracing::warn!(%error, "unassign_failed");
-        for partition in partitions {
-            if let Err(error) = self.consumer.incremental_unassign(&self.list([*partition])) {
-                tracing::warn!(partition = partition.0, %error, "unassign_failed");
-            }
+        let read = self.consumer.assignment().unwrap_or_default();
+        let read = partitions
+            .iter()
+            .copied()
+            .filter(|partition| read.find_partition(&self.consumer.context().topic, partition.0).is_some());
+        if let Err(error) = self.consumer.incremental_unassign(&self.list(read)) {
+            tracing::warn!(%error, "unassign_failed");
         }
     }
 
@@ -219,3 +225,6 @@ fn rebalanced(consumer: &BaseConsumer<Context>, assigned: bool, partitions: Vec<
         listener.rebalanced(&member, Rebalance::Revoked { partitions, lost: consumer.assignment_lost() });
     }
 }
+
+#[cfg(test)]
+mod tests;
