@@ -19,6 +19,7 @@ use self::errors::{Refusals, RepeatedFailures};
 use self::fetches::Fetch;
 use self::membership::MembershipCheck;
 use self::rebalance::Rebalancer;
+use self::rejoin::FormerConsumer;
 use crate::event::Event;
 use crate::kafka::client::ConsumerError;
 use crate::kafka::error::WarningLimiter;
@@ -76,6 +77,8 @@ pub(crate) struct ConsumerThread<E: Event> {
     mirror_again_at: Instant,
     unassigned_since: Instant,
     membership: MembershipCheck,
+    /// The consumer that this one replaces, until this one joins the group.
+    former: Option<FormerConsumer>,
     refusals: Refusals,
     failures: RepeatedFailures,
     warnings: WarningLimiter,
@@ -100,6 +103,7 @@ impl<E: Event> ConsumerThread<E> {
             mirror_again_at: now,
             unassigned_since: now,
             membership: MembershipCheck::new(now),
+            former: None,
             refusals: Refusals::default(),
             failures: RepeatedFailures::default(),
             warnings: WarningLimiter::default(),
@@ -118,9 +122,10 @@ impl<E: Event> ConsumerThread<E> {
 
     fn read_until_stopped(&mut self) -> Result<(), ConsumerError> {
         while !self.scheduler().is_stopping() {
-            if self.scheduler().take_rejoin() {
-                self.rejoin()?;
+            if self.scheduler().take_rejoin() && self.former.is_none() {
+                self.replace_consumer()?;
             }
+            self.join_after_former()?;
             self.follow_targets();
             if self.has_room() {
                 self.read()?;
