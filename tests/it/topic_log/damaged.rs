@@ -56,6 +56,15 @@ async fn a_batch_that_fails_its_checksum_halts_its_partition_alone_until_an_oper
     }
     wait_for_halt(&service, 0, "log_corrupt", 11, 12);
     wait_for_halt(&service, 1, "log_corrupt", 14, 18);
+    for (partition, position) in [("0", "11"), ("1", "14")] {
+        let expected =
+            [("topic", &*scene.topic.name), ("partition", partition), ("position", position), ("times", "3")];
+        let line = service.wait_for_event_with("fetch_failed_again", &expected);
+        assert!(line.field("error").contains("BadMessage"), "{line:?}");
+    }
+    let starts = service.events("partition_started");
+    let started = |partition| starts.iter().filter(|line| line.field("partition") == partition).count();
+    assert_eq!([started("2"), started("3")], [1, 1], "no other partition is restarted: {starts:?}");
     let mut gaps = scene.audit().gaps().await;
     gaps.sort();
     let gap = |partition, from, to| (partition, from, to, "log_corrupt".to_owned(), false);

@@ -1,15 +1,17 @@
 //! Records that are removed before the service has read them.
 
 use std::collections::BTreeMap;
+use std::ops::Range;
 use std::time::Duration;
 
 use super::wait_for_halt;
 use testbed::kafka::kafka;
 use testbed::scene::Scene;
-use testbed::topic::Topic;
+use testbed::service::Service;
+use testbed::topic::{Outgoing, Topic};
 use testbed::unique;
 use testbed::wait::{PATIENCE, eventually};
-use testbed::workload::Workload;
+use testbed::workload::{Workload, booking};
 
 fn gap(partition: i32, from: i64, to: i64, acknowledged: bool) -> (i32, i64, i64, String, bool) {
     (partition, from, to, "retention_gap".to_owned(), acknowledged)
@@ -116,6 +118,66 @@ async fn records_that_were_read_before_the_rest_was_removed_are_stored() {
     assert_eq!(scene.audit().gaps().await, [gap(0, at, 29_000, false)]);
     wait_for_halt(&service, 0, "retention_gap", at, 29_000);
     assert_eq!(scene.booking_ids().await.len(), usize::try_from(at).unwrap());
+}
+
+/// Three partitions with 100 records each that were delivered while the table is locked. Then two of them lose records
+/// that were not delivered: each gap begins behind the delivered ones, and the third partition is not disturbed.
+async fn two_partitions_out_of_range_at_once(policy: &str) -> (Scene, Service) {
+    // All records have the same size.
+    let records = |partitions: Range<i32>, numbers: Range<i32>| {
+        let record = |partition, number| Outgoing::to(partition, booking(&format!("{partition}-{number:03}"), "1"));
+        partitions.flat_map(move |partition| numbers.clone().map(move |number| record(partition, number)))
+    };
+    let scene = Scene::new(3).await.with_http().with("KAFKA_GAP_POLICY", policy);
+    let service = scene.start();
+    service.wait_until_started(3).await;
+    let buffered = || {
+        let sample =
+            |line: &str| line.strip_prefix("booking_history_buffered_bytes ").map(|bytes| bytes.parse().unwrap());
+        service.get("/metrics").body.lines().find_map(sample).unwrap_or_default()
+    };
+    let lock = scene.hold("lock table booking_history in share mode").await;
+    scene.send(records(0..1, 0..1)).await;
+    let one: u64 = eventually(PATIENCE, |bytes| *bytes > 0, async || buffered()).await;
+    scene.send(records(0..3, 0..100).skip(1)).await;
+    eventually(PATIENCE, |bytes| *bytes == 300 * one, async || buffered()).await;
+
+    // The open fetch of the frozen service ends without records after fetch.wait.max.ms.
+    service.sigstop();
+    tokio::time::sleep(Duration::from_secs(2)).await;
+    scene.send(records(0..2, 100..200)).await;
+    for partition in [0, 1] {
+        scene.topic.delete_records(partition, 150).await;
+    }
+    service.sigcont();
+    for partition in ["0", "1"] {
+        service.wait_for_event_with("position_out_of_range", &[("partition", partition)]);
+    }
+    drop(lock);
+    scene.wait_until_at(2, 100).await;
+    eventually(PATIENCE, |gaps: &Vec<_>| gaps.len() == 2, async || scene.audit().gaps().await).await;
+    let mut gaps = scene.audit().gaps().await;
+    gaps.sort();
+    assert_eq!(gaps, [gap(0, 100, 150, false), gap(1, 100, 150, false)]);
+    let starts = service.events("partition_started");
+    assert_eq!(starts.iter().filter(|line| line.field("partition") == "2").count(), 1, "partition 2 is not restarted");
+    (scene, service)
+}
+
+#[tokio::test]
+async fn two_partitions_out_of_range_at_once_halt_behind_all_that_was_delivered() {
+    let (scene, _service) = two_partitions_out_of_range_at_once("halt").await;
+    for partition in [0, 1] {
+        assert_eq!(scene.wait_until_halted(partition).await, "retention_gap");
+    }
+    assert_eq!(scene.booking_ids().await.len(), 300);
+}
+
+#[tokio::test]
+async fn the_policy_skip_of_two_partitions_at_once_skips_only_what_was_not_delivered() {
+    let (scene, _service) = two_partitions_out_of_range_at_once("skip").await;
+    scene.wait_until_read().await;
+    assert_eq!(scene.booking_ids().await.len(), 300 + 50 + 50);
 }
 
 /// The client fetches little ahead, so that records it has not fetched can be removed.

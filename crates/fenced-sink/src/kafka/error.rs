@@ -5,6 +5,8 @@ use rdkafka::types::RDKafkaErrorCode as Code;
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
+use crate::model::record::Partition;
+
 /// The meaning of a consumer error for the records.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum KafkaErrorKind {
@@ -18,9 +20,10 @@ pub(crate) enum KafkaErrorKind {
     Refused,
     /// A consumer with another assignor is in the group.
     OtherAssignor,
-    /// The position of a partition is outside of its partition log.
+    /// The partition log does not have the position: retention deleted it, or the log was truncated or replaced.
     OutOfRange,
-    /// A record may be missing among the delivered ones. Every partition must start again at the position of its row.
+    /// A record may be missing among those that follow. The partition must start again behind the records before the
+    /// error.
     Unclassified,
     /// This consumer never receives a record again.
     Fatal,
@@ -49,7 +52,8 @@ pub(crate) fn is_damage(error: &KafkaError) -> bool {
     error.rdkafka_error_code().is_some_and(|code| damage.contains(&code))
 }
 
-fn code_kind(code: Code) -> KafkaErrorKind {
+/// The kind of an error code.
+pub(crate) fn code_kind(code: Code) -> KafkaErrorKind {
     match code {
         Code::BrokerTransportFailure
         | Code::Resolve
@@ -88,29 +92,31 @@ fn code_kind(code: Code) -> KafkaErrorKind {
         | Code::GroupAuthorizationFailed
         | Code::ClusterAuthorizationFailed => KafkaErrorKind::Refused,
         Code::InconsistentGroupProtocol => KafkaErrorKind::OtherAssignor,
-        Code::AutoOffsetReset | Code::OffsetOutOfRange => KafkaErrorKind::OutOfRange,
+        // With `auto.offset.reset=error` librdkafka reports a truncated log as `AutoOffsetReset`, too.
+        Code::AutoOffsetReset | Code::OffsetOutOfRange | Code::LogTruncation => KafkaErrorKind::OutOfRange,
         Code::Fatal | Code::FencedInstanceId | Code::UnreleasedInstanceId => KafkaErrorKind::Fatal,
         _ => KafkaErrorKind::Unclassified,
     }
 }
 
-/// The minimum time between two log lines about the same kind of error.
+/// The minimum time between two log lines about the same kind of error of the same partition.
 const WARNING_INTERVAL: Duration = Duration::from_secs(10);
 
 /// Limits the warnings about consumer errors. An unreachable broker causes many errors in a second.
 #[derive(Debug, Default)]
-pub(crate) struct WarningLimiter(BTreeMap<KafkaErrorKind, (Instant, u64)>);
+pub(crate) struct WarningLimiter(BTreeMap<(KafkaErrorKind, Option<Partition>), (Instant, u64)>);
 
 impl WarningLimiter {
-    /// Logs an error, unless its kind was logged a short time ago. The line has the number of errors of this kind so
-    /// far.
-    pub(crate) fn warn(&mut self, kind: KafkaErrorKind, error: &str) {
+    /// Logs an error, unless its kind was logged a short time ago for the same partition. The line has the number of
+    /// these errors so far.
+    pub(crate) fn warn(&mut self, topic: &str, partition: Option<Partition>, kind: KafkaErrorKind, error: &str) {
         let now = Instant::now();
-        let (last, times) = self.0.entry(kind).or_insert((now, 0));
+        let (last, times) = self.0.entry((kind, partition)).or_insert((now, 0));
         *times += 1;
         if *times == 1 || now.duration_since(*last) >= WARNING_INTERVAL {
             let (message, hint) = message_and_hint(kind);
-            tracing::warn!(error, hint, times = *times, "{message}");
+            let partition = partition.map(|partition| partition.0);
+            tracing::warn!(topic, partition, error, hint, times = *times, "{message}");
             *last = now;
         }
     }
@@ -131,10 +137,10 @@ fn message_and_hint(kind: KafkaErrorKind) -> (&'static str, &'static str) {
         }
         KafkaErrorKind::OutOfRange => (
             "position_out_of_range",
-            "a partition log does not have the next position: what was read is committed, then that log is checked",
+            "the partition log does not have the next position: what was read is committed, then that log is checked",
         ),
         KafkaErrorKind::Unclassified => {
-            ("unclassified_kafka_error", "no record is lost: reading starts again at the positions in the database")
+            ("unclassified_kafka_error", "no record is lost: reading starts again behind the records before the error")
         }
         KafkaErrorKind::Fatal => ("kafka_fatal", "the service ends"),
     }
@@ -158,6 +164,7 @@ mod tests {
         check(&KafkaError::MessageConsumption(Code::AllBrokersDown), KafkaErrorKind::AllBrokersDown);
         check(&KafkaError::MessageConsumption(Code::UnknownTopicOrPartition), KafkaErrorKind::TopicMissing);
         check(&KafkaError::MessageConsumption(Code::AutoOffsetReset), KafkaErrorKind::OutOfRange);
+        check(&KafkaError::MessageConsumption(Code::LogTruncation), KafkaErrorKind::OutOfRange);
         check(&KafkaError::MessageConsumption(Code::InconsistentGroupProtocol), KafkaErrorKind::OtherAssignor);
         check(&KafkaError::MessageConsumption(Code::SaslAuthenticationFailed), KafkaErrorKind::Refused);
         check(&KafkaError::MessageConsumptionFatal(Code::FencedInstanceId), KafkaErrorKind::Fatal);

@@ -2,6 +2,7 @@
 //!
 //! - rust-rdkafka panics at a header name that is not UTF-8, and at such metadata of a committed offset. One record or
 //!   one foreign commit would end the process at every start.
+//! - It drops the partition of a consumer error, and the reason that librdkafka gives.
 //! - It has no function for the id of a topic, nor for the membership of the client.
 //! - It returns positions of assigned partitions only.
 //!
@@ -11,30 +12,180 @@
 
 use rdkafka::TopicPartitionList;
 use rdkafka::consumer::{BaseConsumer, Consumer as _, ConsumerContext};
-use rdkafka::message::{BorrowedMessage, Message};
+use rdkafka::message::BorrowedMessage;
+use rdkafka::types::RDKafkaErrorCode;
 use rdkafka_sys as sys;
-use std::ffi::{CStr, CString};
-use std::ptr;
+use std::ffi::{CStr, CString, c_void};
+use std::ptr::{self, NonNull};
 use std::time::Duration;
 
 use crate::model::record::{Header, Offset, Partition, Record, Timestamp, TimestampType, TopicId};
 
-/// Copies a message with all its parts.
-pub(crate) fn record(message: &BorrowedMessage<'_>) -> Record {
-    Record {
-        partition: Partition(message.partition()),
-        offset: Offset(message.offset()),
-        timestamp: timestamp(message),
-        key: message.key().map(<[u8]>::to_vec),
-        value: message.payload().map(<[u8]>::to_vec),
-        headers: headers(message),
+/// A consumer and its queue. librdkafka puts everything that it reports to the consumer into the queue.
+pub(crate) struct PolledConsumer<C: ConsumerContext> {
+    queue: Queue,
+    consumer: BaseConsumer<C>,
+}
+
+/// A reference to the queue of a consumer.
+struct Queue(NonNull<sys::rd_kafka_queue_t>);
+
+// SAFETY: the functions of librdkafka lock a queue, so any thread may poll and destroy this reference to it.
+unsafe impl Send for Queue {}
+
+/// Everything that a poll can return.
+pub(crate) enum PolledEvent {
+    /// The next record of a partition that is read.
+    Record(Record),
+    /// An error.
+    Error(PolledError),
+    /// A change of the assignment.
+    Rebalance {
+        /// Kafka assigns the partitions. False: it revokes them.
+        assigned: bool,
+        /// The partitions.
+        partitions: Vec<Partition>,
+    },
+}
+
+/// An error that librdkafka reports to the consumer.
+pub(crate) struct PolledError {
+    /// The partition that it concerns. `None`: librdkafka names none.
+    pub(crate) partition: Option<Partition>,
+    /// The code.
+    pub(crate) code: RDKafkaErrorCode,
+    /// The client can never work again.
+    pub(crate) fatal: bool,
+    /// The reason that librdkafka gives.
+    pub(crate) reason: String,
+}
+
+impl<C: ConsumerContext> PolledConsumer<C> {
+    /// The consumer must be a member of a group: a client without a group has no such queue.
+    pub(crate) fn new(consumer: BaseConsumer<C>) -> Option<Self> {
+        // SAFETY: the consumer keeps the client alive. The caller owns the reference that the call returns, and `Drop`
+        // of `Queue` gives it back, before the client ends: fields are dropped in their order.
+        let queue = NonNull::new(unsafe { sys::rd_kafka_queue_get_consumer(consumer.client().native_ptr()) })?;
+        Some(Self { queue: Queue(queue), consumer })
+    }
+
+    pub(crate) fn consumer(&self) -> &BaseConsumer<C> {
+        &self.consumer
+    }
+
+    /// Waits for the next event, `timeout` at most. `None`: none came, or one that [`PolledEvent`] does not have, such
+    /// as the result of a commit to Kafka.
+    pub(crate) fn poll(&self, timeout: Duration) -> Option<PolledEvent> {
+        let timeout = i32::try_from(timeout.as_millis()).unwrap_or(i32::MAX);
+        // SAFETY: `self` owns a reference to the queue. The event is null-checked. It is destroyed once, after `polled`
+        // has copied what it reads of it.
+        unsafe {
+            let event = NonNull::new(sys::rd_kafka_queue_poll(self.queue.0.as_ptr(), timeout))?.as_ptr();
+            let copied = polled(event);
+            sys::rd_kafka_event_destroy(event);
+            copied
+        }
     }
 }
 
-fn timestamp(message: &BorrowedMessage<'_>) -> Timestamp {
+impl Drop for Queue {
+    fn drop(&mut self) {
+        // SAFETY: `self` owns the reference, and nothing uses it after this call.
+        unsafe { sys::rd_kafka_queue_destroy(self.0.as_ptr()) }
+    }
+}
+
+/// Copies an event. `None`: it is of no kind that [`PolledEvent`] has.
+///
+/// # Safety
+/// The event is valid until this function returns.
+unsafe fn polled(event: *mut sys::rd_kafka_event_t) -> Option<PolledEvent> {
+    // SAFETY: the caller guarantees that the event is valid. It owns everything that is read here, except the partition
+    // of an error, which `partition` destroys. Every pointer that can be null is checked before use.
+    unsafe {
+        match sys::rd_kafka_event_type(event) {
+            sys::RD_KAFKA_EVENT_FETCH => {
+                let message = sys::rd_kafka_event_message_next(event);
+                (!message.is_null()).then(|| PolledEvent::Record(copied(message)))
+            }
+            sys::RD_KAFKA_EVENT_ERROR => Some(PolledEvent::Error(PolledError {
+                partition: partition(event),
+                code: sys::rd_kafka_event_error(event).into(),
+                fatal: sys::rd_kafka_event_error_is_fatal(event) != 0,
+                reason: CStr::from_ptr(sys::rd_kafka_event_error_string(event)).to_string_lossy().trim().to_owned(),
+            })),
+            sys::RD_KAFKA_EVENT_REBALANCE => {
+                let assign = sys::rd_kafka_resp_err_t::RD_KAFKA_RESP_ERR__ASSIGN_PARTITIONS;
+                let list = sys::rd_kafka_event_topic_partition_list(event);
+                let elements = list.as_ref().map_or(&[][..], |list| match usize::try_from(list.cnt) {
+                    Ok(count) if !list.elems.is_null() => std::slice::from_raw_parts(list.elems, count),
+                    _ => &[],
+                });
+                Some(PolledEvent::Rebalance {
+                    assigned: sys::rd_kafka_event_error(event) == assign,
+                    partitions: elements.iter().map(|element| Partition(element.partition)).collect(),
+                })
+            }
+            _ => None,
+        }
+    }
+}
+
+/// The partition that an error event names.
+///
+/// # Safety
+/// The event is valid until this function returns.
+unsafe fn partition(event: *mut sys::rd_kafka_event_t) -> Option<Partition> {
+    // SAFETY: the caller guarantees that the event is valid. The caller of the first function owns the result, which is
+    // null-checked before use, and destroyed once, after the last use.
+    unsafe {
+        let named = sys::rd_kafka_event_topic_partition(event);
+        let partition = named.as_ref().map(|named| Partition(named.partition));
+        if !named.is_null() {
+            sys::rd_kafka_topic_partition_destroy(named);
+        }
+        partition
+    }
+}
+
+/// Copies a message with all its parts.
+pub(crate) fn record(message: &BorrowedMessage<'_>) -> Record {
+    // SAFETY: the borrow keeps the message alive.
+    unsafe { copied(message.ptr()) }
+}
+
+/// Copies a message with all its parts.
+///
+/// # Safety
+/// The message is valid until this function returns.
+unsafe fn copied(message: *const sys::rd_kafka_message_t) -> Record {
+    // SAFETY: the caller guarantees that the message is valid, and the message owns everything that is copied here.
+    unsafe {
+        Record {
+            partition: Partition((*message).partition),
+            offset: Offset((*message).offset),
+            timestamp: timestamp(message),
+            key: bytes((*message).key, (*message).key_len),
+            value: bytes((*message).payload, (*message).len),
+            headers: headers(message),
+        }
+    }
+}
+
+/// # Safety
+/// The pointer is null, or `size` bytes are valid there until this function returns.
+unsafe fn bytes(start: *const c_void, size: usize) -> Option<Vec<u8>> {
+    // SAFETY: the caller guarantees it.
+    (!start.is_null()).then(|| unsafe { std::slice::from_raw_parts(start.cast::<u8>(), size) }.to_vec())
+}
+
+/// # Safety
+/// The message is valid until this function returns.
+unsafe fn timestamp(message: *const sys::rd_kafka_message_t) -> Timestamp {
     let mut kind = sys::rd_kafka_timestamp_type_t::RD_KAFKA_TIMESTAMP_NOT_AVAILABLE;
-    // SAFETY: the borrow keeps the message alive. `kind` is a local variable that lives longer than the call.
-    let millis = unsafe { sys::rd_kafka_message_timestamp(message.ptr(), &raw mut kind) };
+    // SAFETY: the caller guarantees that the message is valid. `kind` is a local variable that lives longer than the
+    // call.
+    let millis = unsafe { sys::rd_kafka_message_timestamp(message, &raw mut kind) };
     let kind = match kind {
         sys::rd_kafka_timestamp_type_t::RD_KAFKA_TIMESTAMP_CREATE_TIME => TimestampType::CreateTime,
         sys::rd_kafka_timestamp_type_t::RD_KAFKA_TIMESTAMP_LOG_APPEND_TIME => TimestampType::LogAppendTime,
@@ -43,14 +194,16 @@ fn timestamp(message: &BorrowedMessage<'_>) -> Timestamp {
     Timestamp { millis, kind }
 }
 
-fn headers(message: &BorrowedMessage<'_>) -> Vec<Header> {
+/// # Safety
+/// The message is valid until this function returns.
+unsafe fn headers(message: *const sys::rd_kafka_message_t) -> Vec<Header> {
     let mut list = ptr::null_mut();
-    // SAFETY: the borrow keeps the message alive. The message owns the list that the call returns.
-    let answer = unsafe { sys::rd_kafka_message_headers(message.ptr(), &raw mut list) };
+    // SAFETY: the caller guarantees that the message is valid. The message owns the list that the call returns.
+    let answer = unsafe { sys::rd_kafka_message_headers(message, &raw mut list) };
     if answer != sys::rd_kafka_resp_err_t::RD_KAFKA_RESP_ERR_NO_ERROR {
         return Vec::new();
     }
-    // SAFETY: the call above succeeded, so `list` points to a list. The message owns it and is still borrowed.
+    // SAFETY: the call above succeeded, so `list` points to a list, which lives as long as the message.
     let count = unsafe { sys::rd_kafka_header_cnt(list) };
     (0..count).filter_map(|index| header(list, index)).collect()
 }
@@ -66,7 +219,7 @@ fn header(list: *const sys::rd_kafka_headers_t, index: usize) -> Option<Header> 
     // SAFETY: the name is not null, librdkafka ends it with NUL, and it lives as long as the message.
     let name = unsafe { CStr::from_ptr(name) }.to_bytes().to_vec();
     // SAFETY: a value that is not null has `size` bytes, and they live as long as the message.
-    let value = (!value.is_null()).then(|| unsafe { std::slice::from_raw_parts(value.cast::<u8>(), size) }.to_vec());
+    let value = unsafe { bytes(value, size) };
     Some(Header { name, value })
 }
 

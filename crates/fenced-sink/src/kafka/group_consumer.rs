@@ -1,8 +1,7 @@
 //! A member of the consumer group: the calls to librdkafka that the consumer thread makes. The caller decides what they
 //! mean for the records.
 //!
-//! The consumer thread makes every call. librdkafka calls the callback of a rebalance during a poll, on the same
-//! thread.
+//! The consumer thread makes every call. A rebalance is reported during a poll, on the same thread.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -16,16 +15,26 @@ use rdkafka::types::RDKafkaRespErr;
 use rdkafka::{Statistics, TopicPartitionList};
 
 use crate::kafka::client::{ConsumerError, configuration, partition_list, refused};
-use crate::kafka::error::{KafkaErrorKind, error_kind};
-use crate::kafka::ffi;
+use crate::kafka::error::{KafkaErrorKind, code_kind};
+use crate::kafka::ffi::{self, PolledConsumer, PolledError, PolledEvent};
 use crate::model::record::{Partition, Position, Record};
 
 /// Everything that Kafka can report during a poll.
 pub(crate) enum KafkaEvent {
     /// The next record of a partition that is read.
     Record(Record),
-    /// An error, by kind and in words.
-    Error(KafkaErrorKind, String),
+    /// An error.
+    Error(ConsumerFault),
+}
+
+/// An error, of one partition or of the whole consumer.
+pub(crate) struct ConsumerFault {
+    /// The partition that the error concerns. `None`: it can concern every partition.
+    pub(crate) partition: Option<Partition>,
+    /// What the error means for the records.
+    pub(crate) kind: KafkaErrorKind,
+    /// The reason that librdkafka gives, and the name of its code.
+    pub(crate) text: String,
 }
 
 /// A change of the assignment. It is reported during a poll, before that poll returns.
@@ -49,7 +58,7 @@ pub(crate) trait RebalanceListener: Send + Sync {
 
 /// A consumer that can join a group.
 pub(crate) struct GroupConsumer {
-    consumer: BaseConsumer<Context>,
+    polled: PolledConsumer<Context>,
 }
 
 /// What the consumer thread can do with the consumer, during a rebalance too.
@@ -73,31 +82,39 @@ impl GroupConsumer {
         listener: Arc<dyn RebalanceListener>,
     ) -> Result<Self, ConsumerError> {
         let context = Context { topic: topic.to_owned(), mirror: mirror.to_owned(), listener };
-        let consumer = configuration(properties).create_with_context(context);
-        Ok(Self { consumer: consumer.map_err(|error| refused(&error))? })
+        let consumer = configuration(properties).create_with_context(context).map_err(|error| refused(&error))?;
+        let without_group = || ConsumerError::Configuration("group.id: a group is needed".to_owned());
+        Ok(Self { polled: PolledConsumer::new(consumer).ok_or_else(without_group)? })
     }
 
     /// Joins the group.
     pub(crate) fn join(&self) -> Result<(), ConsumerError> {
-        let topic = &self.consumer.context().topic;
-        self.consumer.subscribe(&[topic]).map_err(|error| refused(&error))
+        let consumer = self.polled.consumer();
+        consumer.subscribe(&[&consumer.context().topic]).map_err(|error| refused(&error))
     }
 
-    /// Waits for the next event, `timeout` at most.
+    /// Waits for the next event, `timeout` at most. `None` can come earlier.
     pub(crate) fn poll(&self, timeout: Duration) -> Option<KafkaEvent> {
-        Some(match self.consumer.poll(timeout)? {
-            Ok(message) => KafkaEvent::Record(ffi::record(&message)),
-            Err(error) => KafkaEvent::Error(error_kind(&error), error.to_string()),
-        })
+        match self.polled.poll(timeout)? {
+            PolledEvent::Record(record) => Some(KafkaEvent::Record(record)),
+            PolledEvent::Error(PolledError { partition, code, fatal, reason }) => {
+                let kind = if fatal { KafkaErrorKind::Fatal } else { code_kind(code) };
+                Some(KafkaEvent::Error(ConsumerFault { partition, kind, text: format!("{reason} ({code:?})") }))
+            }
+            PolledEvent::Rebalance { assigned, partitions } => {
+                rebalanced(self.polled.consumer(), assigned, partitions);
+                None
+            }
+        }
     }
 
     /// The error after which the client can never work again, if librdkafka reports one.
     pub(crate) fn fatal_reason(&self) -> Option<String> {
-        self.consumer.client().fatal_error().map(|(_, reason)| reason)
+        self.polled.consumer().client().fatal_error().map(|(_, reason)| reason)
     }
 
     pub(crate) fn member(&self) -> GroupMember<'_> {
-        GroupMember { consumer: &self.consumer }
+        GroupMember { consumer: self.polled.consumer() }
     }
 }
 
@@ -111,15 +128,21 @@ impl GroupMember<'_> {
         if paused { self.consumer.pause(&list) } else { self.consumer.resume(&list) }
     }
 
-    /// Ends the reading of partitions. librdkafka accepts or refuses a whole list. After a refusal, each partition is
-    /// stopped alone.
+    /// Ends the reading of partitions.
+    ///
+    /// During a revoke this acknowledges it. librdkafka waits for a successful call without a limit, and refuses a
+    /// whole list because of one partition that it does not read. So after a refusal, the call is repeated with what it
+    /// reads, perhaps nothing.
     pub(crate) fn stop(&self, partitions: &[Partition]) {
         let Err(error) = self.consumer.incremental_unassign(&self.list(partitions.iter().copied())) else { return };
         tracing::warn!(%error, "unassign_failed");
-        for partition in partitions {
-            if let Err(error) = self.consumer.incremental_unassign(&self.list([*partition])) {
-                tracing::warn!(partition = partition.0, %error, "unassign_failed");
-            }
+        let read = self.consumer.assignment().unwrap_or_default();
+        let read = partitions
+            .iter()
+            .copied()
+            .filter(|partition| read.find_partition(&self.consumer.context().topic, partition.0).is_some());
+        if let Err(error) = self.consumer.incremental_unassign(&self.list(read)) {
+            tracing::warn!(%error, "unassign_failed");
         }
     }
 
@@ -147,13 +170,6 @@ impl GroupMember<'_> {
         let list = self.list([partition]);
         ffi::positions(self.consumer, &list);
         list.elements().iter().all(|element| element.offset() == KafkaOffset::Invalid)
-    }
-
-    /// The bounds of a partition log, from its leader.
-    pub(crate) fn watermarks(&self, partition: Partition, timeout: Duration) -> KafkaResult<(Position, Position)> {
-        let topic = &self.consumer.context().topic;
-        let (start, end) = self.consumer.fetch_watermarks(topic, partition.0, timeout)?;
-        Ok((Position(start), Position(end)))
     }
 
     /// Commits positions to Kafka, asynchronously: a synchronous commit blocks while the broker is unreachable.
@@ -190,18 +206,25 @@ impl ClientContext for Context {
     fn stats(&self, _: Statistics) {}
 }
 
+/// rust-rdkafka polls while the consumer leaves the group, and reports a rebalance here.
 impl ConsumerContext for Context {
     fn rebalance(&self, consumer: &BaseConsumer<Self>, code: RDKafkaRespErr, list: &mut TopicPartitionList) {
-        let partitions: Vec<Partition> = list.elements().iter().map(|element| Partition(element.partition())).collect();
-        let member = GroupMember { consumer };
-        if code == RDKafkaRespErr::RD_KAFKA_RESP_ERR__ASSIGN_PARTITIONS {
-            self.listener.rebalanced(&member, Rebalance::Assigned(partitions));
-            if let Err(error) = consumer.incremental_assign(&TopicPartitionList::new()) {
-                tracing::warn!(%error, "assign_failed");
-            }
-        } else {
-            let revoked = Rebalance::Revoked { partitions, lost: consumer.assignment_lost() };
-            self.listener.rebalanced(&member, revoked);
-        }
+        let partitions = list.elements().iter().map(|element| Partition(element.partition())).collect();
+        rebalanced(consumer, code == RDKafkaRespErr::RD_KAFKA_RESP_ERR__ASSIGN_PARTITIONS, partitions);
     }
 }
+
+fn rebalanced(consumer: &BaseConsumer<Context>, assigned: bool, partitions: Vec<Partition>) {
+    let (member, listener) = (GroupMember { consumer }, &consumer.context().listener);
+    if assigned {
+        listener.rebalanced(&member, Rebalance::Assigned(partitions));
+        if let Err(error) = consumer.incremental_assign(&TopicPartitionList::new()) {
+            tracing::warn!(%error, "assign_failed");
+        }
+    } else {
+        listener.rebalanced(&member, Rebalance::Revoked { partitions, lost: consumer.assignment_lost() });
+    }
+}
+
+#[cfg(test)]
+mod tests;

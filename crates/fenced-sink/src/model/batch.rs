@@ -161,9 +161,13 @@ impl<E> Queue<E> {
         self.bytes > 0
     }
 
-    /// Appends an arrival. Drops it if the consumer thread read it under another generation.
+    /// Appends an arrival. Drops it if the consumer thread read it under another generation. A reached position replaces
+    /// the one before it: while the database is away, positions arrive without a limit.
     pub(crate) fn push(&mut self, generation: Generation, arrival: Arrival<E>) {
         if generation == self.generation {
+            if let (Arrival::Reached(_), Some(Arrival::Reached(_))) = (&arrival, self.arrivals.back()) {
+                self.arrivals.pop_back();
+            }
             self.bytes = self.bytes.saturating_add(size(&arrival));
             self.arrivals.push_back(arrival);
         }

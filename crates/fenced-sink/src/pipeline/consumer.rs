@@ -15,10 +15,11 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use self::errors::Refusals;
+use self::errors::{Refusals, RepeatedFailures};
 use self::fetches::Fetch;
 use self::membership::MembershipCheck;
 use self::rebalance::Rebalancer;
+use self::rejoin::FormerConsumer;
 use crate::event::Event;
 use crate::kafka::client::ConsumerError;
 use crate::kafka::error::WarningLimiter;
@@ -76,7 +77,10 @@ pub(crate) struct ConsumerThread<E: Event> {
     mirror_again_at: Instant,
     unassigned_since: Instant,
     membership: MembershipCheck,
+    /// The consumer that this one replaces, until this one joins the group.
+    former: Option<FormerConsumer>,
     refusals: Refusals,
+    failures: RepeatedFailures,
     warnings: WarningLimiter,
 }
 
@@ -99,7 +103,9 @@ impl<E: Event> ConsumerThread<E> {
             mirror_again_at: now,
             unassigned_since: now,
             membership: MembershipCheck::new(now),
+            former: None,
             refusals: Refusals::default(),
+            failures: RepeatedFailures::default(),
             warnings: WarningLimiter::default(),
         })
     }
@@ -116,9 +122,10 @@ impl<E: Event> ConsumerThread<E> {
 
     fn read_until_stopped(&mut self) -> Result<(), ConsumerError> {
         while !self.scheduler().is_stopping() {
-            if self.scheduler().take_rejoin() {
-                self.rejoin()?;
+            if self.scheduler().take_rejoin() && self.former.is_none() {
+                self.replace_consumer()?;
             }
+            self.join_after_former()?;
             self.follow_targets();
             if self.has_room() {
                 self.read()?;
@@ -140,7 +147,7 @@ impl<E: Event> ConsumerThread<E> {
 
     /// Stops each fetch that is no longer a target, and starts each new target.
     fn follow_targets(&mut self) {
-        self.report_out_of_range();
+        self.report_fetch_failures();
         let targets = self.scheduler().read_targets();
         let mut fetches = self.rebalancer.fetches();
         let stale = fetches.stale(&targets);
@@ -217,11 +224,11 @@ impl<E: Event> ConsumerThread<E> {
                     bytes += record.size();
                     arrivals.extend(self.rebalancer.arrival(record));
                 }
-                Some(KafkaEvent::Error(kind, text)) => {
+                Some(KafkaEvent::Error(fault)) => {
                     // The records before the error are good. The thread handles the error first, because it decides
                     // about the other records.
                     self.report_arrivals(std::mem::take(&mut arrivals));
-                    self.handle_error(kind, text)?;
+                    self.handle_error(fault)?;
                 }
                 None => {
                     self.report_arrivals(std::mem::take(&mut arrivals));

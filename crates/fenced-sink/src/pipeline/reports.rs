@@ -21,20 +21,30 @@ pub(crate) enum KafkaReport<E> {
     Revoked(Vec<Partition>),
     /// Records and reached positions, in their order. The scheduler drops those of an older generation.
     Arrived(Vec<(Partition, Generation, Arrival<E>)>),
-    /// An error that is not known to be harmless: the delivered records of these partitions cannot be trusted.
+    /// An error that is not known to be harmless and names no partition: the delivered records of these partitions
+    /// cannot be trusted.
     UnclassifiedError(Vec<Partition>),
     /// No broker was reachable. A restored broker may serve another log under the same topic id, so these partitions
     /// start again with a check of the log.
     AllBrokersDown(Vec<Partition>),
-    /// The broker refused the position of a partition. The consumer thread repeats this report: it has no effect until
-    /// all earlier records are committed.
-    OutOfRange(Partition, Generation),
+    /// The fetch of a partition failed behind the delivered records. The consumer thread repeats this report: it has no
+    /// effect until they are committed.
+    FetchFailed(Partition, Generation, FetchFailure),
     /// The last record before this position is the record of the row, or it no longer exists.
     LastRecordMatched(Partition, Generation, Position),
     /// The record at this offset is not the record of the row, or there should be no record at it.
     LastRecordDiffers(Partition, Generation, Offset),
     /// The consumer thread has stopped reading and has reported everything.
     ReadingEnded,
+}
+
+/// Why no more records of a partition can be accepted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum FetchFailure {
+    /// The broker refused the position: the log must be checked.
+    OutOfRange,
+    /// An error that is not known to be harmless: a record may be missing behind the delivered ones.
+    Unclassified,
 }
 
 /// Everything that a writer can answer.

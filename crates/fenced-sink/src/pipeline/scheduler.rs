@@ -67,7 +67,9 @@ impl<E> Scheduler<E> {
             }
             KafkaReport::UnclassifiedError(partitions) => self.each(now, partitions, |slot| slot.restart(now)),
             KafkaReport::AllBrokersDown(partitions) => self.each(now, partitions, |slot| slot.read_again(now)),
-            KafkaReport::OutOfRange(partition, generation) => self.slot(now, partition).out_of_range(now, generation),
+            KafkaReport::FetchFailed(partition, generation, failure) => {
+                self.slot(now, partition).fetch_failed(now, generation, failure);
+            }
             KafkaReport::LastRecordMatched(partition, generation, at) => {
                 self.slot(now, partition).last_record_matched(generation, at);
             }

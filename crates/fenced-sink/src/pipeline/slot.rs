@@ -17,7 +17,7 @@ use crate::model::record::{Offset, Partition, Position};
 use crate::model::standing::HeldPartition;
 use crate::model::stored_row::StoredRow;
 use crate::model::topic_log::{Gap, LogObservation};
-use crate::pipeline::reports::{LogFaultReport, PartitionQuestion, ReadTarget};
+use crate::pipeline::reports::{FetchFailure, LogFaultReport, PartitionQuestion, ReadTarget};
 use crate::postgres::retry::RetryDelays;
 
 /// The wait before the next claim of a partition that was fenced or could not be claimed. It doubles each time.
@@ -190,10 +190,14 @@ impl<E> Slot<E> {
         self.not_before = now + RESTART_AFTER;
     }
 
-    /// The broker refused the position behind all records that were read. This has an effect after they are committed.
-    pub(super) fn out_of_range(&mut self, now: Instant, generation: Generation) {
-        if self.protocol.generation() == generation && self.protocol.ready_at().is_some() && self.queue.is_empty() {
-            self.log.out_of_range();
+    /// The fetch failed behind all records that were read. This has an effect after they are committed.
+    pub(super) fn fetch_failed(&mut self, now: Instant, generation: Generation, failure: FetchFailure) {
+        let Some(at) = self.protocol.ready_at().filter(|_| self.queue.is_empty()) else { return };
+        if self.protocol.generation() == generation {
+            match failure {
+                FetchFailure::OutOfRange => self.log.out_of_range(),
+                FetchFailure::Unclassified => self.log.not_trusted(at),
+            }
             self.read_again(now);
         }
     }
@@ -233,7 +237,7 @@ impl<E> Slot<E> {
         match self.log.observed(now, self.partition, question, seen, at) {
             LogVerdict::Fault(gap) => self.found_log_fault(generation, gap),
             LogVerdict::OutOfRange if self.protocol.ready_at() == Some(question.at) => {
-                self.out_of_range(now, generation);
+                self.fetch_failed(now, generation, FetchFailure::OutOfRange);
             }
             LogVerdict::FetchStalled => return self.protocol.ready_at() == Some(question.at),
             LogVerdict::OutOfRange | LogVerdict::Nothing => {}

@@ -60,6 +60,14 @@ fn a_reached_position_at_or_below_the_start_makes_no_batch() {
 }
 
 #[test]
+fn only_the_last_of_successive_reached_positions_is_kept() {
+    let reached = |position| Arrival::Reached(Position(position));
+    let mut queue = queue([reached(3), reached(4), arrival(6, 1), reached(8), reached(9)]);
+    assert_eq!(queue.arrivals.len(), 3);
+    check(queue.take(Position(2), BatchLimits { records: 1, ..ALL }).as_ref(), 2, 9, &[6]);
+}
+
+#[test]
 fn a_batch_ends_at_either_limit() {
     let mut queue = queue((0..5).map(|offset| arrival(offset, 1_000)));
     check(queue.take(Position(0), BatchLimits { records: 2, ..ALL }).as_ref(), 0, 2, &[0, 1]);

@@ -1,16 +1,15 @@
 //! What the consumer thread does about an error that Kafka reports.
 
+use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
 use super::ConsumerThread;
 use crate::event::Event;
 use crate::kafka::client::ConsumerError;
 use crate::kafka::error::KafkaErrorKind;
-use crate::model::record::Partition;
-use crate::pipeline::reports::KafkaReport;
-
-/// The thread may wait this long for the bounds of all logs.
-const WATERMARKS: Duration = Duration::from_secs(3);
+use crate::kafka::group_consumer::ConsumerFault;
+use crate::model::record::{Partition, Position};
+use crate::pipeline::reports::{FetchFailure, KafkaReport};
 
 /// The first and the last refusal of a series.
 #[derive(Debug, Default)]
@@ -31,58 +30,70 @@ impl Refusals {
     }
 }
 
+/// A fetch that fails this many times at one position is logged with its position.
+const REPEATED_TIMES: u32 = 3;
+
+/// For each partition, the position of its last failed fetch, and the number of failures in a row at that position.
+#[derive(Debug, Default)]
+pub(super) struct RepeatedFailures(BTreeMap<Partition, (Position, u32)>);
+
+impl RepeatedFailures {
+    /// A fetch failed at this position. Returns the number of failures at each [`REPEATED_TIMES`]th one.
+    fn failed(&mut self, partition: Partition, at: Position) -> Option<u32> {
+        let before = self.0.get(&partition).filter(|(position, _)| *position == at).map_or(0, |(_, times)| *times);
+        let times = before.saturating_add(1);
+        self.0.insert(partition, (at, times));
+        times.is_multiple_of(REPEATED_TIMES).then_some(times)
+    }
+}
+
 impl<E: Event> ConsumerThread<E> {
-    pub(super) fn handle_error(&mut self, kind: KafkaErrorKind, text: String) -> Result<(), ConsumerError> {
-        self.warnings.warn(kind, &text);
-        match kind {
-            KafkaErrorKind::Transient | KafkaErrorKind::OtherAssignor => {}
-            KafkaErrorKind::AllBrokersDown => self.scheduler().report(KafkaReport::AllBrokersDown(self.fetched())),
-            KafkaErrorKind::TopicMissing => self.scheduler().request_log_check(),
-            KafkaErrorKind::Refused => {
+    pub(super) fn handle_error(&mut self, fault: ConsumerFault) -> Result<(), ConsumerError> {
+        let ConsumerFault { partition, kind, text } = fault;
+        self.warnings.warn(&self.options.topic, partition, kind, &text);
+        match (kind, partition) {
+            (KafkaErrorKind::Transient | KafkaErrorKind::OtherAssignor, _) => {}
+            (KafkaErrorKind::AllBrokersDown, _) => {
+                self.scheduler().report(KafkaReport::AllBrokersDown(self.fetched()));
+            }
+            (KafkaErrorKind::TopicMissing, _) => self.scheduler().request_log_check(),
+            (KafkaErrorKind::Refused, _) => {
                 let for_long = self.refusals.refused(Instant::now(), self.options.startup_timeout);
                 if for_long && self.scheduler().is_empty() {
                     return Err(ConsumerError::Fatal(text));
                 }
             }
-            KafkaErrorKind::OutOfRange => self.find_out_of_range(),
-            KafkaErrorKind::Unclassified => {
+            (KafkaErrorKind::OutOfRange, Some(partition)) => {
+                self.rebalancer.fetches().failed(partition, FetchFailure::OutOfRange);
+            }
+            (KafkaErrorKind::Unclassified, Some(partition)) => self.fetch_failed(partition, &text),
+            (KafkaErrorKind::OutOfRange | KafkaErrorKind::Unclassified, None) => {
                 self.scheduler().report(KafkaReport::UnclassifiedError(self.fetched()));
             }
-            KafkaErrorKind::Fatal => {
+            (KafkaErrorKind::Fatal, _) => {
                 return Err(ConsumerError::Fatal(self.consumer.fatal_reason().unwrap_or(text)));
             }
         }
         Ok(())
     }
 
-    /// The error does not name its partition, and librdkafka no longer reads that partition. A log that does not answer
-    /// in time counts as out of range. If all positions are in their logs now, the partition is unknown, and all
-    /// partitions start again.
-    fn find_out_of_range(&self) {
-        self.scheduler().request_log_check();
-        let (began, member) = (Instant::now(), self.consumer.member());
-        let in_range = self.rebalancer.fetches().in_range();
-        let outside = |(partition, position): &(Partition, _)| {
-            let bounds = member.watermarks(*partition, WATERMARKS.saturating_sub(began.elapsed()));
-            bounds.map_or(true, |(start, end)| !(start..=end).contains(position))
-        };
-        let found: Vec<Partition> = in_range.into_iter().filter(outside).map(|(partition, _)| partition).collect();
-        if found.is_empty() {
-            self.scheduler().report(KafkaReport::UnclassifiedError(self.fetched()));
-        }
-        let mut fetches = self.rebalancer.fetches();
-        for partition in found {
-            if let Some(fetch) = fetches.get_mut(partition) {
-                fetch.refuse();
-            }
+    /// The fetch of one partition failed. Only that partition is read again.
+    fn fetch_failed(&mut self, partition: Partition, error: &str) {
+        let failed = self.rebalancer.fetches().failed(partition, FetchFailure::Unclassified);
+        if let Some(at) = failed
+            && let Some(times) = self.failures.failed(partition, at)
+        {
+            let (topic, partition, position) = (&self.options.topic, partition.0, at.0);
+            let hint = "the other partitions are read; check the broker, and the records at this position";
+            tracing::warn!(topic, partition, position, times, error, hint, "fetch_failed_again");
         }
     }
 
-    /// Reports each refused position until the report has an effect, which is after the commit of the earlier records.
-    pub(super) fn report_out_of_range(&self) {
-        let refused = self.rebalancer.fetches().out_of_range();
-        for (partition, generation) in refused {
-            self.scheduler().report(KafkaReport::OutOfRange(partition, generation));
+    /// Reports each failed fetch until the report has an effect, which is after the commit of the earlier records.
+    pub(super) fn report_fetch_failures(&self) {
+        let failures = self.rebalancer.fetches().failures();
+        for (partition, generation, failure) in failures {
+            self.scheduler().report(KafkaReport::FetchFailed(partition, generation, failure));
         }
     }
 }
@@ -102,5 +113,14 @@ mod tests {
         assert!(!refused(16), "a pause begins a new series");
         assert!(!refused(21));
         assert!(refused(26));
+    }
+
+    #[test]
+    fn each_third_failure_of_a_partition_at_one_position_counts() {
+        let mut failures = RepeatedFailures::default();
+        let mut failed = |partition, at| failures.failed(Partition(partition), Position(at));
+        assert_eq!([failed(0, 5), failed(0, 5), failed(1, 5), failed(0, 5)], [None, None, None, Some(3)]);
+        assert_eq!([failed(0, 5), failed(0, 5), failed(0, 5)], [None, None, Some(6)]);
+        assert_eq!([failed(0, 6), failed(0, 6), failed(0, 6)], [None, None, Some(3)], "another position");
     }
 }

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use crate::model::protocol::Generation;
 use crate::model::record::{Digest, Offset, Partition, Position, Record};
-use crate::pipeline::reports::ReadTarget;
+use crate::pipeline::reports::{FetchFailure, ReadTarget};
 
 /// The partitions that are read.
 #[derive(Debug, Default)]
@@ -19,8 +19,8 @@ pub(super) struct Fetch {
     reached: Position,
     /// The last record that the row has. Reading starts one record back, with this record.
     last_record: Option<(Offset, Digest)>,
-    /// The broker refused the position: no record will follow.
-    out_of_range: bool,
+    /// The fetch failed. What follows is not reported, until reading starts again.
+    failure: Option<FetchFailure>,
 }
 
 /// What a record, or a position, proves about the last record that the row has.
@@ -55,8 +55,9 @@ impl Fetches {
         partitions.iter().copied().filter(|partition| self.0.remove(partition).is_some()).collect()
     }
 
+    /// The fetch of a partition, unless it failed.
     pub(super) fn get_mut(&mut self, partition: Partition) -> Option<&mut Fetch> {
-        self.0.get_mut(&partition)
+        self.0.get_mut(&partition).filter(|fetch| fetch.failure.is_none())
     }
 
     /// The partitions whose generation is no longer a target.
@@ -68,23 +69,25 @@ impl Fetches {
         stale.map(|(partition, _)| *partition).collect()
     }
 
-    /// The partitions that are not known to be out of range, each with its position.
-    pub(super) fn in_range(&self) -> Vec<(Partition, Position)> {
-        let in_range = self.0.iter().filter(|(_, fetch)| !fetch.out_of_range);
-        in_range.map(|(partition, fetch)| (*partition, fetch.position())).collect()
+    /// The fetch of a partition failed. Returns the position that it has reached. `None`: the partition is not read, or
+    /// its fetch failed before.
+    pub(super) fn failed(&mut self, partition: Partition, failure: FetchFailure) -> Option<Position> {
+        let fetch = self.0.get_mut(&partition).filter(|fetch| fetch.failure.is_none())?;
+        fetch.failure = Some(failure);
+        Some(fetch.reached)
     }
 
-    /// The partitions whose position was refused.
-    pub(super) fn out_of_range(&self) -> Vec<(Partition, Generation)> {
-        let out = self.0.iter().filter(|(_, fetch)| fetch.out_of_range);
-        out.map(|(partition, fetch)| (*partition, fetch.generation)).collect()
+    /// The failed fetches.
+    pub(super) fn failures(&self) -> Vec<(Partition, Generation, FetchFailure)> {
+        let failed = |(partition, fetch): (&Partition, &Fetch)| Some((*partition, fetch.generation, fetch.failure?));
+        self.0.iter().filter_map(failed).collect()
     }
 }
 
 impl Fetch {
     pub(super) fn new(target: &ReadTarget) -> Self {
         let ReadTarget { generation, at, last_record, .. } = *target;
-        Self { generation, reached: at, last_record, out_of_range: false }
+        Self { generation, reached: at, last_record, failure: None }
     }
 
     pub(super) fn generation(&self) -> Generation {
@@ -94,10 +97,6 @@ impl Fetch {
     /// The position where reading starts, or that it has reached.
     pub(super) fn position(&self) -> Position {
         self.last_record.map_or(self.reached, |(offset, _)| Position(offset.0))
-    }
-
-    pub(super) fn refuse(&mut self) {
-        self.out_of_range = true;
     }
 
     /// A record was delivered. Returns what it proves about the last record, and whether it is new.
@@ -154,6 +153,20 @@ mod tests {
         let target =
             ReadTarget { partition: Partition(0), generation: Generation::default(), at: Position(10), last_record };
         Fetch::new(&target)
+    }
+
+    #[test]
+    fn what_follows_a_failure_is_not_reported() {
+        let (partition, mut fetches) = (Partition(0), Fetches::default());
+        fetches.insert(partition, one_back());
+        assert!(fetches.get_mut(partition).is_some());
+        assert_eq!(fetches.failures(), []);
+        assert_eq!(fetches.failed(Partition(1), FetchFailure::Unclassified), None, "it is not read");
+        assert_eq!(fetches.failed(partition, FetchFailure::Unclassified), Some(Position(10)));
+        assert_eq!(fetches.failed(partition, FetchFailure::OutOfRange), None, "it failed before");
+        assert!(fetches.get_mut(partition).is_none());
+        assert_eq!(fetches.failures(), [(partition, Generation::default(), FetchFailure::Unclassified)]);
+        assert_eq!(fetches.remove(&[partition]), [partition]);
     }
 
     const MATCHES: LastRecord = LastRecord::Matches { at: Position(10) };
