@@ -74,6 +74,8 @@ pub(crate) struct HeldPartition {
     pub(crate) state: State,
     /// Records of it are queued or in a transaction.
     pub(crate) records_wait: bool,
+    /// The last record of its row is not yet compared with the topic log.
+    pub(crate) comparison_waits: bool,
 }
 
 /// What `observe` reads from the scheduler. It hides the type of the event.

@@ -64,7 +64,8 @@ impl<E> Slot<E> {
 
     pub(super) fn held(&self) -> HeldPartition {
         let records_wait = self.queue.has_records() || self.in_flight_bytes > 0;
-        HeldPartition { partition: self.partition, state: self.protocol.state(), records_wait }
+        let comparison_waits = self.log.last_record().is_some();
+        HeldPartition { partition: self.partition, state: self.protocol.state(), records_wait, comparison_waits }
     }
 
     pub(super) fn buffered_bytes(&self) -> usize {
