@@ -135,6 +135,14 @@ async fn migrate_up_says_what_the_adoption_does_and_refuses_it_while_the_old_ser
         where attrelid = 'booking_history'::regclass and attname = 'discount_percent'";
     assert_eq!(strings(&mut idle, types).await, ["double precision"]);
 
+    // A program that has a name, and has used the table.
+    idle.close().await.unwrap();
+    let options = url.parse::<PgConnectOptions>().unwrap().application_name("python");
+    let mut idle = options.connect().await.unwrap();
+    strings(&mut idle, "select booking_id from booking_history").await;
+    let (code, lines) = Service::finish("migrate up", &settings);
+    assert_eq!(code, 69, "{lines:#?}");
+
     // A tool that has a name and does not use the table.
     let named = url.parse::<PgConnectOptions>().unwrap().application_name("psql").connect().await.unwrap();
     let (code, lines) = Service::finish("migrate up --ignore-sessions", &settings);

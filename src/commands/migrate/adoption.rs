@@ -54,15 +54,19 @@ impl OldTable {
     }
 
     /// What is about to happen, one line each.
-    pub(super) fn announcement(&self) -> [String; 2] {
+    pub(super) fn announcement(&self) -> [String; 3] {
         let rows = if self.rows > 0 { format!("about {} rows, ", self.rows) } else { String::new() };
         let rewrite = match self.floats.as_slice() {
             [] => "no row is rewritten".to_owned(),
-            floats => format!("its rows are rewritten once, because floats become numeric ({})", floats.join(", ")),
+            floats => format!(
+                "its rows are rewritten once, because floats become numeric ({}); this can take a minute for each GiB",
+                floats.join(", ")
+            ),
         };
         [
             format!("adopting the table booking_history of the Python service: {rows}{} with indexes", self.size()),
-            format!("{rewrite}; missing indexes are built; nothing can read or write the table until that is done"),
+            rewrite,
+            "missing indexes are built; nothing can read or write the table until the adoption is done".to_owned(),
         ]
     }
 

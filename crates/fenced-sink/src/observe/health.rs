@@ -104,7 +104,11 @@ impl Health {
     /// Whether the last record of each row of this process is compared with the topic log.
     pub(crate) fn last_records_are_compared(&self) -> bool {
         let scheduler = self.lock().scheduler.clone();
-        scheduler.is_some_and(|scheduler| scheduler.held().iter().all(|held| !held.comparison_waits))
+        // Of a partition that is not read, nothing will be compared here.
+        let waits = |held: &HeldPartition| {
+            held.comparison_waits && PartitionStatus::of(held.state) == Some(PartitionStatus::Running)
+        };
+        scheduler.is_some_and(|scheduler| !scheduler.held().iter().any(waits))
     }
 
     /// The counts so far. They are all 0 before the run starts.
