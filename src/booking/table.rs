@@ -9,10 +9,13 @@ use chrono::{DateTime, Utc};
 use fenced_sink::{InsertOutcome, Lookup};
 use rust_decimal::Decimal;
 use sqlx::PgConnection;
+use sqlx::postgres::PgDatabaseError;
 
 use super::valid::{Booking, PromoCode};
 
 /// Inserts all bookings or fails. Returns the ids of the new rows in the order of `bookings`.
+///
+/// After a duplicate id the engine uses [`insert_each`], which finds the cause.
 pub(super) async fn insert_all(connection: &mut PgConnection, bookings: &[&Booking]) -> sqlx::Result<Vec<i64>> {
     let columns = BookingColumns::of(bookings);
     // Inserts all rows or none, with ids in the order sent: `order by place` needs no sort after `with ordinality`.
@@ -40,7 +43,6 @@ pub(super) async fn insert_all(connection: &mut PgConnection, bookings: &[&Booki
     )
     .fetch_one(connection)
     .await
-    .map_err(as_fault_of_the_sequence)
 }
 
 /// Inserts the bookings whose key is new. Returns the outcome of each booking, in the order of `bookings`.
@@ -74,21 +76,76 @@ pub(super) async fn insert_each(
     Ok(inserted.into_iter().filter_map(|outcome| outcome.or_else(|| compared.next())).collect())
 }
 
-/// A record is never the cause of a duplicate id, because the table generates the ids. A duplicate id occurs if rows
-/// were copied into the table with their ids, and its sequence is lower than those. An operator must correct that, so
-/// no record becomes a dead letter.
-fn as_fault_of_the_sequence(error: sqlx::Error) -> sqlx::Error {
-    let constraint = error.as_database_error().and_then(|error| error.constraint());
-    if constraint != Some("booking_history_pkey") {
-        return error;
+/// How the table gives its ids. Somebody else may have made the table, so each name comes from the catalog.
+struct IdColumn {
+    /// The unique indexes on the id alone, each as `schema.name`. A partition of the table has its own.
+    unique_indexes: Vec<String>,
+    /// The sequence of the ids.
+    sequence: Option<String>,
+}
+
+impl IdColumn {
+    /// Must be read before an insert: after an error the transaction answers no question.
+    async fn read(connection: &mut PgConnection) -> sqlx::Result<Self> {
+        // Finds a sequence that the column owns, or else one that its default uses.
+        sqlx::query_as!(
+            Self,
+            r#"
+            select
+                array(
+                    select nspname || '.' || relname
+                    from (
+                        select 'booking_history'::regclass as relid
+                        union select relid from pg_partition_tree('booking_history')
+                    ) as part
+                    join pg_index on indrelid = part.relid
+                    join pg_attribute on attrelid = indrelid and attnum = indkey[0]
+                    join pg_class on pg_class.oid = indexrelid
+                    join pg_namespace on pg_namespace.oid = relnamespace
+                    where indisunique and indnkeyatts = 1 and attname = 'id'
+                ) as "unique_indexes!",
+                coalesce(
+                    pg_get_serial_sequence('booking_history', 'id'),
+                    (
+                        select refobjid::regclass::text
+                        from pg_attribute
+                        join pg_attrdef on adrelid = attrelid and adnum = attnum
+                        join pg_depend on classid = 'pg_attrdef'::regclass and objid = pg_attrdef.oid
+                        join pg_class on pg_class.oid = refobjid and relkind = 'S'
+                        where attrelid = 'booking_history'::regclass and attname = 'id'
+                        limit 1
+                    )
+                ) as sequence
+            "#
+        )
+        .fetch_one(connection)
+        .await
     }
-    let advice = "the next id of booking_history exists already; set its sequence above the highest id: \
-        select setval(pg_get_serial_sequence('booking_history', 'id'), max(id)) from booking_history";
-    sqlx::Error::Configuration(advice.into())
+
+    /// A record is never the cause of a duplicate id, because the table generates the ids. A duplicate id occurs if rows
+    /// were copied into the table with their ids, and its sequence is lower than those. An operator must correct that, so
+    /// no record becomes a dead letter.
+    fn blame(&self, error: sqlx::Error) -> sqlx::Error {
+        let postgres = error.as_database_error().and_then(|error| error.try_downcast_ref::<PgDatabaseError>());
+        let index = postgres.and_then(|error| Some(format!("{}.{}", error.schema()?, error.constraint()?)));
+        if index.is_none_or(|index| !self.unique_indexes.contains(&index)) {
+            return error;
+        }
+        let advice = match &self.sequence {
+            Some(sequence) => {
+                format!(
+                    "set its sequence above the highest id: select setval('{sequence}', max(id)) from booking_history"
+                )
+            }
+            None => "correct the default or the trigger that gives the ids".to_owned(),
+        };
+        sqlx::Error::Configuration(format!("the next id of booking_history exists already; {advice}").into())
+    }
 }
 
 /// Inserts the bookings whose key is new. Returns the ids of the new rows, by key.
 async fn insert_missing(connection: &mut PgConnection, bookings: &[&Booking]) -> sqlx::Result<HashMap<String, i64>> {
+    let ids = IdColumn::read(connection).await?;
     let columns = BookingColumns::of(bookings);
     // Leaves an existing row unchanged. Of several rows with one key it inserts the first.
     let rows = sqlx::query!(
@@ -113,7 +170,7 @@ async fn insert_missing(connection: &mut PgConnection, bookings: &[&Booking]) ->
     )
     .fetch_all(connection)
     .await
-    .map_err(as_fault_of_the_sequence)?;
+    .map_err(|error| ids.blame(error))?;
     Ok(rows.into_iter().map(|row| (row.booking_id, row.id)).collect())
 }
 

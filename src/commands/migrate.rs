@@ -4,21 +4,31 @@
 //! lock lets only one `migrate` run at a time. A migration waits for the lock of a table at most `DATABASE_TIMEOUT`.
 
 mod state;
+mod adoption;
+mod dropped;
 
-use std::{fmt::Display, io, io::Write, num::NonZeroUsize};
+use std::{fmt::Display, io, io::Write, num::NonZeroUsize, pin::pin};
 
 use clap::{Args, Subcommand};
 use fenced_sink::admin::{ErrorClass, RetryCause, classify};
 use sqlx::{
     ConnectOptions as _, Connection as _, PgConnection,
     migrate::{Migrate as _, MigrateError, Migration, Migrator},
+    postgres::PgConnectOptions,
 };
 
 pub use state::{SchemaState, schema_state};
 
 use super::CommandError;
 use crate::config::{Database, Settings};
+use adoption::{OldTable, PROGRESS_INTERVAL, ProgressWatch, suspicious_sessions};
+use dropped::{asked, dropped_rows, in_words};
 use state::{AppliedMigration, applied, compare, is_known, ups};
+
+/// The version that creates or adopts the table `booking_history`.
+const BOOKING_HISTORY: i64 = 1;
+/// The version that creates `consumer_offsets`.
+const CONSUMER_OFFSETS: i64 = 2;
 
 /// The migrations of this program.
 pub static MIGRATOR: Migrator = sqlx::migrate!("./migrations");
@@ -29,6 +39,7 @@ Examples:
   booking-history migrate up                          apply the missing ones; stop the service first
   booking-history migrate down                        revert the newest one
   booking-history migrate down 2                      revert the newest two
+  booking-history migrate down 2 --yes                the same, also if that drops rows
   booking-history migrate up --database-timeout 5m    wait longer for the locks of the tables";
 
 /// The arguments of `migrate`.
@@ -41,12 +52,19 @@ pub(super) struct MigrateArgs {
 #[derive(Subcommand)]
 enum MigrateCommand {
     /// Apply every missing migration
-    Up,
+    Up {
+        /// Adopt the table of the Python service although sessions are connected that may be of this service
+        #[arg(long)]
+        ignore_sessions: bool,
+    },
     /// Revert the newest migrations
     Down {
         /// The number of migrations to revert
         #[arg(default_value = "1")]
         count: NonZeroUsize,
+        /// Drop the rows of the tables that these migrations created, without a question
+        #[arg(long)]
+        yes: bool,
     },
     /// Show each migration and whether it is applied
     Status,
@@ -62,10 +80,11 @@ pub(super) async fn run(args: &MigrateArgs, settings: &Settings) -> Result<(), C
     let mut connection = connected.map_err(|error| CommandError::database(&error, database))?;
     limit_lock_waits(&mut connection, settings).await.map_err(|error| CommandError::database(&error, database))?;
 
-    let mut job = MigrationJob { migrator: &MIGRATOR, connection: &mut connection, out: io::stdout() };
+    let mut job =
+        MigrationJob { migrator: &MIGRATOR, connection: &mut connection, options: &options, out: io::stdout() };
     let done = match &args.command {
-        MigrateCommand::Up => job.up().await,
-        MigrateCommand::Down { count } => job.down(count.get()).await,
+        MigrateCommand::Up { ignore_sessions } => job.up(*ignore_sessions).await,
+        MigrateCommand::Down { count, yes } => job.down(count.get(), *yes).await,
         MigrateCommand::Status => job.status().await,
     };
     done.map_err(|problem| problem.explain(database))?;
@@ -86,11 +105,13 @@ async fn limit_lock_waits(connection: &mut PgConnection, settings: &Settings) ->
 struct MigrationJob<'a, Out> {
     migrator: &'a Migrator,
     connection: &'a mut PgConnection,
+    /// For a second connection.
+    options: &'a PgConnectOptions,
     out: Out,
 }
 
 impl<Out: Write> MigrationJob<'_, Out> {
-    async fn up(&mut self) -> Result<(), MigrationProblem> {
+    async fn up(&mut self, ignore_sessions: bool) -> Result<(), MigrationProblem> {
         let applied = self.lock().await?;
         let pending: Vec<&Migration> = match compare(self.migrator, &applied) {
             SchemaState::Current => Vec::new(),
@@ -103,25 +124,77 @@ impl<Out: Write> MigrationJob<'_, Out> {
         if pending.is_empty() {
             return self.say("the schema is up to date");
         }
+        let lacks = |version| pending.iter().any(|up| up.version == version);
+        if lacks(CONSUMER_OFFSETS) && self.has_tables_of_the_library().await? {
+            return Err(MigrationProblem::TablesOfTheLibrary);
+        }
+        let mut watch = if lacks(BOOKING_HISTORY) { self.prepare_adoption(ignore_sessions).await? } else { None };
         for up in pending {
             self.say(format_args!("applying {}", title(up)))?;
-            self.connection.apply(&self.migrator.table_name, up).await?;
+            self.apply(up, watch.as_mut()).await?;
         }
         self.say("the schema is up to date now")
     }
 
-    async fn down(&mut self, count: usize) -> Result<(), MigrationProblem> {
+    /// Says what the adoption of an old table does, and refuses it while the old service may be connected. `None`: there
+    /// is no old table, or its progress can't be observed.
+    async fn prepare_adoption(&mut self, ignore_sessions: bool) -> Result<Option<ProgressWatch>, MigrationProblem> {
+        let Some(table) = OldTable::read(self.connection).await.map_err(MigrateError::from)? else { return Ok(None) };
+        if !ignore_sessions {
+            let sessions = suspicious_sessions(self.connection).await.map_err(MigrateError::from)?;
+            if !sessions.is_empty() {
+                return Err(MigrationProblem::OldServiceConnected(sessions));
+            }
+        }
+        for line in table.announcement() {
+            self.say(line)?;
+        }
+        Ok(ProgressWatch::start(self.options, &table).await)
+    }
+
+    /// Applies a migration, and reports its progress if it takes long.
+    async fn apply(&mut self, up: &Migration, mut watch: Option<&mut ProgressWatch>) -> Result<(), MigrationProblem> {
+        let Self { migrator, connection, out, .. } = self;
+        let mut applying = pin!(connection.apply(&migrator.table_name, up));
+        loop {
+            tokio::select! {
+                applied = &mut applying => return Ok(applied.map(drop)?),
+                () = tokio::time::sleep(PROGRESS_INTERVAL), if watch.is_some() => {}
+            }
+            if let Some(watch) = watch.as_mut()
+                && let Some(line) = watch.line().await
+            {
+                writeln!(out, "{line}").map_err(MigrationProblem::Output)?;
+            }
+        }
+    }
+
+    async fn has_tables_of_the_library(&mut self) -> Result<bool, MigrationProblem> {
+        let exists = "select to_regclass('fenced_sink_migrations') is not null";
+        Ok(sqlx::query_scalar(exists).fetch_one(&mut *self.connection).await.map_err(MigrateError::from)?)
+    }
+
+    async fn down(&mut self, count: usize, yes: bool) -> Result<(), MigrationProblem> {
         let applied = self.lock().await?;
         let state = compare(self.migrator, &applied);
         if matches!(state, SchemaState::Newer { .. }) {
             return Err(MigrationProblem::Schema(state));
         }
-        for version in applied.iter().rev().take(count).map(|applied| applied.version) {
-            let down = self
-                .migrator
-                .iter()
-                .find(|migration| migration.version == version && migration.migration_type.is_down_migration());
-            let down = down.ok_or(MigrateError::VersionNotPresent(version))?;
+        let migrator = self.migrator;
+        let down = |version| {
+            let is_down = |one: &&Migration| one.version == version && one.migration_type.is_down_migration();
+            migrator.iter().find(is_down).ok_or(MigrateError::VersionNotPresent(version))
+        };
+        let downs = applied.iter().rev().take(count).map(|applied| down(applied.version));
+        let downs = downs.collect::<Result<Vec<&Migration>, MigrateError>>()?;
+        if !yes {
+            let dropped = dropped_rows(self.connection, &downs).await.map_err(MigrateError::from)?;
+            let rows = in_words(&dropped);
+            if !dropped.is_empty() && asked(rows.clone()).await != Some(true) {
+                return Err(MigrationProblem::DropsRows(rows));
+            }
+        }
+        for down in downs {
             self.say(format_args!("reverting {}", title(down)))?;
             self.connection.revert(&self.migrator.table_name, down).await?;
         }
@@ -187,6 +260,12 @@ enum MigrationProblem {
     TableLocked,
     /// Another `migrate` is running.
     AnotherMigrate,
+    /// The library has created the tables of the engine.
+    TablesOfTheLibrary,
+    /// These sessions may belong to the old service.
+    OldServiceConnected(Vec<String>),
+    /// The user has not agreed to drop these rows.
+    DropsRows(String),
     /// This program can't work with the schema.
     Schema(SchemaState),
     /// The database refused the migration of this version, or (`None`) a statement before it.
@@ -224,6 +303,19 @@ impl MigrationProblem {
                  again"
                     .to_owned(),
             ),
+            Self::TablesOfTheLibrary => CommandError::Unavailable(
+                "`create_tables` of the library fenced-sink has created consumer_offsets and the other tables here: use \
+                 another database, or another schema with ?options=-c%20search_path%3DNAME in DATABASE_URL"
+                    .to_owned(),
+            ),
+            Self::OldServiceConnected(sessions) => CommandError::Unavailable(format!(
+                "the Python service may still be connected to this database: {}. Nothing was changed. Stop it, and run this \
+                 command again. If these sessions are not of this service, run `booking-history migrate up --ignore-sessions`",
+                sessions.join("; ")
+            )),
+            Self::DropsRows(rows) => CommandError::Usage(format!(
+                "this drops {rows}. Nothing was changed. To drop them, run this command again with --yes"
+            )),
             Self::Schema(state) => CommandError::Unavailable(state.to_string()),
             Self::Refused(None, error) => CommandError::database(&error, database),
             Self::Refused(Some(version), error) => match CommandError::database(&error, database) {

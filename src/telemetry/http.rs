@@ -1,19 +1,32 @@
 //! The HTTP server: `/livez`, `/readyz` and `/metrics`.
 //!
-//! It only reads the health of the run, which contains no secret, and never blocks it.
+//! It only reads the health of the run, which contains no secret, and never blocks it. Its connections are limited in
+//! time and in number, so that no client takes the file descriptors that Kafka and `PostgreSQL` need, and no client
+//! keeps others from an answer.
 
+use std::collections::VecDeque;
 use std::io;
 use std::net::SocketAddr;
+use std::time::Duration;
 
 use axum::extract::State as Shared;
 use axum::http::{StatusCode, header};
 use axum::routing::get;
+use axum::serve::Listener;
 use axum::{Json, Router};
 use fenced_sink::Health;
-use tokio::net::TcpListener;
+use hyper::server::conn::http1;
+use hyper_util::{rt::TokioIo, service::TowerToHyperService};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::task::JoinHandle;
 
 use super::metrics;
 use super::readiness::{Readiness, readiness};
+
+/// A connection ends after this time: a slow request, a slow reader of the answer, and a client that sends nothing.
+const CONNECTION_TIMEOUT: Duration = Duration::from_secs(10);
+/// The maximum number of open connections.
+const MAX_CONNECTIONS: usize = 64;
 
 /// Starts a task that answers at this address until the runtime ends. The names of the metrics begin with `prefix`.
 ///
@@ -30,13 +43,36 @@ pub async fn serve(address: SocketAddr, health: Health, prefix: &'static str) ->
         .route("/readyz", get(readyz))
         .route("/metrics", get(write_metrics))
         .with_state(health);
-    tokio::spawn(async move {
-        // It ends only after an error, or with the runtime.
-        if let Err(error) = axum::serve(listener, router).await {
-            tracing::error!(%error, "http_ended");
-        }
-    });
+    tokio::spawn(accept(listener, router));
     Ok(())
+}
+
+/// Accepts every connection at once. If too many are open, the oldest one ends: an ordinary request takes milliseconds,
+/// so the oldest connection is a slow one.
+async fn accept(mut listener: TcpListener, router: Router) {
+    let mut open: VecDeque<JoinHandle<()>> = VecDeque::new();
+    loop {
+        // This `accept` is axum's: after an error it waits and tries again.
+        let (stream, _) = Listener::accept(&mut listener).await;
+        open.retain(|connection| !connection.is_finished());
+        if open.len() >= MAX_CONNECTIONS
+            && let Some(oldest) = open.pop_front()
+        {
+            oldest.abort();
+        }
+        open.push_back(tokio::spawn(answer(stream, router.clone())));
+    }
+}
+
+/// Answers one request. Without keep-alive the time-out of the connection never cuts a later request.
+async fn answer(stream: TcpStream, router: Router) {
+    let mut http = http1::Builder::new();
+    let connection = http.keep_alive(false).serve_connection(TokioIo::new(stream), TowerToHyperService::new(router));
+    match tokio::time::timeout(CONNECTION_TIMEOUT, connection).await {
+        Ok(Ok(())) => {}
+        Ok(Err(error)) => tracing::debug!(%error, "http_connection_failed"),
+        Err(_) => tracing::debug!("http_connection_timed_out"),
+    }
 }
 
 async fn readyz(Shared(health): Shared<Health>) -> (StatusCode, Json<Readiness>) {

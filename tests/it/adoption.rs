@@ -1,9 +1,11 @@
 //! `migrate up` adopts the table of the Python service with all its rows, and `migrate down` restores it.
 
 use sqlx::migrate::Migrator;
-use sqlx::{Connection as _, PgConnection};
+use sqlx::postgres::PgConnectOptions;
+use sqlx::{ConnectOptions as _, Connection as _, PgConnection};
 
-use testbed::postgres::database;
+use testbed::postgres::{database, run};
+use testbed::service::{Service, environment};
 
 pub(crate) static MIGRATIONS: Migrator = sqlx::migrate!();
 
@@ -45,11 +47,141 @@ async fn an_old_table_is_adopted_and_restored() {
         let percents = "select discount_percent::text from booking_history where discount_percent <> 'NaN' order by id";
         let percents = strings(&mut connection, percents).await;
         assert_eq!(percents, ["89.99", "0.30000000000000004", "10000000000000000000000"]);
-        MIGRATIONS.undo(&mut connection, 0).await.unwrap();
+        MIGRATIONS.undo(&mut connection, -1).await.unwrap();
         assert_eq!(self::shape(&mut connection).await, shape);
         assert_eq!(self::rows(&mut connection).await, rows);
     }
     assert_eq!(strings(&mut connection, "select version_num from alembic_version").await, ["0001"]);
+}
+
+/// Counts the statements that rewrite a table.
+const COUNT_REWRITES: &str = "
+    create table rewrites (tag text);
+    create function count_rewrite() returns event_trigger language plpgsql as
+        'begin insert into rewrites values (tg_tag); end';
+    create event trigger count_rewrite on table_rewrite execute function count_rewrite()";
+
+#[tokio::test]
+async fn floats_need_one_rewrite_and_wider_types_need_none() {
+    let without_floats = OLD_TABLE.replace("double precision", "numeric(5, 2)").replace("1e22", "22");
+    let both_floats = OLD_TABLE.replace("numeric(12, 3)", "real");
+    for (table, rewrites) in [(OLD_TABLE, "1"), (&without_floats, "0"), (&both_floats, "1")] {
+        let mut connection = old_service(table).await;
+        let (shape, rows) = (shape(&mut connection).await, rows(&mut connection).await);
+        sqlx::raw_sql(COUNT_REWRITES).execute(&mut connection).await.unwrap();
+        let count = "select count(*)::text from rewrites";
+        MIGRATIONS.run(&mut connection).await.unwrap();
+        assert_eq!(strings(&mut connection, count).await, [rewrites]);
+        sqlx::raw_sql("delete from rewrites").execute(&mut connection).await.unwrap();
+        MIGRATIONS.undo(&mut connection, -1).await.unwrap();
+        assert_eq!(strings(&mut connection, count).await, ["1"], "the old types cut, so each value is written again");
+        let end = "drop event trigger count_rewrite; drop function count_rewrite; drop table rewrites";
+        sqlx::raw_sql(end).execute(&mut connection).await.unwrap();
+        assert_eq!(self::shape(&mut connection).await, shape);
+        assert_eq!(self::rows(&mut connection).await, rows);
+    }
+}
+
+#[tokio::test]
+async fn a_table_that_an_older_version_adopted_or_created_stays_as_it_is() {
+    for table in [OLD_TABLE, ""] {
+        let mut connection = old_service(table).await;
+        let before = if table.is_empty() { Vec::new() } else { shape(&mut connection).await };
+        let without_the_first = MIGRATIONS.iter().filter(|migration| migration.version > 0).cloned().collect();
+        Migrator::with_migrations(without_the_first).run(&mut connection).await.unwrap();
+        let adopted = shape(&mut connection).await;
+        MIGRATIONS.run(&mut connection).await.unwrap();
+        assert_eq!(shape(&mut connection).await, adopted);
+        MIGRATIONS.undo(&mut connection, -1).await.unwrap();
+        if !table.is_empty() {
+            assert_eq!(shape(&mut connection).await, before);
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_name_that_another_index_has_is_not_taken() {
+    let taken = format!(
+        "{OLD_TABLE}; alter index of_some_users rename to booking_history_user_id_idx;
+         drop index ix_booking_history_booking_id; create index booking_history_booking_id_idx on booking_history (price)"
+    );
+    let mut connection = old_service(&taken).await;
+    let before = shape(&mut connection).await;
+    MIGRATIONS.run(&mut connection).await.unwrap();
+    let full = "select attname || ' ' || indisunique from pg_index
+        join pg_attribute on attrelid = indrelid and attnum = indkey[0]
+        where indrelid = 'booking_history'::regclass and indpred is null and attname like '%\\_id' order by 1";
+    assert_eq!(strings(&mut connection, full).await, ["booking_id true", "hotel_id false", "user_id false"]);
+    MIGRATIONS.undo(&mut connection, -1).await.unwrap();
+    assert_eq!(shape(&mut connection).await, before);
+}
+
+#[tokio::test]
+async fn migrate_up_says_what_the_adoption_does_and_refuses_it_while_the_old_service_is_connected() {
+    let url = database().await;
+    run(&url, OLD_TABLE).await;
+    // As the statistics of a table in use.
+    run(&url, "analyze booking_history").await;
+    let settings = environment(&[("DATABASE_URL", &url)]);
+    // As asyncpg: no name, and no statement that names the table.
+    let mut idle = PgConnection::connect(&url).await.unwrap();
+    let (code, lines) = Service::finish("migrate up", &settings);
+    let text = lines.join("\n");
+    assert_eq!(code, 69, "{text}");
+    for words in ["may still be connected", " of user postgres", "--ignore-sessions", "Nothing was changed"] {
+        assert!(text.contains(words), "{words:?} is not in {text}");
+    }
+    let types = "select format_type(atttypid, atttypmod) from pg_attribute
+        where attrelid = 'booking_history'::regclass and attname = 'discount_percent'";
+    assert_eq!(strings(&mut idle, types).await, ["double precision"]);
+
+    // A program that has a name, and has used the table.
+    idle.close().await.unwrap();
+    let options = url.parse::<PgConnectOptions>().unwrap().application_name("python");
+    let mut idle = options.connect().await.unwrap();
+    strings(&mut idle, "select booking_id from booking_history").await;
+    let (code, lines) = Service::finish("migrate up", &settings);
+    assert_eq!(code, 69, "{lines:#?}");
+
+    // A tool that has a name and does not use the table.
+    let named = url.parse::<PgConnectOptions>().unwrap().application_name("psql").connect().await.unwrap();
+    let (code, lines) = Service::finish("migrate up --ignore-sessions", &settings);
+    assert_eq!(code, 0, "{lines:#?}");
+    let text = lines.join("\n");
+    for words in [
+        "adopting the table booking_history of the Python service: about 5 rows, ",
+        "its rows are rewritten once, because floats become numeric (discount_percent)",
+    ] {
+        assert!(text.contains(words), "{words:?} is not in {text}");
+    }
+    assert_eq!(strings(&mut idle, types).await, ["numeric"]);
+    idle.close().await.unwrap();
+    let (code, lines) = Service::finish("migrate down 100 --yes", &settings);
+    assert_eq!(code, 0, "{lines:#?}");
+    let (code, lines) = Service::finish("migrate up", &settings);
+    assert_eq!(code, 0, "{lines:#?}");
+    drop(named);
+}
+
+#[tokio::test]
+async fn an_adoption_that_takes_long_shows_its_progress() {
+    let url = database().await;
+    run(
+        &url,
+        &format!(
+            "{OLD_TABLE};
+             create function slow(double precision) returns boolean language plpgsql
+                 as 'begin perform pg_sleep(0.02); return true; end';
+             create function slow(numeric) returns boolean language plpgsql
+                 as 'begin perform pg_sleep(0.02); return true; end';
+             insert into booking_history (booking_id, user_id, price) select n, 'u', 1 from generate_series(100, 450) as n;
+             alter table booking_history add check (slow(discount_percent))"
+        ),
+    )
+    .await;
+    let (code, lines) = Service::finish("migrate up", &environment(&[("DATABASE_URL", &url)]));
+    assert_eq!(code, 0, "{lines:#?}");
+    assert!(lines.iter().any(|line| line.starts_with("working for 5 s: the database has grown by ")), "{lines:#?}");
 }
 
 #[tokio::test]
@@ -66,7 +198,7 @@ async fn a_new_table_takes_only_rows_within_bounds_and_leaves_nothing_behind() {
     let mut connection = old_service("").await;
     MIGRATIONS.run(&mut connection).await.unwrap();
     check_bounds(&mut connection).await;
-    MIGRATIONS.undo(&mut connection, 0).await.unwrap();
+    MIGRATIONS.undo(&mut connection, -1).await.unwrap();
     let left = "select relname::text from pg_class where relnamespace = 'public'::regnamespace
         and relname not like '\\_sqlx%'";
     assert_eq!(strings(&mut connection, left).await, [""; 0]);
@@ -80,7 +212,7 @@ async fn rows_that_the_old_table_cannot_hold_are_not_cut() {
         let update = format!("update booking_history set {column} = {value} where booking_id = '1'");
         sqlx::raw_sql(sqlx::AssertSqlSafe(update)).execute(&mut connection).await.unwrap();
         let before = rows(&mut connection).await;
-        let error = MIGRATIONS.undo(&mut connection, 0).await.unwrap_err();
+        let error = MIGRATIONS.undo(&mut connection, -1).await.unwrap_err();
         let error = std::error::Error::source(&error).unwrap().to_string();
         assert!(error.contains(&format!("booking_history.{column} holds values")), "{error}");
         assert_eq!(rows(&mut connection).await, before);
@@ -145,9 +277,9 @@ async fn insert(connection: &mut PgConnection, values: &[&str]) -> sqlx::Result<
     sqlx::raw_sql(sqlx::AssertSqlSafe(insert)).execute(connection).await.map(|_| ())
 }
 
-async fn old_service(table: &'static str) -> PgConnection {
+async fn old_service(table: &str) -> PgConnection {
     let mut connection = PgConnection::connect(&database().await).await.unwrap();
-    sqlx::raw_sql(table).execute(&mut connection).await.unwrap();
+    sqlx::raw_sql(sqlx::AssertSqlSafe(table)).execute(&mut connection).await.unwrap();
     connection
 }
 

@@ -1,5 +1,6 @@
 //! Servers fail in many ways, and the tables stay exact.
 
+use crate::adoption::OLD_TABLE;
 use testbed::audit::Totals;
 use testbed::kafka::{Kafka, kafka};
 use testbed::postgres::{own_postgres, postgres};
@@ -154,12 +155,18 @@ async fn partitions_added_while_it_runs_are_read_from_their_beginning() {
         .await
         .with("KAFKA_START", "latest")
         .with("KAFKA_PROPERTIES", "topic.metadata.refresh.interval.ms=5000");
-    let _service = scene.start();
-    scene.wait_until_claimed(1).await;
+    let service = scene.start();
+    service.wait_until_started(1).await;
+    scene.send([Outgoing::to(0, booking("first", "1"))]).await;
+    // The partition that exists has a mirror in Kafka, and a row.
+    let mirrored = [(0, (1, "booking-history".to_owned()))].into();
+    eventually(PATIENCE, |committed| *committed == mirrored, async || scene.topic.committed(&scene.group)).await;
     scene.topic.grow(3).await;
     let workload = Workload::bookings("added", 300, 3);
     scene.send(&workload.records).await;
-    scene.assert_exact(&workload).await;
+    scene.wait_until_read().await;
+    assert_eq!(scene.booking_ids().await.len(), 301);
+    assert_eq!(service.events("positions_missing").len(), 0, "no row was lost");
 }
 
 #[tokio::test]
@@ -210,6 +217,81 @@ async fn an_error_in_the_ids_that_the_table_generates_makes_no_dead_letter() {
         service.start_again();
         scene.assert_exact(&workload).await;
     }
+}
+
+#[tokio::test]
+async fn a_duplicate_id_makes_no_dead_letter_whatever_its_index_and_its_sequence_are_called() {
+    // A primary key of another name and a sequence that no column owns; a table whose rows are in partitions.
+    let other_names = format!(
+        "{OLD_TABLE}; alter sequence booking_history_id_seq owned by none;
+        alter sequence booking_history_id_seq rename to numbers"
+    );
+    let in_partitions = "
+        create sequence numbers;
+        create table booking_history (
+            id bigint not null default nextval('numbers'),
+            booking_id text not null, user_id text not null, hotel_id text not null, promo_code text,
+            discount_percent numeric not null, price numeric not null, created_at timestamptz not null,
+            primary key (booking_id)
+        ) partition by hash (booking_id);
+        create table first_half partition of booking_history for values with (modulus 2, remainder 0);
+        create table second_half partition of booking_history for values with (modulus 2, remainder 1);
+        create unique index on first_half (id);
+        create unique index on second_half (id)";
+    for table in [other_names.as_str(), in_partitions] {
+        let scene = Scene::without_tables(1).await.with("STARTUP_TIMEOUT", "2s");
+        scene.execute(table).await;
+        scene.migrate();
+        scene
+            .execute(
+                "insert into booking_history (id, booking_id, user_id, hotel_id, discount_percent, price, created_at)
+                 select n, 'copied-' || n, 'u', 'h', 0, 0, now() from generate_series(1000, 1400) as n;
+                 delete from booking_history where id < 1000",
+            )
+            .await;
+        scene.execute("select setval('numbers', 950)").await;
+        let workload = Workload::bookings("id", 200, 1);
+        scene.send(&workload.records).await;
+        let mut service = scene.start();
+        assert_eq!(service.wait_exit(), 69, "an operator has to act");
+        let error = service.wait_for_error("the next id of booking_history exists already");
+        assert_eq!(scene.lines("select count(*)::text from dead_letters").await, ["0"]);
+        // As the error advises.
+        let advice = "select setval('numbers', max(id)) from booking_history";
+        assert!(error.contains(advice), "{error}");
+        scene.execute(advice).await;
+        service.start_again();
+        scene.wait_until_read().await;
+        assert_eq!(scene.row(0).await.totals.stored, 200);
+        service.stop();
+    }
+}
+
+#[tokio::test]
+async fn a_row_that_is_deleted_between_the_insert_and_the_comparison_is_inserted_again() {
+    let scene = Scene::new(1).await;
+    let record = Outgoing::to(0, booking("13", "1"));
+    scene.send([&record]).await;
+    let service = scene.start();
+    scene.wait_until_read().await;
+    // The insert found the row and has ended; the comparison has not begun.
+    scene
+        .execute(
+            "create function wait_after() returns trigger language plpgsql as $$
+             begin perform pg_advisory_xact_lock_shared(13); return null; end $$;
+             create trigger wait_after after insert on booking_history for each statement execute function wait_after()",
+        )
+        .await;
+    let lock = scene.hold("select pg_advisory_xact_lock(13)").await;
+    scene.send([&record]).await;
+    scene.wait_until_blocked().await;
+    scene.execute("delete from booking_history").await;
+    drop(lock);
+    scene.wait_until_read().await;
+    assert_eq!(scene.booking_ids().await, ["13"]);
+    let totals = scene.row(0).await.totals;
+    assert_eq!((totals.stored, totals.duplicates, totals.dead_lettered), (2, 0, 0));
+    service.stop();
 }
 
 #[tokio::test]

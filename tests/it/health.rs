@@ -1,6 +1,7 @@
 //! `/livez` and `/readyz`: an orchestrator sees the state of the instance, and changes of it at once.
 
-use std::net::TcpListener;
+use std::io::{ErrorKind, Read as _, Write as _};
+use std::net::{TcpListener, TcpStream};
 
 use serde_json::{Value, json};
 
@@ -16,6 +17,10 @@ const RUNNING: (&str, Option<&str>) = ("running", None);
 const WITHOUT_SCHEMA: &str = "waiting for the database schema";
 const WITHOUT_DATABASE: &str = "the database cannot be used: no writer can connect";
 const WITHOUT_GROUP: &str = "not in the consumer group: rejoining";
+
+/// Ends all other sessions of the database.
+const END_SESSIONS: &str = "select pg_terminate_backend(pid) from pg_stat_activity
+    where datname = current_database() and pid <> pg_backend_pid()";
 
 /// Waits until `/readyz` answers with these reasons (none: 200, else 503), and with these states and halt reasons of
 /// the partitions.
@@ -127,6 +132,34 @@ async fn under_the_newer_group_protocol_an_instance_without_partitions_is_ready_
     first.sigcont();
     first.wait_for_event("membership_lost");
     until_ready_says(&first, &[], &[]).await;
+}
+
+#[tokio::test]
+async fn half_sent_requests_keep_neither_probes_nor_the_database_from_an_answer() {
+    let scene = Scene::new(1).await.with_http();
+    let service = Service::start_with_files(256, "run", &scene.environment);
+    until_ready_says(&service, &[], &[RUNNING]).await;
+    let address = service.http_address();
+    let half_sent = |_| {
+        let mut stream = TcpStream::connect(&address).unwrap();
+        write!(stream, "GET /livez HTTP/1.1\r\nhost: here\r\nslow: ").unwrap();
+        stream
+    };
+    let mut slow: Vec<TcpStream> = (0..280).map(half_sent).collect();
+    assert_eq!(service.get("/livez").body, "ok\n");
+    assert_eq!(service.get("/readyz").status, 200);
+    // A new connection to the database needs a file descriptor.
+    scene.execute(END_SESSIONS).await;
+    scene.send_and_handle("behind", 100).await;
+    assert_eq!(service.get("/livez").body, "ok\n");
+
+    // Each of them ends, also those that were never too many.
+    for stream in &mut slow {
+        stream.set_read_timeout(Some(PATIENCE)).unwrap();
+        let ended = stream.read(&mut [0; 512]);
+        assert!(matches!(&ended, Ok(0)) || ended.is_err_and(|error| error.kind() == ErrorKind::ConnectionReset));
+    }
+    service.stop();
 }
 
 #[tokio::test]

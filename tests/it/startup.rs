@@ -205,6 +205,36 @@ async fn migrations_go_up_and_down_and_up_again() {
 }
 
 #[tokio::test]
+async fn rows_are_dropped_only_with_consent() {
+    let scene = Scene::new(2).await;
+    let service = scene.start();
+    scene.send([Outgoing::to(0, booking("kept", "1")), Outgoing::to(1, "poison".to_owned())]).await;
+    scene.wait_until_read().await;
+    service.stop();
+    let settings = &scene.environment;
+    let before = scene.lines("select version::text from _sqlx_migrations order by 1").await;
+    let all = ["1 row of dead_letters", "2 rows of consumer_offsets", "1 row of booking_history", "--yes"];
+    ends("migrate down 100", settings, 2, &all);
+    assert_eq!(scene.lines("select version::text from _sqlx_migrations order by 1").await, before);
+    assert_eq!(scene.booking_ids().await, ["kept"]);
+    ends("migrate down 100 --yes", settings, 0, &["reverting 0001", "none left"]);
+}
+
+#[tokio::test]
+async fn tables_of_the_library_and_of_the_program_do_not_mix_and_the_error_says_so() {
+    let (of_library, of_program) = (database().await, database().await);
+    let mut connection = PgConnection::connect(&of_library).await.unwrap();
+    fenced_sink::create_tables(&mut connection).await.unwrap();
+    fenced_sink::create_tables(&mut connection).await.unwrap();
+    let settings = |url: &str| environment(&[("DATABASE_URL", url)]);
+    ends("migrate up", &settings(&of_library), 69, &["`create_tables` of the library", "another schema"]);
+    ends("migrate up", &settings(&of_program), 0, &["up to date now"]);
+    let mut connection = PgConnection::connect(&of_program).await.unwrap();
+    let error = fenced_sink::create_tables(&mut connection).await.unwrap_err().to_string();
+    assert!(error.contains("create_tables did not create it"), "{error}");
+}
+
+#[tokio::test]
 async fn a_file_in_the_working_directory_is_read_and_the_environment_wins() {
     let scene = Scene::new(1).await;
     let file = format!(

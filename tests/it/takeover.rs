@@ -80,6 +80,6 @@ async fn when_the_rows_are_lost_reading_begins_at_the_start_and_not_at_the_mirro
 
     scene.execute("delete from consumer_offsets; delete from booking_history").await;
     let service = scene.start();
-    service.wait_for_event("positions_missing");
+    service.wait_for_event_with("positions_missing", &[("partitions", "0")]);
     scene.assert_exact(&workload).await;
 }

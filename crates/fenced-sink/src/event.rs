@@ -47,7 +47,9 @@ pub trait Event: Debug + Sized + Send + Sync + 'static {
 
     /// Inserts the events whose key has no row yet, and returns the outcome of each event in the order of `events`.
     ///
-    /// The same key can occur more than once. The first event is stored, and each later one is compared with it.
+    /// The same key can occur more than once. The first event is stored, and each later one is compared with it. The
+    /// engine calls it once more for the events with [`InsertOutcome::Discarded`]: their row may have been deleted
+    /// between two statements.
     ///
     /// # Errors
     /// The error of the database. If it blames a record, the engine rolls back to a savepoint and halves the events

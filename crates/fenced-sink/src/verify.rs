@@ -21,13 +21,13 @@ use std::collections::BTreeMap;
 pub use self::error::VerifyError;
 pub use self::report::{Finding, FindingKind, NotChecked, NotCheckedPart, Progress, Report, Scope};
 use crate::event::Event;
-use crate::model::record::{Partition, Step};
+use crate::model::record::{Partition, Step, TopicId};
 use crate::pipeline::options::Options;
 use crate::postgres::ledger::{Ledger, snapshot};
 use crate::postgres::session::Session;
 use crate::verify::compare::Comparer;
 use crate::verify::extra::RowPages;
-use crate::verify::plan::{PlanInputs, VerifyPlan, ahead, plan};
+use crate::verify::plan::{PlanInputs, ahead, plan};
 use crate::verify::topic::{TopicFacts, VerifiedTopic};
 
 /// Compares the tables with the topic log, and reports each finding at once.
@@ -55,27 +55,34 @@ pub async fn verify<E: Event>(
     let topic = VerifiedTopic::new(options)?;
     let facts = topic.facts(scope.since).await?;
     facts.check_topic_id(&counted)?;
-    let TopicFacts { bounds, since, compacted, .. } = facts;
+    let TopicFacts { bounds, since, compacted, topic_id } = facts;
     let inputs = PlanInputs { ledger: &counted, gaps: &gaps, other_writer, bounds: &bounds, since, compacted };
-    let VerifyPlan { ranges, totals, extra, not_checked } = plan(&inputs, scope).map_err(VerifyError::Log)?;
+    let mut plan = plan(&inputs, scope).map_err(VerifyError::Log)?;
 
-    let mut reporter = ProgressReporter { report, findings: 0 };
-    let mut comparer = Comparer::new(&ledger, &counted, extra);
-    reporter.begins("offsets", offsets(&ranges));
-    let mut reader = topic.read::<E>(&ranges)?;
-    while let Some((entries, passed)) = reader.next().await? {
-        reporter.found(comparer.compare(&mut snapshot, &entries).await?);
+    let mut reporter = ProgressReporter { report, findings: 0, topic: &topic, topic_id };
+    let mut comparer = Comparer::new(&ledger, &counted, plan.extra);
+    reporter.begins("offsets", offsets(&plan.ranges));
+    let mut reader = topic.read::<E>(&plan.ranges)?;
+    while let Some((entries, passed)) = reporter.read(reader.next().await).await? {
+        reporter.found(comparer.compare(&mut snapshot, &entries).await?).await?;
         reporter.done(passed);
     }
-    reporter.found(comparer.totals(&totals));
+    let totals = comparer.totals(&plan.totals);
+    if compacted.is_some() {
+        reporter.found(totals).await?;
+    } else {
+        for finding in &totals {
+            plan.doubt_total(finding);
+        }
+    }
     let records = comparer.records();
-    if extra {
+    if plan.extra {
         if comparer.has_unexplained_rows::<E>(&mut snapshot).await? {
             // After a position was moved back, the table has rows of records beyond it.
             let ahead = ahead(&counted, &bounds);
             reporter.begins("offsets", offsets(&ahead));
             let mut reader = topic.read::<E>(&ahead)?;
-            while let Some((entries, passed)) = reader.next().await? {
+            while let Some((entries, passed)) = reporter.read(reader.next().await).await? {
                 comparer.compare(&mut snapshot, &entries).await?;
                 reporter.done(passed);
             }
@@ -84,12 +91,17 @@ pub async fn verify<E: Event>(
         reporter.begins("rows", explained.len());
         let mut pages = RowPages::<E>::new();
         while let Some(findings) = pages.next(&mut snapshot, explained).await? {
-            reporter.found(findings);
+            if compacted.is_none() && !findings.is_empty() {
+                plan.doubt_extra();
+                break;
+            }
+            reporter.found(findings).await?;
             reporter.done(pages.rows);
         }
     }
     snapshot.rollback().await?;
-    Ok(Report { records, findings: reporter.findings, not_checked })
+    reporter.ended().await?;
+    Ok(Report { records, findings: reporter.findings, not_checked: plan.not_checked })
 }
 
 fn offsets(ranges: &BTreeMap<Partition, Step>) -> u64 {
@@ -105,13 +117,32 @@ fn nothing_to_verify(options: &Options, scope: &Scope) -> String {
     )
 }
 
-/// Reports the progress, and counts the findings.
+/// Reports the progress, and counts the findings. It reports a finding only while the topic is the one that the
+/// verification began with: the records of another topic prove nothing about the tables.
 struct ProgressReporter<'a, R> {
     report: &'a mut R,
     findings: u64,
+    topic: &'a VerifiedTopic,
+    topic_id: Option<TopicId>,
 }
 
-impl<R: FnMut(Progress<'_>)> ProgressReporter<'_, R> {
+impl<R: FnMut(Progress<'_>) + Send> ProgressReporter<'_, R> {
+    /// What was read. A replaced topic is the cause of any error.
+    async fn read<T>(&self, read: Result<T, VerifyError>) -> Result<T, VerifyError> {
+        if read.is_err() {
+            self.ended().await?;
+        }
+        read
+    }
+
+    /// The end of the reading. Without an answer about the topic there is no sign that it was replaced.
+    async fn ended(&self) -> Result<(), VerifyError> {
+        match self.topic.is_same(self.topic_id.as_ref()).await {
+            Some(false) => Err(self.topic.replaced()),
+            Some(true) | None => Ok(()),
+        }
+    }
+
     fn begins(&mut self, items: &'static str, number: u64) {
         (self.report)(Progress::Begins(items, number));
     }
@@ -120,10 +151,18 @@ impl<R: FnMut(Progress<'_>)> ProgressReporter<'_, R> {
         (self.report)(Progress::Done(number));
     }
 
-    fn found(&mut self, findings: Vec<Finding>) {
+    async fn found(&mut self, findings: Vec<Finding>) -> Result<(), VerifyError> {
+        if !findings.is_empty() {
+            match self.topic.is_same(self.topic_id.as_ref()).await {
+                Some(true) => {}
+                Some(false) => return Err(self.topic.replaced()),
+                None => return Err(self.topic.unavailable(&"no answer about the id of the topic")),
+            }
+        }
         for finding in findings {
             self.findings += 1;
             (self.report)(Progress::Found(&finding));
         }
+        Ok(())
     }
 }

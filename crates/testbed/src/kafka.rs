@@ -1,6 +1,7 @@
 //! A real broker: one node of Apache Kafka in `KRaft` mode, with settings that keep it small.
 
 use std::fmt::Write as _;
+use std::io::{Read as _, Write as _};
 use std::net::{Ipv4Addr, TcpStream};
 use std::path::Path;
 use std::sync::OnceLock;
@@ -54,6 +55,12 @@ const SETTINGS: &[(&str, &str)] = &[
     ("broker.heartbeat.interval.ms", "300"),
 ];
 
+/// The settings of a broker that has access rules, and allows everything without one.
+pub const AUTHORIZER: &[(&str, &str)] = &[
+    ("authorizer.class.name", "org.apache.kafka.metadata.authorizer.StandardAuthorizer"),
+    ("allow.everyone.if.no.acl.found", "true"),
+];
+
 /// A running broker. It ends when this value is dropped or this process ends.
 pub struct Kafka {
     guardian: Guardian,
@@ -70,6 +77,11 @@ pub fn kafka() -> &'static Kafka {
 impl Kafka {
     /// A broker for one test, which may stop, kill or freeze it.
     pub fn start_new() -> Self {
+        Self::start_with(&[])
+    }
+
+    /// As [`Self::start_new`], with more settings.
+    pub fn start_with(settings: &[(&str, &str)]) -> Self {
         assert!(Path::new(LIBRARIES).is_dir(), "no Apache Kafka in {LIBRARIES}; to get it: make test");
         // It need not end in order, because its directory is removed.
         let guardian = Guardian::new("KILL", None).unwrap();
@@ -79,7 +91,7 @@ impl Kafka {
              listeners=PLAINTEXT://127.0.0.1:{port},CONTROLLER://127.0.0.1:{controller}\n\
              advertised.listeners=PLAINTEXT://127.0.0.1:{port}\n"
         );
-        for (name, value) in SETTINGS {
+        for (name, value) in SETTINGS.iter().chain(settings) {
             writeln!(properties, "{name}={value}").unwrap();
         }
         fs::write(guardian.directory().join("server.properties"), properties).unwrap();
@@ -124,6 +136,31 @@ impl Kafka {
     /// Stops it as a crash does.
     pub fn kill(&self) {
         self.end("KILL");
+    }
+
+    /// Lets clients do everything with a topic except read its settings. The broker needs [`AUTHORIZER`].
+    pub fn hide_settings(&self, topic: &str) {
+        // CreateAcls, version 1, as the documentation of Kafka's protocol describes it: rdkafka has no function for it in Rust.
+        let mut request = [30_i16.to_be_bytes(), 1_i16.to_be_bytes()].concat();
+        request.extend(1_i32.to_be_bytes());
+        let text = |text: &str| [&i16::try_from(text.len()).unwrap().to_be_bytes(), text.as_bytes()].concat();
+        request.extend(text("test"));
+        request.extend(2_i32.to_be_bytes());
+        let (all, describe_configs, deny, allow) = (2, 10, 2, 3);
+        for (operation, permission) in [(all, allow), (describe_configs, deny)] {
+            request.push(2); // a topic
+            request.extend(text(topic));
+            request.push(3); // by its whole name
+            request.extend([text("User:ANONYMOUS"), text("*")].concat());
+            request.extend([operation, permission]);
+        }
+        let mut stream = TcpStream::connect((Ipv4Addr::LOCALHOST, self.port)).unwrap();
+        let size = u32::try_from(request.len()).unwrap().to_be_bytes();
+        stream.write_all(&[&size, request.as_slice()].concat()).unwrap();
+        // Size, correlation, throttle time, number of results; then two results: the code 0 and no text.
+        let mut answer = [0; 24];
+        stream.read_exact(&mut answer).unwrap();
+        assert!(matches!(answer, [.., 0, 0, _, _, 0, 0, _, _]), "{answer:?}");
     }
 
     /// Freezes it: connections stay open, and it does not answer.

@@ -56,14 +56,30 @@ impl Service {
         Self::start_program(&program(), files, arguments, environment)
     }
 
+    /// Starts a command that may open this number of files, sockets included.
+    pub fn start_with_files(limit: u32, arguments: &str, environment: &Environment) -> Self {
+        Self::start_words(&format!("ulimit -n {limit};"), &program(), &[], arguments, environment)
+    }
+
     /// As [`Self::start_in`], with another build of the program.
     pub fn start_program(program: &str, files: &[(&str, &str)], arguments: &str, environment: &Environment) -> Self {
+        Self::start_words("", program, files, arguments, environment)
+    }
+
+    /// `first`: shell words that run before the program.
+    fn start_words(
+        first: &str,
+        program: &str,
+        files: &[(&str, &str)],
+        arguments: &str,
+        environment: &Environment,
+    ) -> Self {
         let guardian = Guardian::new("KILL", None).unwrap();
         for (name, content) in files {
             fs::write(guardian.directory().join(name), content).unwrap();
         }
         let variables: Vec<_> = environment.iter().map(|(name, value)| quoted(format!("{name}={value}"))).collect();
-        let words = format!("exec env -i {} {} {arguments}", variables.join(" "), quoted(program));
+        let words = format!("{first} exec env -i {} {} {arguments}", variables.join(" "), quoted(program));
         let lines = Arc::new(Output::default());
         let (pipe, writer) = (guardian.take_errors().unwrap(), Arc::clone(&lines));
         thread::spawn(move || writer.read(pipe));

@@ -77,3 +77,22 @@ fn each_migration_can_be_reverted() {
         assert!(down, "{:04} has no down migration", up.version);
     }
 }
+
+#[test]
+fn each_table_that_a_down_migration_drops_is_known() {
+    let downs = MIGRATOR.iter().filter(|migration| migration.migration_type.is_down_migration());
+    for down in downs {
+        let all = down.sql.as_str().matches("drop table").count();
+        assert_eq!(dropped::dropped_tables(down).count(), all, "{:04}: one statement and one line each", down.version);
+    }
+    let down =
+        |version| MIGRATOR.iter().rfind(|down| down.version == version && down.migration_type.is_down_migration());
+    let tables: Vec<&str> = dropped::dropped_tables(down(3).unwrap()).collect();
+    assert_eq!(tables, ["dead_letters"]);
+}
+
+#[test]
+fn the_rows_that_would_be_lost_are_counted_in_words() {
+    let rows = [("dead_letters".to_owned(), 1), ("consumer_offsets".to_owned(), 3)];
+    assert_eq!(in_words(&rows), "1 row of dead_letters, 3 rows of consumer_offsets");
+}

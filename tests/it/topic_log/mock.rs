@@ -82,6 +82,32 @@ async fn another_record_at_the_last_offset_halts_where_topics_have_no_ids() {
 }
 
 #[tokio::test]
+async fn a_run_until_the_end_compares_the_last_record_before_it_ends() {
+    let cluster = MockCluster::new(1).unwrap();
+    let before = scene(&cluster, 1).await;
+    let service = before.start();
+    before.send_and_handle("before", 50).await;
+    service.stop();
+
+    // Another cluster with a topic of this name and as many records. Its first answers to the consumer are errors, so the
+    // position is at the end long before the last record is compared.
+    let other = MockCluster::new(1).unwrap();
+    let name = before.topic.name.clone();
+    let scene = before.with_topic(topic(&other, &name, 1));
+    scene.send(Workload::bookings("other", 50, 1).records).await;
+    other.request_errors(RDKafkaApiKey::Fetch, &[RDKafkaRespErr::RD_KAFKA_RESP_ERR_KAFKA_STORAGE_ERROR; 10]);
+    let (code, lines) = scene.finish("run --until-end");
+    assert_eq!(code, 69, "{lines:#?}");
+    assert!(lines.last().unwrap().contains("partition 0 (log_replaced)"), "{lines:#?}");
+
+    // The same topic log: it ends after the comparison.
+    scene.command("offsets resume --all --at latest");
+    scene.send(Workload::bookings("after", 50, 1).records).await;
+    assert_eq!(scene.finish("run --until-end").0, 0);
+    assert_eq!(scene.booking_ids().await.len(), 100);
+}
+
+#[tokio::test]
 async fn a_partition_without_a_leader_does_not_keep_another_from_being_checked() {
     let cluster = MockCluster::new(1).unwrap();
     let before = scene(&cluster, 2).await;

@@ -60,6 +60,20 @@ async fn records_that_are_removed_while_they_are_read_are_reported() {
 }
 
 #[tokio::test]
+async fn a_topic_that_is_replaced_while_it_is_read_is_an_error_and_no_finding() {
+    let scene = ten_of(15).await;
+    let running = scene.start_command("verify");
+    wait_until_it_waits(&scene).await;
+    scene.topic.delete().await;
+    scene.topic.create_again(1, &[("retention.ms", "-1")]).await;
+    scene.send_values(&(0..20).map(|n| booking(&format!("b-{n}"), "1")).collect::<Vec<_>>()).await;
+    let (code, lines) = running.finished_within(LIMIT);
+    let text = lines.concat();
+    assert!(code == 69 && text.contains("deleted and created again while it was read"), "{code} {lines:#?}");
+    assert!(!text.contains("missing") && !text.contains("altered"), "{lines:#?}");
+}
+
+#[tokio::test]
 async fn a_broker_that_is_away_is_waited_for_for_a_limited_time() {
     let broker = Kafka::start_new();
     let scene = Scene::on(&broker, postgres(), 1).await;

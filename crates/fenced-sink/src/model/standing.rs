@@ -77,6 +77,8 @@ pub(crate) struct HeldPartition {
     pub(crate) records_wait: bool,
     /// Its database operations fail.
     pub(crate) failure: Option<PartitionFailure>,
+    /// The last record of its row is not yet compared with the topic log.
+    pub(crate) comparison_waits: bool,
 }
 
 /// What `observe` reads from the scheduler. It hides the type of the event.

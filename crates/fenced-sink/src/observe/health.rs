@@ -127,6 +127,16 @@ impl Health {
         Some(snapshot)
     }
 
+    /// Whether the last record of each row of this process is compared with the topic log.
+    pub(crate) fn last_records_are_compared(&self) -> bool {
+        let scheduler = self.lock().scheduler.clone();
+        // Of a partition that is not read, nothing will be compared here.
+        let waits = |held: &HeldPartition| {
+            held.comparison_waits && PartitionStatus::of(held.state) == Some(PartitionStatus::Running)
+        };
+        scheduler.is_some_and(|scheduler| !scheduler.held().iter().any(waits))
+    }
+
     /// The counts so far. They are all 0 before the run starts.
     #[must_use]
     pub fn counts(&self) -> Counts {
@@ -238,7 +248,7 @@ impl Health {
 impl HealthState {
     /// `None`: the partition is not assigned to this process.
     fn partition(&self, held: HeldPartition, now: Instant) -> Option<PartitionHealth> {
-        let HeldPartition { partition, state, records_wait, failure } = held;
+        let HeldPartition { partition, state, records_wait, failure, .. } = held;
         let position = match state {
             State::Claimed(_, at) | State::Started(_, at) | State::LogFault(_, at) => Some(at),
             State::InFlight(_, step) => Some(step.from()),

@@ -75,8 +75,10 @@ impl<E> Slot<E> {
 
     pub(super) fn held(&self, now: Instant) -> HeldPartition {
         let records_wait = self.queue.has_records() || self.in_flight_bytes > 0;
+        let comparison_waits = self.log.last_record().is_some();
         let failure = self.failure.as_ref().map(|failure| failure.observed(now));
-        HeldPartition { partition: self.partition, state: self.protocol.state(), records_wait, failure }
+        let (partition, state) = (self.partition, self.protocol.state());
+        HeldPartition { partition, state, records_wait, failure, comparison_waits }
     }
 
     /// Whether its last transaction failed, so that the next one must not have batches of other partitions.

@@ -7,7 +7,7 @@
 use sqlx::postgres::PgConnectOptions;
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use crate::kafka::topic_log_client::TopicLogClient;
 use crate::model::halt::HaltReason;
@@ -22,6 +22,10 @@ use crate::postgres::session::Session;
 
 /// The interval at which the ledger is read.
 const INTERVAL: Duration = Duration::from_secs(1);
+
+/// A row at its end waits this long for the comparison of its last record. If the log no longer has that record, and
+/// no later one, there is nothing to compare.
+const COMPARISON_WAIT: Duration = Duration::from_secs(30);
 
 /// The halted partitions, each with its reason. All other partitions have reached their ends.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -64,15 +68,19 @@ impl EndWatcher {
         for (partition, LogBounds { end, .. }) in &ends {
             tracing::info!(topic = self.ledger.topic(), %partition, %end, "end_seen");
         }
+        let mut settled_since = None;
         loop {
             if let Some(rows) = self.rows(&ends).await {
                 match progress(&ends, &rows) {
                     ReadProgress::Halted(reasons) => return Err(HaltedPartitions(reasons)),
                     ReadProgress::Done if self.is_settled() && self.is_in_the_log(&rows).await => {
-                        tracing::info!(topic = self.ledger.topic(), "end_reached");
-                        return Ok(());
+                        let settled_since = *settled_since.get_or_insert_with(Instant::now);
+                        if self.health.last_records_are_compared() || settled_since.elapsed() >= COMPARISON_WAIT {
+                            tracing::info!(topic = self.ledger.topic(), "end_reached");
+                            return Ok(());
+                        }
                     }
-                    ReadProgress::Done | ReadProgress::Reading => {}
+                    ReadProgress::Done | ReadProgress::Reading => settled_since = None,
                 }
             }
             tokio::time::sleep(INTERVAL).await;

@@ -22,8 +22,15 @@ const MIGRATIONS: [(i64, &str, &str); 5] = [
 /// Not for a database that `booking-history migrate up` manages: that command creates the same tables.
 ///
 /// # Errors
-/// `PostgreSQL` refuses a statement, or another version of the engine has created the tables.
+/// `PostgreSQL` refuses a statement, or another program or another version of the engine has created the tables.
 pub async fn create_tables(connection: &mut PgConnection) -> Result<(), MigrateError> {
+    let are_of_another_program = "select to_regclass(quote_ident(current_schema()) || '.consumer_offsets') is not null
+            and to_regclass(quote_ident(current_schema()) || '.fenced_sink_migrations') is null";
+    if sqlx::query_scalar(are_of_another_program).fetch_one(&mut *connection).await? {
+        let cause = "consumer_offsets exists, and create_tables did not create it (`booking-history migrate up` creates it, \
+                     too); use another database or schema, or the tables as they are";
+        return Err(MigrateError::Execute(sqlx::Error::Configuration(cause.into())));
+    }
     let migration = |(version, description, sql): (i64, &'static str, &'static str)| {
         Migration::new(version, description.into(), MigrationType::ReversibleUp, sql.into_sql_str(), false)
     };

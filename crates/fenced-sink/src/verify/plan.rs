@@ -6,7 +6,7 @@ use crate::model::halt::HaltReason;
 use crate::model::record::{Partition, Position, Step};
 use crate::model::topic_log::LogBounds;
 use crate::postgres::ledger::snapshot::{CountedRow, RecordedGap};
-use crate::verify::report::{NotChecked, NotCheckedPart, Scope};
+use crate::verify::report::{Finding, NotChecked, NotCheckedPart, Scope};
 
 /// All facts on which the plan depends.
 pub(super) struct PlanInputs<'a> {
@@ -20,8 +20,9 @@ pub(super) struct PlanInputs<'a> {
     pub(super) bounds: &'a BTreeMap<Partition, LogBounds>,
     /// Where the records of the requested time begin.
     pub(super) since: Option<BTreeMap<Partition, Position>>,
-    /// Whether compaction may remove records.
-    pub(super) compacted: bool,
+    /// Whether compaction may remove records. `None`: it is not known. Then a difference of the totals, and a row that
+    /// no record explains, are no findings.
+    pub(super) compacted: Option<bool>,
 }
 
 /// What a verification does.
@@ -40,6 +41,9 @@ pub(super) struct VerifyPlan {
 const UNCLAIMED: &str =
     "the partition has no row in consumer_offsets: no service has claimed it, or its row was removed";
 const COMPACTED: &str = "the topic is compacted: records that were handled may be gone";
+/// The reason for a difference that is no finding.
+const MAYBE_COMPACTED: &str = "it is not known whether the topic is compacted (that needs the Kafka permission \
+                               DescribeConfigs), so records that were handled may be gone";
 
 /// Plans the verification of the partitions in scope. The error is the reason, in words, why nothing can be compared.
 pub(super) fn plan(inputs: &PlanInputs<'_>, scope: &Scope) -> Result<VerifyPlan, String> {
@@ -73,10 +77,10 @@ pub(super) fn plan(inputs: &PlanInputs<'_>, scope: &Scope) -> Result<VerifyPlan,
         }
         let reads_all_counted = from <= row.from && to == row.next;
         match (reads_all_counted, inputs.compacted) {
-            (true, false) => {
+            (true, Some(false) | None) => {
                 plan.totals.insert(partition);
             }
-            (true, true) => plan.leave_out(Some(partition), NotCheckedPart::Totals, COMPACTED.to_owned()),
+            (true, Some(true)) => plan.leave_out(Some(partition), NotCheckedPart::Totals, COMPACTED.to_owned()),
             (false, _) => {
                 let why = format!("not all offsets from {} to {} are read", row.from, row.next.0.saturating_sub(1));
                 plan.leave_out(Some(partition), NotCheckedPart::Totals, why);
@@ -102,6 +106,16 @@ pub(super) fn plan(inputs: &PlanInputs<'_>, scope: &Scope) -> Result<VerifyPlan,
 }
 
 impl VerifyPlan {
+    /// A difference of the totals that may come from compaction.
+    pub(super) fn doubt_total(&mut self, finding: &Finding) {
+        self.leave_out(finding.partition, NotCheckedPart::Totals, format!("{MAYBE_COMPACTED}: {}", finding.detail));
+    }
+
+    /// Rows without a record, which compaction may have removed.
+    pub(super) fn doubt_extra(&mut self) {
+        self.leave_out(None, NotCheckedPart::Extra, format!("{MAYBE_COMPACTED}: no record explains some rows"));
+    }
+
     fn leave_out(&mut self, partition: Option<Partition>, what: NotCheckedPart, why: String) {
         self.not_checked.push(NotChecked { partition, what, why });
     }
@@ -142,7 +156,7 @@ fn why_extra_is_unknown(inputs: &PlanInputs<'_>, scope: &Scope, reads_everything
         inputs.gaps.iter().find(|gap| matches!(gap.reason, HaltReason::LogReplaced | HaltReason::LogTruncated));
     if scope.partition.is_some() || !reads_everything {
         Some("not all records from offset 0 of every partition are read".to_owned())
-    } else if inputs.compacted {
+    } else if inputs.compacted == Some(true) {
         Some(COMPACTED.to_owned())
     } else if let Some(gap) = replaced {
         Some(format!(

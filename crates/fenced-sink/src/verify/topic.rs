@@ -30,9 +30,9 @@ pub(super) struct TopicFacts {
     pub(super) bounds: BTreeMap<Partition, LogBounds>,
     /// The positions at which the records of the requested time begin.
     pub(super) since: Option<BTreeMap<Partition, Position>>,
-    /// Whether compaction may remove records. False if Kafka does not answer.
-    pub(super) compacted: bool,
-    topic_id: Option<TopicId>,
+    /// Whether compaction may remove records. `None`: Kafka did not answer, or does not permit the question.
+    pub(super) compacted: Option<bool>,
+    pub(super) topic_id: Option<TopicId>,
 }
 
 impl VerifiedTopic {
@@ -54,11 +54,30 @@ impl VerifiedTopic {
         });
         let answer = answer.await.map_err(|error| self.unavailable(&error))?;
         let (bounds, since, topic_id) = answer.map_err(|error| self.unavailable(&error))?;
-        let compacted = is_compacted(&self.properties, &self.name).await.unwrap_or_default();
+        let compacted = is_compacted(&self.properties, &self.name).await;
         Ok(TopicFacts { bounds, since, compacted, topic_id })
     }
 
-    fn unavailable(&self, error: &impl Display) -> VerifyError {
+    /// Whether the topic has the same id as before the records were read. `None`: Kafka did not answer.
+    ///
+    /// A topic without a known id counts as the same: nothing shows a difference.
+    pub(super) async fn is_same(&self, before: Option<&TopicId>) -> Option<bool> {
+        let Some(before) = before else { return Some(true) };
+        let topic_log = Arc::clone(&self.topic_log);
+        let now = tokio::task::spawn_blocking(move || topic_log.topic_id()).await.ok()??;
+        Some(now == *before)
+    }
+
+    /// The error of a topic that is no longer the same.
+    pub(super) fn replaced(&self) -> VerifyError {
+        VerifyError::Log(format!(
+            "the topic {} was deleted and created again while it was read: its records are not those that were handled",
+            self.name
+        ))
+    }
+
+    /// The error if Kafka can't be asked.
+    pub(super) fn unavailable(&self, error: &impl Display) -> VerifyError {
         let servers = self.properties.get("bootstrap.servers").map_or("?", String::as_str);
         VerifyError::Log(format!(
             "can't ask Kafka at {servers} about {}: {error}; check that it runs and that KAFKA_BOOTSTRAP_SERVERS and \

@@ -31,6 +31,7 @@ impl SchedulerView for FixedStates {
             state: *state,
             records_wait: false,
             failure: None,
+            comparison_waits: false,
         };
         self.0.iter().zip(0..).map(held).collect()
     }

@@ -4,12 +4,13 @@ use std::sync::Arc;
 
 use super::Writer;
 use crate::event::Event;
+use crate::model::record::Partition;
 use crate::model::start::{FirstPositions, first_positions};
-use crate::model::topic_log::CommittedOffset;
+use crate::model::topic_log::{CommittedOffset, PartitionExtent};
 
 impl<E: Event> Writer<E> {
     /// `None`: Kafka did not answer. The writer asks again later. A missing answer never means "no position".
-    pub(super) async fn first_positions(&self) -> Option<FirstPositions> {
+    pub(super) async fn first_positions(&mut self) -> sqlx::Result<Option<FirstPositions>> {
         let context = Arc::clone(&self.context);
         // The id first: if the topic is replaced between the two questions, the log check finds the difference before
         // anything is read.
@@ -21,20 +22,35 @@ impl<E: Event> Writer<E> {
             asked.await.map_err(|error| error.to_string()).and_then(|answer| answer.map_err(|error| error.to_string()));
         match answer {
             Ok((topic_id, extents)) => {
-                if extents.iter().any(|extent| extent.committed == Some(CommittedOffset::OurMirror)) {
-                    tracing::warn!(
-                        topic = self.context.ledger.topic(),
-                        hint = "Kafka holds positions that this service committed, but consumer_offsets has no row: the \
-                                database lost it. Such a partition is read from its beginning",
-                        "positions_missing"
-                    );
-                }
-                Some(first_positions(topic_id, &extents, self.context.start))
+                self.warn_of_lost_rows(&extents).await?;
+                Ok(Some(first_positions(topic_id, &extents, self.context.start)))
             }
             Err(error) => {
                 tracing::warn!(error, hint = "the service asks for the first positions again", "kafka_unavailable");
-                None
+                Ok(None)
             }
         }
+    }
+
+    /// A partition that has a mirror in Kafka had a row. That other partitions of the topic have no row is ordinary:
+    /// they were added.
+    async fn warn_of_lost_rows(&mut self, extents: &[PartitionExtent]) -> sqlx::Result<()> {
+        let mirrored = extents.iter().filter(|extent| extent.committed == Some(CommittedOffset::OurMirror));
+        let mut lost: Vec<Partition> = mirrored.map(|extent| extent.partition).collect();
+        let context = Arc::clone(&self.context);
+        let session = self.session()?;
+        let rows = session.run(|connection| context.ledger.read_rows(connection, &lost)).await?;
+        lost.retain(|partition| !rows.contains_key(partition));
+        if !lost.is_empty() {
+            let partitions = lost.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");
+            tracing::warn!(
+                topic = context.ledger.topic(),
+                partitions,
+                hint = "Kafka holds positions that this service committed, but consumer_offsets has no row: the database \
+                        lost it. Such a partition is read from its beginning",
+                "positions_missing"
+            );
+        }
+        Ok(())
     }
 }

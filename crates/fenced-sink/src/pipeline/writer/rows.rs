@@ -42,7 +42,7 @@ impl<E: Event> Writer<E> {
         if row.is_some() {
             return Ok(row);
         }
-        let Some(first) = self.first_positions().await else { return Ok(None) };
+        let Some(first) = self.first_positions().await? else { return Ok(None) };
         let session = self.session()?;
         session.run(|connection| context.ledger.create_rows(connection, &first)).await?;
         if !wanted() {

@@ -1,5 +1,6 @@
 //! Inserts events one by one where needed, and finds those that `PostgreSQL` refuses.
 
+use sqlx::PgConnection;
 use sqlx::postgres::PgDatabaseError;
 
 use crate::event::Event;
@@ -28,15 +29,10 @@ pub(crate) async fn insert<E: Event>(
     let (mut untried, mut unclassified) = (vec![events], None);
     while let Some(events) = untried.pop() {
         transaction.run(savepoint::begin).await?;
-        match transaction.run(|connection| E::insert_each(connection, events)).await {
-            Ok(inserted) if inserted.len() == events.len() => {
+        match transaction.run(|connection| insert_each(connection, events)).await {
+            Ok(inserted) => {
                 transaction.run(savepoint::release).await?;
                 outcomes.extend(inserted.into_iter().map(outcome));
-            }
-            Ok(inserted) => {
-                let text =
-                    format!("Event::insert_each returned {} outcomes for {} events", inserted.len(), events.len());
-                return Err(sqlx::Error::Protocol(text));
             }
             Err(error) if mode.may_blame_a_record(&error) => {
                 transaction.run(savepoint::roll_back).await?;
@@ -56,6 +52,31 @@ pub(crate) async fn insert<E: Event>(
         Some(error) if outcomes.len() > 1 && outcomes.iter().all(is_unclassified) => Err(error),
         _ => Ok(outcomes),
     }
+}
+
+/// Inserts the events, and those without a row once more: another transaction may have deleted the row with the same key
+/// after the insert found it and before the comparison.
+async fn insert_each<E: Event>(connection: &mut PgConnection, events: &[&E]) -> sqlx::Result<Vec<InsertOutcome>> {
+    let mut outcomes = insert_once(connection, events).await?;
+    let without_row = |outcome: &InsertOutcome| *outcome == InsertOutcome::Discarded;
+    let again = events.iter().zip(&outcomes).filter(|(_, outcome)| without_row(outcome));
+    let again: Vec<&E> = again.map(|(event, _)| *event).collect();
+    if !again.is_empty() {
+        let inserted = insert_once(connection, &again).await?;
+        for (outcome, inserted) in outcomes.iter_mut().filter(|outcome| without_row(outcome)).zip(inserted) {
+            *outcome = inserted;
+        }
+    }
+    Ok(outcomes)
+}
+
+async fn insert_once<E: Event>(connection: &mut PgConnection, events: &[&E]) -> sqlx::Result<Vec<InsertOutcome>> {
+    let outcomes = E::insert_each(connection, events).await?;
+    if outcomes.len() != events.len() {
+        let text = format!("Event::insert_each returned {} outcomes for {} events", outcomes.len(), events.len());
+        return Err(sqlx::Error::Protocol(text));
+    }
+    Ok(outcomes)
 }
 
 fn is_unclassified(outcome: &RecordOutcome) -> bool {

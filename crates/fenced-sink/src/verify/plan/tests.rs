@@ -48,8 +48,14 @@ fn check(
     out: &[(i64, i64, &'static str)],
 ) {
     let (ledger, bounds) = world(&[row]);
-    let inputs =
-        PlanInputs { ledger: &ledger, gaps: &[], other_writer: None, bounds: &bounds, since: None, compacted: false };
+    let inputs = PlanInputs {
+        ledger: &ledger,
+        gaps: &[],
+        other_writer: None,
+        bounds: &bounds,
+        since: None,
+        compacted: Some(false),
+    };
     let expected: PlanSummary = (
         ranges.iter().map(|&(from, to)| (0, from, to)).collect(),
         if whole.0 { vec![0] } else { vec![] },
@@ -111,8 +117,14 @@ fn a_range_is_never_read_beyond_the_position_and_never_backwards() {
 fn one_partition_or_one_time_can_be_asked_for() {
     let (ledger, bounds) = world(&[(0, 100, 0, 100), (0, 50, 0, 60)]);
     let since = BTreeMap::from([(Partition(0), Position(70)), (Partition(1), Position(60))]);
-    let mut inputs =
-        PlanInputs { ledger: &ledger, gaps: &[], other_writer: None, bounds: &bounds, since: None, compacted: false };
+    let mut inputs = PlanInputs {
+        ledger: &ledger,
+        gaps: &[],
+        other_writer: None,
+        bounds: &bounds,
+        since: None,
+        compacted: Some(false),
+    };
     let all = plan(&inputs, &Scope::default()).unwrap();
     assert_eq!(summary(&all), (vec![(0, 0, 100), (1, 0, 50)], vec![0, 1], true, vec![]));
     let only: BTreeMap<_, _> = ledger.clone().into_iter().filter(|(partition, _)| partition.0 == 1).collect();
@@ -146,20 +158,27 @@ fn the_reason_not_to_look_for_extra_rows_is_named() {
         let left_out: Vec<_> = summary(&plan).3;
         assert_eq!(left_out, gaps.iter().map(|_| (0, 90, 100, "gap")).collect::<Vec<_>>());
     };
-    check(&[], None, false, true, None);
-    check(&[], Some("group b"), false, true, Some("group b"));
-    check(&[], None, true, false, Some("compacted"));
-    check(&[gap("log_replaced")], None, false, true, Some("log_replaced"));
-    check(&[gap("log_truncated")], None, false, true, Some("log_truncated"));
-    check(&[gap("log_corrupt")], None, false, true, None);
+    check(&[], None, Some(false), true, None);
+    check(&[], None, None, true, None);
+    check(&[], Some("group b"), Some(false), true, Some("group b"));
+    check(&[], None, Some(true), false, Some("compacted"));
+    check(&[gap("log_replaced")], None, Some(false), true, Some("log_replaced"));
+    check(&[gap("log_truncated")], None, Some(false), true, Some("log_truncated"));
+    check(&[gap("log_corrupt")], None, Some(false), true, None);
 }
 
 #[test]
 fn a_partition_without_a_row_in_the_ledger_is_named() {
     let (mut ledger, bounds) = world(&[(0, 100, 0, 100), (0, 0, 20, 50), (0, 0, 0, 0)]);
     ledger.retain(|partition, _| partition.0 == 0);
-    let inputs =
-        PlanInputs { ledger: &ledger, gaps: &[], other_writer: None, bounds: &bounds, since: None, compacted: false };
+    let inputs = PlanInputs {
+        ledger: &ledger,
+        gaps: &[],
+        other_writer: None,
+        bounds: &bounds,
+        since: None,
+        compacted: Some(false),
+    };
     let all = plan(&inputs, &Scope::default()).unwrap();
     let left_out = vec![(1, 20, 50, "has no row")];
     assert_eq!(summary(&all), (vec![(0, 0, 100)], vec![0], false, left_out), "rows may be of what is gone before 20");
@@ -183,7 +202,7 @@ fn what_a_gap_means_depends_on_whether_it_was_ever_read() {
             other_writer: None,
             bounds: &bounds,
             since: None,
-            compacted: false,
+            compacted: Some(false),
         };
         let plan = plan(&inputs, &Scope::default()).unwrap();
         let whys: Vec<&str> = plan.not_checked.iter().map(|one| one.why.as_str()).collect();
@@ -199,8 +218,14 @@ fn what_a_gap_means_depends_on_whether_it_was_ever_read() {
 fn a_partition_that_kafka_does_not_have_is_an_error() {
     let (ledger, _) = world(&[(0, 100, 0, 100)]);
     let bounds = BTreeMap::new();
-    let inputs =
-        PlanInputs { ledger: &ledger, gaps: &[], other_writer: None, bounds: &bounds, since: None, compacted: false };
+    let inputs = PlanInputs {
+        ledger: &ledger,
+        gaps: &[],
+        other_writer: None,
+        bounds: &bounds,
+        since: None,
+        compacted: Some(false),
+    };
     assert!(plan(&inputs, &Scope::default()).unwrap_err().contains("no partition 0"));
 }
 
@@ -216,8 +241,14 @@ fn the_rest_of_a_truncated_log_is_read() {
     };
     // After the truncation, new records were written to offsets at which others were handled.
     let gaps = [gap(10, 10, "log_replaced"), gap(40, 50, "log_truncated"), gap(90, 100, "log_truncated")];
-    let mut inputs =
-        PlanInputs { ledger: &ledger, gaps: &gaps, other_writer: None, bounds: &bounds, since: None, compacted: false };
+    let mut inputs = PlanInputs {
+        ledger: &ledger,
+        gaps: &gaps,
+        other_writer: None,
+        bounds: &bounds,
+        since: None,
+        compacted: Some(false),
+    };
     let cut = plan(&inputs, &Scope::default()).unwrap();
     let left_out = vec![(0, 40, 50, "gap"), (0, 90, 100, "gap")];
     assert_eq!(summary(&cut), (vec![(0, 0, 90)], vec![], false, left_out));
