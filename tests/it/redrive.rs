@@ -102,7 +102,8 @@ async fn two_instances_never_retry_one_letter_at_once_and_a_killed_one_leaves_it
 
 #[tokio::test]
 async fn a_retry_that_waits_delays_no_partition() {
-    let scene = soon_retried(1, "5").await;
+    // More attempts than a machine under load makes before the lock is held.
+    let scene = soon_retried(1, "1000").await;
     scene.execute(HOTELS).await;
     scene.execute("insert into hotels values ('hotel-1')").await;
     let _service = scene.start();
