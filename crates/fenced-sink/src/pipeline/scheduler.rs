@@ -226,14 +226,13 @@ impl<E> Scheduler<E> {
         }
     }
 
-    /// The next probe. The partition whose last probe is the oldest comes first.
+    /// The next probe. The partitions take turns.
     pub(super) fn next_probe(&self, now: Instant) -> Option<ProbeQuestion> {
-        let due = self.slots.values().filter_map(|slot| Some((slot.probed_at(), slot.probe(now)?, slot)));
+        let due = self.slots.values().filter_map(|slot| Some((slot.probe(now)?, slot)));
         // A probe costs bandwidth, so it looks for a record only where nothing else explains the wait.
-        let useful = due.filter(|(_, asked, slot)| {
-            asked.purpose != ProbePurpose::FetchStall || self.stall(now, slot) != Stall::None
-        });
-        useful.min_by_key(|(probed_at, ..)| *probed_at).map(|(_, asked, _)| asked)
+        let useful = due
+            .filter(|(asked, slot)| asked.purpose != ProbePurpose::FetchStall || self.stall(now, slot) != Stall::None);
+        useful.min_by_key(|(_, slot)| slot.probe_order()).map(|(asked, _)| asked)
     }
 
     /// The answer of a probe. True: the fetch has stalled, and the consumer must join the group again.

@@ -208,9 +208,9 @@ impl<E> Slot<E> {
         Some(ProbeQuestion { partition: self.partition, generation, at, read, purpose })
     }
 
-    /// When the last probe was answered.
-    pub(super) fn probed_at(&self) -> Option<Instant> {
-        self.log.probed_at()
+    /// The order of the probes that are due: the lowest comes first.
+    pub(super) fn probe_order(&self) -> (bool, Option<Instant>) {
+        self.log.probe_order()
     }
 
     /// The answer of a probe. True: the log has the next record, and the consumer does not receive it.

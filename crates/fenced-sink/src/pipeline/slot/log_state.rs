@@ -333,8 +333,9 @@ impl LogState {
         if gap.to > gap.from { LogVerdict::Fault(gap) } else { LogVerdict::Nothing }
     }
 
-    /// When the last probe was answered: the partition that was probed longest ago comes first.
-    pub(super) fn probed_at(&self) -> Option<Instant> {
-        self.probed_at
+    /// The order of the probes that are due. A probe that can prove a stall comes first. Then comes the partition that
+    /// was probed longest ago.
+    pub(super) fn probe_order(&self) -> (bool, Option<Instant>) {
+        (self.wait.is_none_or(|wait| wait.probes == 0), self.probed_at)
     }
 }
