@@ -1,9 +1,10 @@
 //! The servers and the guardian on which the other tests rely.
 
-use std::io::{BufRead as _, BufReader, Write as _, stdout};
+use std::io::{BufRead as _, BufReader, Read as _, Write as _, stdout};
+use std::net::{TcpListener, TcpStream};
 use std::path::Path;
 use std::process::{Command, Stdio};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use std::{env, fs, thread};
 
 use sqlx::{Connection as _, PgConnection};
@@ -11,6 +12,7 @@ use testbed::Guardian;
 
 use testbed::kafka::{Kafka, kafka};
 use testbed::postgres::{database, own_postgres};
+use testbed::proxy::Proxy;
 use testbed::topic::{Outgoing, Topic};
 use testbed::wait::{PATIENCE, eventually};
 
@@ -58,6 +60,53 @@ async fn a_killed_broker_comes_back_with_its_records() {
     kafka.stop();
     kafka.start();
     eventually(PATIENCE, |ends| *ends == [(0, 1)].into(), async || topic.ends()).await;
+}
+
+#[tokio::test]
+async fn a_broker_behind_a_proxy_is_read_through_it() {
+    let (kafka, proxy) = Kafka::start_behind_proxy();
+    let topic = Topic::create(&kafka, 1).await;
+    topic.producer(&[]).send([Outgoing::to(0, "record")]).await;
+    proxy.black_hole(true);
+    let behind = Topic::at(proxy.address(), &topic.name);
+    let end = thread::spawn(move || behind.ends());
+    assert_eq!(topic.ends(), [(0, 1)].into(), "the broker's own address passes the proxy by");
+    assert!(!end.is_finished());
+    proxy.black_hole(false);
+    assert_eq!(end.join().unwrap(), [(0, 1)].into());
+}
+
+#[test]
+fn a_proxy_limits_the_rate_of_all_connections_keeps_bytes_back_and_cuts() {
+    let server = TcpListener::bind("127.0.0.1:0").unwrap();
+    let proxy = Proxy::start(server.local_addr().unwrap().port());
+    let connect = || (TcpStream::connect(proxy.address()).unwrap(), server.accept().unwrap().0);
+    let [(mut one, mut one_served), (mut two, mut two_served)] = [connect(), connect()];
+    let started = Instant::now();
+    proxy.limit(Some(40_000));
+    one_served.write_all(&[1; 10_000]).unwrap();
+    two_served.write_all(&[2; 10_000]).unwrap();
+    for end in [&mut one, &mut two] {
+        end.read_exact(&mut [0; 10_000]).unwrap();
+    }
+    assert!(started.elapsed() >= Duration::from_millis(500), "{:?}", started.elapsed());
+
+    proxy.limit(None);
+    proxy.black_hole(true);
+    one.write_all(b"kept").unwrap();
+    one_served.set_read_timeout(Some(Duration::from_millis(200))).unwrap();
+    one_served.read_exact(&mut [0; 4]).unwrap_err();
+    proxy.black_hole(false);
+    one_served.set_read_timeout(Some(PATIENCE)).unwrap();
+    let mut kept = [0; 4];
+    one_served.read_exact(&mut kept).unwrap();
+    assert_eq!(&kept, b"kept");
+
+    proxy.cut();
+    assert_eq!(one.read(&mut [0; 4]).unwrap(), 0);
+    let (mut three, mut three_served) = connect();
+    three.write_all(b"new").unwrap();
+    three_served.read_exact(&mut [0; 3]).unwrap();
 }
 
 #[tokio::test]

@@ -5,6 +5,7 @@ mod gaps;
 mod replaced;
 mod damaged;
 mod false_alarms;
+mod slow;
 mod mock;
 
 use testbed::service::Service;

@@ -8,6 +8,7 @@
 pub(crate) mod options;
 pub(crate) mod error;
 pub(crate) mod reports;
+mod receiving;
 mod slot;
 mod scheduler;
 pub(crate) mod shared_scheduler;

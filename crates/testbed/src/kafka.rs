@@ -8,9 +8,9 @@ use std::sync::OnceLock;
 use std::sync::atomic::{AtomicI32, Ordering};
 use std::{fs, process};
 
-use crate::{Guardian, free_ports, quoted};
-
+use crate::proxy::Proxy;
 use crate::wait::PATIENCE;
+use crate::{Guardian, free_ports, quoted};
 
 /// Where `make kafka` puts the broker and its libraries.
 const LIBRARIES: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../../.cache/kafka");
@@ -21,7 +21,7 @@ const SETTINGS: &[(&str, &str)] = &[
     ("node.id", "1"),
     ("controller.listener.names", "CONTROLLER"),
     ("inter.broker.listener.name", "PLAINTEXT"),
-    ("listener.security.protocol.map", "CONTROLLER:PLAINTEXT,PLAINTEXT:PLAINTEXT"),
+    ("listener.security.protocol.map", "CONTROLLER:PLAINTEXT,PLAINTEXT:PLAINTEXT,PROXIED:PLAINTEXT"),
     ("log.dirs", "data"),
     ("auto.create.topics.enable", "false"),
     ("offsets.topic.replication.factor", "1"),
@@ -82,14 +82,28 @@ impl Kafka {
 
     /// As [`Self::start_new`], with more settings.
     pub fn start_with(settings: &[(&str, &str)]) -> Self {
+        let [port, controller] = free_ports().unwrap();
+        Self::start_on(port, controller, ("", ""), settings)
+    }
+
+    /// As [`Self::start_new`], with a second listener behind a proxy. The test's own clients use the first one, a
+    /// client that begins at the address of the proxy uses only the second one.
+    pub fn start_behind_proxy() -> (Self, Proxy) {
+        let [port, controller, proxied] = free_ports().unwrap();
+        let proxy = Proxy::start(proxied);
+        let (listener, advertised) =
+            (format!(",PROXIED://127.0.0.1:{proxied}"), format!(",PROXIED://{}", proxy.address()));
+        (Self::start_on(port, controller, (&listener, &advertised), &[]), proxy)
+    }
+
+    fn start_on(port: u16, controller: u16, (listener, advertised): (&str, &str), settings: &[(&str, &str)]) -> Self {
         assert!(Path::new(LIBRARIES).is_dir(), "no Apache Kafka in {LIBRARIES}; to get it: make test");
         // It need not end in order, because its directory is removed.
         let guardian = Guardian::new("KILL", None).unwrap();
-        let [port, controller] = free_ports().unwrap();
         let mut properties = format!(
             "controller.quorum.voters=1@127.0.0.1:{controller}\n\
-             listeners=PLAINTEXT://127.0.0.1:{port},CONTROLLER://127.0.0.1:{controller}\n\
-             advertised.listeners=PLAINTEXT://127.0.0.1:{port}\n"
+             listeners=PLAINTEXT://127.0.0.1:{port},CONTROLLER://127.0.0.1:{controller}{listener}\n\
+             advertised.listeners=PLAINTEXT://127.0.0.1:{port}{advertised}\n"
         );
         for (name, value) in SETTINGS.iter().chain(settings) {
             writeln!(properties, "{name}={value}").unwrap();

@@ -66,7 +66,7 @@ fn guaranteed_properties_are_fixed_and_the_user_may_change_the_others() {
             ("topic.metadata.refresh.interval.ms", Some("10000")),
             ("fetch.wait.max.ms", Some("5")),
             ("queued.max.messages.kbytes", Some("16384")),
-            ("fetch.max.bytes", Some("8388608")),
+            ("fetch.max.bytes", Some("2097152")),
             ("security.protocol", Some("ssl")),
         ],
     );
@@ -76,7 +76,7 @@ fn guaranteed_properties_are_fixed_and_the_user_may_change_the_others() {
 fn our_fetch_size_does_not_contradict_a_size_of_the_user() {
     check_final("message.max.bytes=20000000", &[("fetch.max.bytes", None)]);
     check_final("fetch.max.bytes=1,message.max.bytes=1000", &[("fetch.max.bytes", Some("1"))]);
-    check_final("fetch.message.max.bytes=20000000", &[("fetch.max.bytes", Some("8388608"))]);
+    check_final("fetch.message.max.bytes=20000000", &[("fetch.max.bytes", Some("2097152"))]);
 }
 
 #[test]

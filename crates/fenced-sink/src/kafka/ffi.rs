@@ -46,6 +46,8 @@ pub(crate) enum PolledEvent {
         /// The partitions.
         partitions: Vec<Partition>,
     },
+    /// The statistics of the client, as JSON.
+    Statistics(String),
 }
 
 /// An error that librdkafka reports to the consumer.
@@ -125,6 +127,10 @@ unsafe fn polled(event: *mut sys::rd_kafka_event_t) -> Option<PolledEvent> {
                     assigned: sys::rd_kafka_event_error(event) == assign,
                     partitions: elements.iter().map(|element| Partition(element.partition)).collect(),
                 })
+            }
+            sys::RD_KAFKA_EVENT_STATS => {
+                let text = sys::rd_kafka_event_stats(event);
+                (!text.is_null()).then(|| PolledEvent::Statistics(CStr::from_ptr(text).to_string_lossy().into_owned()))
             }
             _ => None,
         }

@@ -4,7 +4,7 @@
 //! The consumer thread makes every call. A rebalance is reported during a poll, on the same thread.
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use rdkafka::client::ClientContext;
@@ -17,7 +17,12 @@ use rdkafka::{Statistics, TopicPartitionList};
 use crate::kafka::client::{ConsumerError, configuration, partition_list, refused};
 use crate::kafka::error::{KafkaErrorKind, code_kind};
 use crate::kafka::ffi::{self, PolledConsumer, PolledError, PolledEvent};
+use crate::kafka::response_watch::{BrokerStatistics, ResponseWatch};
 use crate::model::record::{Partition, Position, Record};
+
+/// The interval of librdkafka's statistics, in milliseconds. It is several times shorter than the time after which a
+/// fetch counts as stalled.
+const STATISTICS: &str = "5000";
 
 /// Everything that Kafka can report during a poll.
 pub(crate) enum KafkaEvent {
@@ -54,6 +59,9 @@ pub(crate) enum Rebalance {
 pub(crate) trait RebalanceListener: Send + Sync {
     /// The implementation must stop a revoked partition that is read before it returns.
     fn rebalanced(&self, member: &GroupMember<'_>, rebalance: Rebalance);
+
+    /// In the last seconds a part of a response has arrived. The response is not complete.
+    fn response_arrives(&self);
 }
 
 /// A consumer that can join a group.
@@ -71,6 +79,7 @@ struct Context {
     /// The metadata of a mirrored position.
     mirror: String,
     listener: Arc<dyn RebalanceListener>,
+    responses: Mutex<ResponseWatch>,
 }
 
 impl GroupConsumer {
@@ -81,8 +90,11 @@ impl GroupConsumer {
         mirror: &str,
         listener: Arc<dyn RebalanceListener>,
     ) -> Result<Self, ConsumerError> {
-        let context = Context { topic: topic.to_owned(), mirror: mirror.to_owned(), listener };
-        let consumer = configuration(properties).create_with_context(context).map_err(|error| refused(&error))?;
+        let (topic, mirror) = (topic.to_owned(), mirror.to_owned());
+        let context = Context { topic, mirror, listener, responses: Mutex::default() };
+        let mut config = configuration(properties);
+        let consumer = config.set("statistics.interval.ms", STATISTICS).create_with_context(context);
+        let consumer = consumer.map_err(|error| refused(&error))?;
         let without_group = || ConsumerError::Configuration("group.id: a group is needed".to_owned());
         Ok(Self { polled: PolledConsumer::new(consumer).ok_or_else(without_group)? })
     }
@@ -103,6 +115,13 @@ impl GroupConsumer {
             }
             PolledEvent::Rebalance { assigned, partitions } => {
                 rebalanced(self.polled.consumer(), assigned, partitions);
+                None
+            }
+            PolledEvent::Statistics(json) => {
+                match serde_json::from_str(&json) {
+                    Ok(statistics) => self.polled.consumer().context().read_statistics(statistics),
+                    Err(error) => tracing::debug!(%error, "statistics_not_read"),
+                }
                 None
             }
         }
@@ -195,6 +214,22 @@ impl GroupMember<'_> {
 
     fn list(&self, partitions: impl IntoIterator<Item = Partition>) -> TopicPartitionList {
         partition_list(&self.consumer.context().topic, partitions)
+    }
+}
+
+impl Context {
+    /// Reports whether a part of a large response has arrived.
+    fn read_statistics(&self, statistics: Statistics) {
+        let at = Duration::from_micros(u64::try_from(statistics.ts).unwrap_or_default());
+        let broker = |(name, broker): (String, rdkafka::statistics::Broker)| BrokerStatistics {
+            name,
+            complete: broker.rx,
+            idle: u64::try_from(broker.rxidle).ok().map(Duration::from_micros),
+        };
+        let brokers = statistics.brokers.into_iter().map(broker).collect();
+        if self.responses.lock().unwrap_or_else(PoisonError::into_inner).response_arrives(at, brokers) {
+            self.listener.response_arrives();
+        }
     }
 }
 

@@ -1,39 +1,91 @@
-//! Reads one partition at one position with a new client, to see what a client without any state receives there.
+//! Reads one partition at one position, to see what a client receives there.
 //!
 //! It joins no group and commits nothing.
 
-use rdkafka::TopicPartitionList;
-use rdkafka::consumer::{BaseConsumer, Consumer as _};
-use rdkafka::error::KafkaResult;
-use rdkafka::topic_partition_list::Offset as KafkaOffset;
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
-use crate::kafka::client::configuration;
+use rdkafka::consumer::{BaseConsumer, Consumer as _};
+use rdkafka::error::{KafkaError, KafkaResult};
+use rdkafka::message::Message as _;
+use rdkafka::topic_partition_list::Offset as KafkaOffset;
+use rdkafka::{ClientConfig, TopicPartitionList};
+
+use crate::kafka::client::{configuration, without_membership};
 use crate::kafka::error::{KafkaErrorKind, error_kind, is_damage};
+use crate::kafka::reused_client::ReusedClient;
 use crate::model::record::{Partition, Position};
 use crate::model::topic_log::Probe;
 
-/// Waits up to `limit` for the first record at or above `at`, or for an error that decides the result. Blocks.
-pub(crate) fn probe(
-    properties: &BTreeMap<String, String>,
-    topic: &str,
-    partition: Partition,
-    at: Position,
-    limit: Duration,
-) -> KafkaResult<Probe> {
-    let client: BaseConsumer = configuration(properties).create()?;
-    let mut list = TopicPartitionList::new();
-    list.add_partition_offset(topic, partition.0, KafkaOffset::Offset(at.0))?;
-    client.assign(&list)?;
+/// The time limit of one read. It is long: on a slow connection, one batch takes several seconds.
+const LIMIT: Duration = Duration::from_secs(10);
+
+/// Properties that make a read small and its answer certain. A broker always sends the first batch completely.
+const SMALL: [(&str, &str); 5] = [
+    ("message.max.bytes", "1000"),
+    ("fetch.max.bytes", "1000"),
+    ("fetch.message.max.bytes", "1000"),
+    ("queued.min.messages", "1"),
+    ("enable.partition.eof", "true"),
+];
+
+/// Reads single records of one topic, one after the other.
+pub(crate) struct Prober {
+    topic: String,
+    client: ReusedClient,
+}
+
+impl Prober {
+    /// It connects at the first read.
+    pub(crate) fn new(properties: &BTreeMap<String, String>, topic: &str) -> Self {
+        Self { topic: topic.to_owned(), client: ReusedClient::new(probe_configuration(properties)) }
+    }
+
+    /// Waits for the first record at or above `at`, or for something else that decides. Blocks for a limited time. One
+    /// thread at a time may call it.
+    pub(crate) fn probe(&self, partition: Partition, at: Position) -> Probe {
+        let probe = self.client.get().and_then(|client| self.read(&client, partition, at)).unwrap_or_else(|error| {
+            tracing::debug!(partition = partition.0, %error, "probe_failed");
+            Probe::NoAnswer
+        });
+        if probe == Probe::NoAnswer {
+            self.client.replace();
+        }
+        probe
+    }
+
+    fn read(&self, client: &BaseConsumer, partition: Partition, at: Position) -> KafkaResult<Probe> {
+        let mut list = TopicPartitionList::new();
+        list.add_partition_offset(&self.topic, partition.0, KafkaOffset::Offset(at.0))?;
+        client.assign(&list)?;
+        let probe = wait(client, partition, at);
+        client.unassign()?;
+        // Drain the queued events: librdkafka keeps them otherwise.
+        while client.poll(Duration::ZERO).is_some() {}
+        Ok(probe)
+    }
+}
+
+fn wait(client: &BaseConsumer, partition: Partition, at: Position) -> Probe {
     let began = Instant::now();
-    while began.elapsed() < limit {
-        match client.poll(limit.saturating_sub(began.elapsed())) {
-            Some(Ok(_)) => return Ok(Probe::Record),
-            Some(Err(error)) if is_damage(&error) => return Ok(Probe::Unreadable),
-            Some(Err(error)) if error_kind(&error) == KafkaErrorKind::OutOfRange => return Ok(Probe::OutOfRange),
+    while began.elapsed() < LIMIT {
+        match client.poll(LIMIT.saturating_sub(began.elapsed())) {
+            Some(Ok(record)) if record.partition() == partition.0 && record.offset() >= at.0 => return Probe::Record,
+            Some(Err(KafkaError::PartitionEOF(ended))) if ended == partition.0 => return Probe::End,
+            Some(Err(error)) if is_damage(&error) => return Probe::Unreadable,
+            Some(Err(error)) if error_kind(&error) == KafkaErrorKind::OutOfRange => return Probe::OutOfRange,
             _ => {}
         }
     }
-    Ok(Probe::Nothing)
+    Probe::NoAnswer
+}
+
+fn probe_configuration(properties: &BTreeMap<String, String>) -> ClientConfig {
+    let mut properties = without_membership(properties);
+    properties.remove("max.partition.fetch.bytes"); // another name of `fetch.message.max.bytes`
+    let mut config = configuration(&properties);
+    for (name, value) in SMALL {
+        config.set(name, value);
+    }
+    config
 }

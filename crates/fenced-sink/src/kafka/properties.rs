@@ -1,7 +1,7 @@
 //! The librdkafka properties that the guarantee needs. Every client that reads records has them.
 //!
-//! The only exception is the question for the last end of a partition log. It reads no record, and it includes open
-//! transactions.
+//! There are two exceptions, and neither client passes a record on. The question for the last end of a partition log
+//! includes open transactions. A probe asks for the event at the end of a partition log.
 
 use std::collections::BTreeMap;
 

@@ -1,23 +1,20 @@
-//! Questions about a topic and its partition logs: bounds, timestamps, topic id, single reads.
+//! Questions about a topic and its partition logs: bounds, timestamps, topic id.
 //!
 //! A separate client asks them. It joins no group and commits nothing. It never delays the consumer thread, and the
 //! consumer thread never delays it.
 
-use rdkafka::TopicPartitionList;
 use rdkafka::consumer::{BaseConsumer, Consumer as _};
 use rdkafka::error::{KafkaError, KafkaResult};
 use rdkafka::metadata::{MetadataBroker, MetadataPartition, MetadataTopic};
 use rdkafka::topic_partition_list::{Offset as KafkaOffset, TopicPartitionListElem};
 use std::collections::BTreeMap;
-use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use crate::kafka::client::{configuration, partition_list, without_membership};
 use crate::kafka::ffi;
-use crate::kafka::probe::probe;
+use crate::kafka::reused_client::ReusedClient;
 use crate::model::record::{Partition, Position, TopicId};
-use crate::model::topic_log::{CommittedOffset, LogBounds, PartitionExtent, Probe};
-use crate::model::unreadable::first_readable;
+use crate::model::topic_log::{CommittedOffset, LogBounds, PartitionExtent};
 
 /// The default limit for one question.
 const TIMEOUT: Duration = Duration::from_secs(10);
@@ -29,21 +26,23 @@ pub struct TopicLogError(#[from] KafkaError);
 
 /// Asks the brokers about one topic. Every method blocks for a bounded time. Any thread may call it.
 pub struct TopicLogClient {
-    properties: BTreeMap<String, String>,
     topic: String,
     /// The limit for one question.
     timeout: Duration,
-    /// Whether the end of a log includes the records of open transactions.
-    uncommitted: bool,
-    client: Mutex<Option<Arc<BaseConsumer>>>,
+    client: ReusedClient,
+    /// For this client the end of a partition log includes the records of open transactions.
+    uncommitted: ReusedClient,
 }
 
 impl TopicLogClient {
     /// A client for `topic`. It connects at the first question.
     #[must_use]
     pub fn new(properties: &BTreeMap<String, String>, topic: &str) -> Self {
-        let properties = without_membership(properties);
-        Self { properties, topic: topic.to_owned(), timeout: TIMEOUT, uncommitted: false, client: Mutex::default() }
+        let config = configuration(&without_membership(properties));
+        let mut uncommitted = config.clone();
+        uncommitted.set("isolation.level", "read_uncommitted");
+        let (client, uncommitted) = (ReusedClient::new(config), ReusedClient::new(uncommitted));
+        Self { topic: topic.to_owned(), timeout: TIMEOUT, client, uncommitted }
     }
 
     /// The same client with another limit for one question.
@@ -56,9 +55,9 @@ impl TopicLogClient {
     ///
     /// An offset with the metadata `mirror` is this service's own mirror.
     pub(crate) fn extents(&self, mirror: &str) -> Result<Vec<PartitionExtent>, TopicLogError> {
-        let client = self.client()?;
-        let bounds = self.bounds_through(&client, |_| true)?;
-        let committed = client.committed_offsets(self.list(bounds.keys().copied()), self.timeout)?;
+        let client = self.client.get()?;
+        let bounds = all(self.bounds_through(&client, |_| true)?)?;
+        let committed = client.committed_offsets(partition_list(&self.topic, bounds.keys().copied()), self.timeout)?;
         let metadata = ffi::metadata(&committed);
         let extent = |(element, metadata): (TopicPartitionListElem<'_>, Vec<u8>)| {
             element.error()?;
@@ -83,56 +82,46 @@ impl TopicLogClient {
     /// # Errors
     /// Kafka did not answer in time, or refused the question.
     pub fn bounds(&self) -> Result<BTreeMap<Partition, LogBounds>, TopicLogError> {
-        self.bounds_of(|_| true)
-    }
-
-    /// The bounds of every partition log that has a leader. One partition without a leader does not hide the others.
-    pub(crate) fn bounds_of_led_partitions(&self) -> Result<BTreeMap<Partition, LogBounds>, TopicLogError> {
-        self.bounds_of(|partition| partition.leader() >= 0)
-    }
-
-    fn bounds_of(
-        &self,
-        asked: fn(&MetadataPartition) -> bool,
-    ) -> Result<BTreeMap<Partition, LogBounds>, TopicLogError> {
-        let bounds = self.bounds_through(&*self.client()?, asked);
-        // After a restore of the brokers, the metadata of this client can be newer than theirs, and then it refuses
-        // their answers. So the next question uses a new client. After a missing topic it does not.
-        if bounds.as_ref().is_err_and(|error| !matches!(error, KafkaError::MetadataFetch(_))) {
-            drop(self.client.lock().unwrap_or_else(PoisonError::into_inner).take());
+        let bounds = self.client.get().and_then(|client| all(self.bounds_through(&client, |_| true)?));
+        if bounds.as_ref().is_err_and(is_stale) {
+            self.client.replace();
         }
         Ok(bounds?)
     }
 
-    /// The end of every partition log that has a leader: the position behind its last record, open transactions
+    /// The bounds of every partition log whose leader answered. A partition without an answer does not hide the others.
+    pub(crate) fn known_bounds(&self) -> BTreeMap<Partition, LogBounds> {
+        self.known_bounds_through(&self.client)
+    }
+
+    /// The end of every partition log whose leader answered: the position behind its last record, open transactions
     /// included.
-    pub(crate) fn last_ends(&self) -> Result<BTreeMap<Partition, Position>, TopicLogError> {
-        let log = Self { uncommitted: true, ..Self::new(&self.properties, &self.topic).with_timeout(self.timeout) };
-        Ok(log.bounds_of_led_partitions()?.into_iter().map(|(partition, bounds)| (partition, bounds.end)).collect())
+    pub(crate) fn last_ends(&self) -> BTreeMap<Partition, Position> {
+        let bounds = self.known_bounds_through(&self.uncommitted);
+        bounds.into_iter().map(|(partition, bounds)| (partition, bounds.end)).collect()
     }
 
-    /// The position of the first readable record, if the record at `at` is damaged. `None`: it is readable, or the
-    /// probe received nothing.
-    pub(crate) fn readable_from(
-        &self,
-        partition: Partition,
-        at: Position,
-        end: Position,
-    ) -> Result<Option<Position>, TopicLogError> {
-        if self.probe(partition, at)? != Probe::Unreadable {
-            return Ok(None);
+    fn known_bounds_through(&self, client: &ReusedClient) -> BTreeMap<Partition, LogBounds> {
+        let has_leader = |partition: &MetadataPartition| partition.leader() >= 0;
+        let answers = client.get().and_then(|client| self.bounds_through(&client, has_leader));
+        let errors = answers.iter().flat_map(BTreeMap::values).filter_map(|answer| answer.as_ref().err());
+        if answers.as_ref().err().into_iter().chain(errors).any(is_stale) {
+            client.replace();
         }
-        first_readable(at, end, |next| Ok(self.probe(partition, next)? == Probe::Record)).map(Some)
-    }
-
-    /// Reads one partition at one position with a new client.
-    pub(crate) fn probe(&self, partition: Partition, at: Position) -> Result<Probe, TopicLogError> {
-        Ok(probe(&self.properties, &self.topic, partition, at, self.timeout)?)
+        match answers {
+            Ok(answers) => {
+                answers.into_iter().filter_map(|(partition, bounds)| Some((partition, bounds.ok()?))).collect()
+            }
+            Err(error) => {
+                tracing::debug!(%error, "log_not_seen");
+                BTreeMap::new()
+            }
+        }
     }
 
     /// The id of the topic that has the name now. `None`: Kafka did not answer, or its topics have no ids.
     pub fn topic_id(&self) -> Option<TopicId> {
-        let client = self.client().ok()?;
+        let client = self.client.get().ok()?;
         let metadata = client.fetch_metadata(Some(&self.topic), self.timeout).ok()?;
         // The broker that answered, if its number is known; otherwise any broker.
         let broker = Some(metadata.orig_broker_id()).filter(|id| *id >= 0);
@@ -146,10 +135,10 @@ impl TopicLogClient {
     /// # Errors
     /// Kafka did not answer in time, or refused the question.
     pub fn at_timestamp(&self, millis: i64) -> Result<BTreeMap<Partition, Position>, TopicLogError> {
-        let client = self.client()?;
-        let bounds = self.bounds_through(&client, |_| true)?;
+        let client = self.client.get()?;
+        let bounds = all(self.bounds_through(&client, |_| true)?)?;
         // The protocol gives negative numbers another meaning, and no record is older than 0.
-        let mut found = self.offsets(&client, bounds.keys().copied(), KafkaOffset::Offset(millis.max(0)))?;
+        let mut found = all(self.offsets(&client, bounds.keys().copied(), KafkaOffset::Offset(millis.max(0)))?)?;
         for (partition, bounds) in bounds {
             found.entry(partition).or_insert(bounds.end);
         }
@@ -160,18 +149,18 @@ impl TopicLogClient {
         &self,
         client: &BaseConsumer,
         asked: fn(&MetadataPartition) -> bool,
-    ) -> KafkaResult<BTreeMap<Partition, LogBounds>> {
+    ) -> KafkaResult<Answers<LogBounds>> {
         let metadata = client.fetch_metadata(Some(&self.topic), self.timeout)?;
         if let Some(error) = metadata.topics().iter().find_map(MetadataTopic::error) {
             return Err(KafkaError::MetadataFetch(error.into()));
         }
-        let all = || metadata.topics().iter().flat_map(MetadataTopic::partitions);
-        let partitions = || all().filter(|one| asked(one)).map(|one| Partition(one.id()));
+        let every = || metadata.topics().iter().flat_map(MetadataTopic::partitions);
+        let partitions = || every().filter(|one| asked(one)).map(|one| Partition(one.id()));
         let starts = self.offsets(client, partitions(), KafkaOffset::Beginning)?;
         let mut ends = self.offsets(client, partitions(), KafkaOffset::End)?;
         let bounds = starts.into_iter().filter_map(|(partition, start)| {
             let end = ends.remove(&partition)?;
-            Some((partition, LogBounds { start, end }))
+            Some((partition, start.and_then(|start| Ok(LogBounds { start, end: end? }))))
         });
         Ok(bounds.collect())
     }
@@ -183,38 +172,30 @@ impl TopicLogClient {
         client: &BaseConsumer,
         partitions: impl Iterator<Item = Partition>,
         of: KafkaOffset,
-    ) -> KafkaResult<BTreeMap<Partition, Position>> {
-        let mut list = self.list(partitions);
+    ) -> KafkaResult<Answers<Position>> {
+        let mut list = partition_list(&self.topic, partitions);
         list.set_all_offsets(of)?;
         let answer = client.offsets_for_times(list, self.timeout)?;
         // Drain the queued events: librdkafka keeps them otherwise.
         while client.poll(Duration::ZERO).is_some() {}
-        let mut found = BTreeMap::new();
-        for element in answer.elements() {
-            element.error()?;
-            if let KafkaOffset::Offset(offset) = element.offset() {
-                found.insert(Partition(element.partition()), Position(offset));
-            }
-        }
-        Ok(found)
-    }
-
-    fn list(&self, partitions: impl Iterator<Item = Partition>) -> TopicPartitionList {
-        partition_list(&self.topic, partitions)
-    }
-
-    /// Creates the client at the first question and stores it.
-    fn client(&self) -> KafkaResult<Arc<BaseConsumer>> {
-        let mut kept = self.client.lock().unwrap_or_else(PoisonError::into_inner);
-        let client = if let Some(client) = kept.take() {
-            client
-        } else {
-            let mut config = configuration(&self.properties);
-            if self.uncommitted {
-                config.set("isolation.level", "read_uncommitted");
-            }
-            Arc::new(config.create()?)
+        let position = |element: TopicPartitionListElem<'_>| match (element.error(), element.offset()) {
+            (Err(error), _) => Some((Partition(element.partition()), Err(error))),
+            (Ok(()), KafkaOffset::Offset(offset)) => Some((Partition(element.partition()), Ok(Position(offset)))),
+            (Ok(()), _) => None,
         };
-        Ok(Arc::clone(kept.insert(client)))
+        Ok(answer.elements().into_iter().filter_map(position).collect())
     }
+}
+
+/// The answer for each partition, or its error.
+type Answers<T> = BTreeMap<Partition, KafkaResult<T>>;
+
+/// The answers of all partitions, or the first error.
+fn all<T>(answers: Answers<T>) -> KafkaResult<BTreeMap<Partition, T>> {
+    answers.into_iter().map(|(partition, answer)| Ok((partition, answer?))).collect()
+}
+
+/// Whether old metadata of the client can be the reason. It is not the reason that a topic is missing.
+fn is_stale(error: &KafkaError) -> bool {
+    !matches!(error, KafkaError::MetadataFetch(_))
 }

@@ -132,26 +132,25 @@ pub(crate) struct LogQuestion {
     pub(crate) at: Position,
     /// The broker refused the position as out of range.
     pub(crate) out_of_range: bool,
-    /// The next record was unreadable several times.
-    pub(crate) unreadable: bool,
-    /// The consumer reads the partition and has received no record for a long time.
-    pub(crate) idle: bool,
 }
 
-/// The result of a read of one partition with a new client.
+/// The result of a read of one partition at one position by a client of its own.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Probe {
     /// The client received a record.
     Record,
+    /// The client reached the end of the partition log: no record and no damage lies between.
+    End,
     /// The broker refused the position as out of range.
     OutOfRange,
     /// The record at the position is damaged.
     Unreadable,
-    /// The client received nothing before the time limit.
-    Nothing,
+    /// Nothing is proven.
+    NoAnswer,
 }
 
-/// What Kafka answers about the topic now. A missing answer has no entry.
+/// What Kafka answers about the topic now. Each answer is reported by itself, so an observation can have any of them. A
+/// missing answer has no entry.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct LogObservation {
     /// The id of the topic that has the name now.
@@ -160,10 +159,6 @@ pub(crate) struct LogObservation {
     pub(crate) bounds: BTreeMap<Partition, LogBounds>,
     /// The positions behind the last records, open transactions included. Asked only if a position is out of range.
     pub(crate) last_ends: BTreeMap<Partition, Position>,
-    /// The position of the next readable record. Asked only for partitions whose next record is unreadable.
-    pub(crate) readable_from: BTreeMap<Partition, Position>,
-    /// The results of probes. A probe runs only for a partition that is idle, or whose log ends below the position.
-    pub(crate) probes: BTreeMap<Partition, Probe>,
 }
 
 /// The result of [`check_log`].
@@ -211,7 +206,7 @@ impl KnownLog {
     }
 }
 
-/// Checks whether the consumer can read a partition at its position.
+/// Checks whether a partition log has the position of the partition. Only a probe finds damage.
 ///
 /// | the position | Kafka answers | result |
 /// |---|---|---|
@@ -222,8 +217,6 @@ impl KnownLog {
 /// | refused as out of range | no last end | unknown |
 /// | refused as out of range | a last end below the position | `log_truncated` from the last end to the position |
 /// | refused as out of range | a last end at or above the position | good |
-/// | unreadable | the next readable record is at the position | good |
-/// | unreadable | the next readable record is above the position | `log_corrupt` from the position to that record |
 pub(crate) fn check_log(partition: Partition, question: LogQuestion, seen: &LogObservation) -> LogCheck {
     let at = question.at;
     let Some(bounds) = seen.bounds.get(&partition) else { return LogCheck::Unknown };
@@ -239,10 +232,7 @@ pub(crate) fn check_log(partition: Partition, question: LogQuestion, seen: &LogO
             Some(_) => {}
         }
     }
-    match seen.readable_from.get(&partition) {
-        Some(&to) if to > at => LogCheck::Faulty(Gap { reason: GapReason::LogCorrupt, from: at, to }),
-        _ => LogCheck::Good,
-    }
+    LogCheck::Good
 }
 
 #[cfg(test)]
@@ -264,11 +254,10 @@ mod tests {
     #[test]
     fn a_position_is_checked_as_the_table_says() {
         let check = |at, out_of_range, seen: &LogObservation, expected: LogCheck| {
-            let question = LogQuestion { at: Position(at), out_of_range, unreadable: false, idle: false };
+            let question = LogQuestion { at: Position(at), out_of_range };
             assert_eq!(check_log(P, question, seen), expected, "{at} {out_of_range} {seen:?}");
         };
         let last_end = |end| LogObservation { last_ends: BTreeMap::from([(P, Position(end))]), ..seen(0, 18) };
-        let readable = |from| LogObservation { readable_from: BTreeMap::from([(P, Position(from))]), ..seen(0, 50) };
 
         check(5, false, &LogObservation::default(), LogCheck::Unknown);
         check(5, true, &LogObservation::default(), LogCheck::Unknown);
@@ -280,8 +269,6 @@ mod tests {
         check(25, true, &seen(0, 18), LogCheck::Unknown);
         check(25, true, &last_end(20), faulty(GapReason::LogTruncated, 20, 25));
         check(25, true, &last_end(25), LogCheck::Good);
-        check(7, false, &readable(7), LogCheck::Good);
-        check(7, false, &readable(9), faulty(GapReason::LogCorrupt, 7, 9));
     }
 
     /// The rows of the table of [`KnownLog`], in its order.

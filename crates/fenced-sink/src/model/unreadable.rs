@@ -1,70 +1,120 @@
-//! How far a damaged part of a partition log reaches. Pure: the caller reads.
+//! How far a damaged part of a partition log reaches. Pure: the caller reads, and reports what a read proved.
 
 use crate::model::record::Position;
 
 /// This many positions are tried one by one before the stride grows.
 const ONE_BY_ONE: u32 = 32;
 
-/// Returns the first readable position above `unreadable`, or `end` if there is none below it.
+/// The search for the first readable position of a partition log at or above a position.
 ///
 /// Kafka delivers a batch as a whole or not at all, and only the damaged bytes contain the end of the batch. So the
 /// search first tries one position after the other: that finds a readable batch between two damaged ones. Then it
 /// doubles the stride until it finds a readable position. Then it searches the last stride by bisection.
 ///
-/// # Errors
-/// `is_readable` failed.
-pub(crate) fn first_readable<E>(
-    unreadable: Position,
-    end: Position,
-    mut is_readable: impl FnMut(Position) -> Result<bool, E>,
-) -> Result<Position, E> {
-    let (mut unreadable, mut readable, mut tries, mut stride) = (unreadable.0, end.0, 0, 1);
-    while readable.saturating_sub(unreadable) > 1 {
-        let middle = unreadable.saturating_add(readable.saturating_sub(unreadable) / 2);
-        let next =
-            if stride == 1 { unreadable.saturating_add(1) } else { middle.min(unreadable.saturating_add(stride)) };
-        tries += 1;
-        if is_readable(Position(next))? {
-            readable = next;
+/// The invariant: only a proven answer moves the search. A read without an answer is made again later, from here.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct DamageSearch {
+    from: Position,
+    /// The highest position that is proven unreadable. `None`: `from` is not proven unreadable.
+    unreadable: Option<Position>,
+    /// The lowest position that is proven readable, or the end of the partition log.
+    readable: Position,
+    tries: u32,
+    stride: i64,
+}
+
+impl DamageSearch {
+    /// Nothing is proven yet. At the end of the partition log there is nothing to read, so the search has ended there.
+    pub(crate) fn new(from: Position, end: Position) -> Self {
+        Self { from, unreadable: None, readable: end.max(from), tries: 0, stride: 1 }
+    }
+
+    /// Where the search began.
+    pub(crate) fn from(&self) -> Position {
+        self.from
+    }
+
+    /// Whether the position where the search began is proven unreadable.
+    pub(crate) fn is_damaged(&self) -> bool {
+        self.unreadable.is_some()
+    }
+
+    /// The position to read next. `None`: the search has ended, see [`Self::readable`].
+    pub(crate) fn next(&self) -> Option<Position> {
+        let Some(Position(unreadable)) = self.unreadable else {
+            return (self.from < self.readable).then_some(self.from);
+        };
+        let left = self.readable.0.saturating_sub(unreadable);
+        let step = if self.stride == 1 { 1 } else { self.stride.min(left / 2) };
+        (left > 1).then(|| Position(unreadable.saturating_add(step)))
+    }
+
+    /// A read at this position proved that it is readable, or that it is not. Another position than [`Self::next`]
+    /// proves nothing.
+    pub(crate) fn proven(&mut self, at: Position, readable: bool) {
+        if self.next() != Some(at) {
+            return;
+        }
+        let first = at == self.from;
+        if readable {
+            self.readable = at;
         } else {
-            unreadable = next;
-            stride = if tries < ONE_BY_ONE { 1 } else { stride.saturating_mul(2) };
+            self.unreadable = Some(at);
+        }
+        if !first {
+            self.tries = self.tries.saturating_add(1);
+        }
+        if !first && !readable && self.tries >= ONE_BY_ONE {
+            self.stride = self.stride.saturating_mul(2);
         }
     }
-    Ok(Position(readable))
+
+    /// The first readable position, after the search has ended. Where nothing is readable it is the end.
+    pub(crate) fn readable(&self) -> Position {
+        self.readable
+    }
 }
 
 #[cfg(test)]
 mod tests {
-    use std::convert::Infallible;
     use std::ops::RangeInclusive;
 
     use super::*;
 
-    /// Position 10 is damaged, and so are these; the partition log ends at 1,000,000.
-    fn check(damaged: &[RangeInclusive<i64>], expected: i64, tries_at_most: usize) {
-        let mut tries = 0;
-        let is_readable = |at: Position| {
-            tries += 1;
-            Ok::<_, Infallible>(!damaged.iter().any(|range| range.contains(&at.0)))
-        };
-        let Ok(found) = first_readable(Position(10), Position(1_000_000), is_readable);
-        assert_eq!(found, Position(expected), "{damaged:?}");
-        assert!(tries <= tries_at_most, "{tries} tries for {damaged:?}");
+    const END: Position = Position(1_000_000);
+
+    /// These positions are damaged; the search begins at 10.
+    fn check(damaged: &[RangeInclusive<i64>], expected: i64, reads_at_most: usize) {
+        let (mut search, mut reads) = (DamageSearch::new(Position(10), END), 0);
+        while let Some(at) = search.next() {
+            reads += 1;
+            // A read without an answer, and a late answer, move nothing.
+            let before = search;
+            search.proven(Position(at.0 + 1), true);
+            search.proven(Position(at.0 - 1), false);
+            assert_eq!(search, before);
+            search.proven(at, !damaged.iter().any(|range| range.contains(&at.0)));
+        }
+        assert_eq!(search.readable(), Position(expected), "{damaged:?}");
+        assert_eq!(search.is_damaged(), expected > 10);
+        assert!(reads <= reads_at_most, "{reads} reads for {damaged:?}");
     }
 
     #[test]
     fn the_search_ends_at_the_first_readable_position() {
-        check(&[], 11, 1);
-        check(&[11..=14], 15, 5);
-        check(&[11..=14, 16..=20], 15, 5);
-        check(&[11..=70_000], 70_001, 80);
-        check(&[11..=1_000_000], 1_000_000, 80);
+        check(&[], 10, 1);
+        check(&[10..=10], 11, 2);
+        check(&[10..=14], 15, 6);
+        check(&[10..=14, 16..=20], 15, 6);
+        check(&[10..=70_000], 70_001, 81);
+        check(&[10..=1_000_000], 1_000_000, 81);
     }
 
     #[test]
     fn nothing_is_read_at_or_above_the_end() {
-        let found = first_readable(Position(10), Position(11), |_| Err("read"));
-        assert_eq!(found, Ok(Position(11)));
+        assert_eq!(DamageSearch::new(Position(10), Position(10)).next(), None);
+        let mut search = DamageSearch::new(Position(10), Position(11));
+        search.proven(Position(10), false);
+        assert_eq!((search.next(), search.readable()), (None, Position(11)));
     }
 }

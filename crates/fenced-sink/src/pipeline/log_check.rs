@@ -1,28 +1,28 @@
-//! The log check task: asks Kafka about the topic log before a partition is read, repeatedly while it is read, and on
-//! request (rule 3).
+//! The two tasks that ask Kafka about the topic log (rule 3). They only ask and report: the slot of a partition
+//! interprets the answers, and a writer records a fault.
 //!
-//! It only asks and reports. [`crate::model::topic_log`] interprets the answers, and a writer records a fault.
+//! [`LogCheckTask`] asks for the identity of the topic and the bounds of all partition logs: before a partition is read,
+//! repeatedly while it is read, and on request. [`ProbeTask`] reads single records where only a read proves something.
+//! Each answer is reported as soon as it is there. A question without an answer delays no other one.
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use crate::event::Event;
+use crate::kafka::probe::Prober;
 use crate::kafka::topic_log_client::TopicLogClient;
-use crate::model::topic_log::{LogBounds, LogObservation};
+use crate::model::topic_log::{LogObservation, Probe};
 use crate::observe::health::Health;
 use crate::pipeline::error::EngineError;
 use crate::pipeline::options::Options;
-use crate::pipeline::reports::PartitionQuestion;
 use crate::pipeline::shared_scheduler::SharedScheduler;
 
 /// The limit of one question: partitions that start wait for the answer.
 const TIMEOUT: Duration = Duration::from_secs(3);
-/// The limit of one round. Each question has its own limit, but dropping a client of a frozen broker has none.
-const ROUND_TIMEOUT: Duration = Duration::from_mins(1);
-/// The minimum pause between two rounds.
+/// The minimum pause between two rounds of questions, and between two probes.
 const PAUSE: Duration = Duration::from_millis(50);
 
-/// The log check task.
+/// The task that asks for identity and bounds.
 pub(crate) struct LogCheckTask<E> {
     scheduler: Arc<SharedScheduler<E>>,
     topic_log: Arc<TopicLogClient>,
@@ -46,23 +46,36 @@ impl<E: Event> LogCheckTask<E> {
                 () = self.scheduler.log_check_needed() => {}
                 () = tokio::time::sleep(self.interval) => {}
             }
-            // The answers are about all records that were committed before this instant.
-            let questions = self.scheduler.questions();
-            let seen = tokio::select! {
+            tokio::select! {
                 () = self.scheduler.until_stopping() => return Ok(()),
-                seen = self.ask(questions.clone()) => seen,
-            };
-            for (partition, bounds) in &seen.bounds {
-                self.health.log_end(*partition, bounds.end, self.answer_lasts());
-            }
-            if self.scheduler.observed(&questions, &seen) {
-                tracing::warn!(
-                    hint = "the topic log holds records that the consumer does not receive: it leaves the group and joins \
-                            again",
-                    "fetch_stalled"
-                );
+                () = self.ask() => {}
             }
             tokio::time::sleep(PAUSE).await;
+        }
+    }
+
+    async fn ask(&self) {
+        // The answers are about all records that were committed before this instant.
+        let questions = self.scheduler.questions();
+        let identity = async {
+            let topic_id = self.answer(TopicLogClient::topic_id).await;
+            self.scheduler.observed(&questions, &LogObservation { topic_id, ..LogObservation::default() });
+        };
+        let bounds = async {
+            let bounds = self.answer(TopicLogClient::known_bounds).await;
+            for (partition, bounds) in &bounds {
+                self.health.log_end(*partition, bounds.end, self.answer_lasts());
+            }
+            bounds
+        };
+        // After the bounds reading can start. So the scheduler receives them last.
+        let ((), bounds) = tokio::join!(identity, bounds);
+        let seen = LogObservation { bounds, ..LogObservation::default() };
+        let (refused, others): (Vec<_>, Vec<_>) = questions.iter().partition(|asked| asked.question.out_of_range);
+        self.scheduler.observed(&others, &seen);
+        if !refused.is_empty() {
+            let last_ends = self.answer(TopicLogClient::last_ends).await;
+            self.scheduler.observed(&refused, &LogObservation { last_ends, ..seen });
         }
     }
 
@@ -71,39 +84,52 @@ impl<E: Event> LogCheckTask<E> {
         self.interval.saturating_mul(3).saturating_add(TIMEOUT.saturating_mul(4))
     }
 
-    async fn ask(&self, questions: Vec<PartitionQuestion>) -> LogObservation {
+    /// Without an answer it is the default, which is empty.
+    async fn answer<T: Default + Send + 'static>(&self, question: fn(&TopicLogClient) -> T) -> T {
         let topic_log = Arc::clone(&self.topic_log);
-        let answer = tokio::task::spawn_blocking(move || observe(&topic_log, &questions));
-        match tokio::time::timeout(ROUND_TIMEOUT, answer).await {
-            Ok(Ok(seen)) => seen,
-            Ok(Err(_)) | Err(_) => LogObservation::default(),
-        }
+        tokio::task::spawn_blocking(move || question(&topic_log)).await.unwrap_or_default()
     }
 }
 
-/// Blocks. An observation has no entry for a question that was not answered.
-fn observe(topic_log: &TopicLogClient, questions: &[PartitionQuestion]) -> LogObservation {
-    let mut seen = LogObservation { topic_id: topic_log.topic_id(), ..LogObservation::default() };
-    match topic_log.bounds_of_led_partitions() {
-        Ok(bounds) => seen.bounds = bounds,
-        Err(error) => tracing::debug!(%error, "log_not_seen"),
+/// The task that reads single records.
+///
+/// It makes one read at a time, and each read has a time limit: so the reads use little of a slow connection, and need
+/// one client. The partition whose last probe is the oldest comes first: so one without an answer does not keep the
+/// others waiting.
+pub(crate) struct ProbeTask<E> {
+    scheduler: Arc<SharedScheduler<E>>,
+    prober: Arc<Prober>,
+}
+
+impl<E: Event> ProbeTask<E> {
+    /// Nothing is read yet.
+    pub(crate) fn new(options: &Options, scheduler: Arc<SharedScheduler<E>>) -> Self {
+        Self { scheduler, prober: Arc::new(Prober::new(&options.properties, &options.topic)) }
     }
-    if questions.iter().any(|asked| asked.question.out_of_range) {
-        seen.last_ends = topic_log.last_ends().unwrap_or_default();
-    }
-    for PartitionQuestion { partition, question, .. } in questions {
-        let Some(LogBounds { end, .. }) = seen.bounds.get(partition).copied() else { continue };
-        if question.unreadable
-            && question.at < end // at the end there is nothing to read, so the probe would only wait
-            && let Ok(Some(from)) = topic_log.readable_from(*partition, question.at, end)
-        {
-            seen.readable_from.insert(*partition, from);
+
+    /// Runs until the scheduler stops.
+    pub(crate) async fn run(self) -> Result<(), EngineError> {
+        loop {
+            tokio::select! {
+                () = self.scheduler.until_stopping() => return Ok(()),
+                () = self.probe() => {}
+            }
+            tokio::time::sleep(PAUSE).await;
         }
-        // A log start past the position is left out: the consumer reports it, after the records that it has.
-        let unexpected = question.at > end || question.idle && question.at < end;
-        if unexpected && let Ok(probe) = topic_log.probe(*partition, question.at) {
-            seen.probes.insert(*partition, probe);
+    }
+
+    async fn probe(&self) {
+        let asked = self.scheduler.next_probe().await;
+        let prober = Arc::clone(&self.prober);
+        let read = tokio::task::spawn_blocking(move || prober.probe(asked.partition, asked.read));
+        let probe = read.await.unwrap_or(Probe::NoAnswer);
+        tracing::debug!(partition = asked.partition.0, position = asked.read.0, purpose = ?asked.purpose, ?probe, "probed");
+        if self.scheduler.probed(&asked, probe) {
+            tracing::warn!(
+                hint = "the topic log holds records that the consumer does not receive: it leaves the group and joins \
+                        again",
+                "fetch_stalled"
+            );
         }
     }
-    seen
 }

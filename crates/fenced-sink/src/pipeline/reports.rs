@@ -30,6 +30,8 @@ pub(crate) enum KafkaReport<E> {
     /// The fetch of a partition failed behind the delivered records. The consumer thread repeats this report: it has no
     /// effect until they are committed.
     FetchFailed(Partition, Generation, FetchFailure),
+    /// A part of a large response of Kafka has arrived in the last seconds: records follow when it is complete.
+    ResponseArrives,
     /// The last record before this position is the record of the row, or it no longer exists.
     LastRecordMatched(Partition, Generation, Position),
     /// The record at this offset is not the record of the row, or there should be no record at it.
@@ -147,4 +149,32 @@ pub(crate) struct PartitionQuestion {
     pub(crate) generation: Generation,
     /// The question.
     pub(crate) question: LogQuestion,
+}
+
+/// A read of one record that is due, and what it is to prove.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct ProbeQuestion {
+    /// The partition.
+    pub(crate) partition: Partition,
+    /// The generation.
+    pub(crate) generation: Generation,
+    /// The position of the partition.
+    pub(crate) at: Position,
+    /// The position to read.
+    pub(crate) read: Position,
+    /// What the read is to prove.
+    pub(crate) purpose: ProbePurpose,
+}
+
+/// What a read of one record is to prove.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum ProbePurpose {
+    /// Whether the last record below the position can be read: reading starts with it.
+    LastRecord,
+    /// How far the partition log is damaged.
+    Damage,
+    /// Whether the partition log has the position: its end is below.
+    OutOfRange,
+    /// Whether the partition log has a record that the consumer does not receive.
+    FetchStall,
 }

@@ -14,7 +14,7 @@ use crate::model::batch::BatchLimits;
 use crate::pipeline::consumer::{ConsumerOptions, ConsumerThread};
 use crate::pipeline::error::EngineError;
 use crate::pipeline::line_budget::LineBudget;
-use crate::pipeline::log_check::LogCheckTask;
+use crate::pipeline::log_check::{LogCheckTask, ProbeTask};
 use crate::pipeline::options::Options;
 use crate::pipeline::redrive::Redrive;
 use crate::pipeline::shared_scheduler::SharedScheduler;
@@ -134,6 +134,7 @@ fn spawn_tasks<E: Event>(options: &Options, scheduler: &Arc<SharedScheduler<E>>)
     let mut tasks: JoinSet<_> =
         (0..options.writers).map(|number| Writer::new(Arc::clone(&context), number, backoff()).run()).collect();
     tasks.spawn(LogCheckTask::new(options, Arc::clone(scheduler)).run());
+    tasks.spawn(ProbeTask::new(options, Arc::clone(scheduler)).run());
     tasks.spawn(Watchdog::new(options.stalled_after).run(options.health.clone(), Arc::clone(scheduler)));
     tasks.spawn(Redrive::new(context, backoff()).run());
     tasks

@@ -12,8 +12,11 @@ use crate::model::mirror::CommittedPosition;
 use crate::model::protocol::{AfterDrain, Generation, RowEffect, State};
 use crate::model::record::Partition;
 use crate::model::standing::{HeldPartition, Membership};
-use crate::model::topic_log::LogObservation;
-use crate::pipeline::reports::{KafkaReport, PartitionQuestion, ReadTarget, WriterReport, WriterTask};
+use crate::model::topic_log::{LogObservation, Probe};
+use crate::pipeline::receiving::{Receiving, Stall};
+use crate::pipeline::reports::{
+    KafkaReport, PartitionQuestion, ProbePurpose, ProbeQuestion, ReadTarget, WriterReport, WriterTask,
+};
 use crate::pipeline::slot::Slot;
 use crate::postgres::retry::RetryDelays;
 
@@ -31,6 +34,7 @@ pub(super) struct Scheduler<E> {
     turn: u64,
     membership: Membership,
     reading_ended: bool,
+    receiving: Receiving,
     rejoin_needed: bool,
 }
 
@@ -46,6 +50,7 @@ impl<E> Scheduler<E> {
             turn: 0,
             membership: Membership::default(),
             reading_ended: false,
+            receiving: Receiving::default(),
             rejoin_needed: false,
         }
     }
@@ -62,15 +67,18 @@ impl<E> Scheduler<E> {
             KafkaReport::Revoked(partitions) => self.each(now, partitions, Slot::revoked),
             KafkaReport::Arrived(arrivals) => {
                 for (partition, generation, arrival) in arrivals {
-                    self.slot(now, partition).arrived(generation, arrival);
+                    let waited = self.slot(now, partition).arrived(now, generation, arrival);
+                    self.receiving.arrived(now, waited);
                 }
             }
+            KafkaReport::ResponseArrives => self.receiving.response_arrives(now),
             KafkaReport::UnclassifiedError(partitions) => self.each(now, partitions, |slot| slot.restart(now)),
             KafkaReport::AllBrokersDown(partitions) => self.each(now, partitions, |slot| slot.read_again(now)),
             KafkaReport::FetchFailed(partition, generation, failure) => {
                 self.slot(now, partition).fetch_failed(now, generation, failure);
             }
             KafkaReport::LastRecordMatched(partition, generation, at) => {
+                self.receiving.arrived(now, None);
                 self.slot(now, partition).last_record_matched(generation, at);
             }
             KafkaReport::LastRecordDiffers(partition, generation, offset) => {
@@ -231,19 +239,45 @@ impl<E> Scheduler<E> {
     }
 
     /// The questions for Kafka about the logs.
-    pub(super) fn questions(&mut self, now: Instant) -> Vec<PartitionQuestion> {
-        self.slots.values_mut().filter_map(|slot| slot.question(now)).collect()
+    pub(super) fn questions(&self) -> Vec<PartitionQuestion> {
+        self.slots.values().filter_map(Slot::question).collect()
     }
 
-    /// The answer of Kafka. True: the fetch has stalled, and the consumer must join the group again.
-    pub(super) fn observed(&mut self, now: Instant, asked: &[PartitionQuestion], seen: &LogObservation) -> bool {
-        let (others_receive, mut rejoin) = (self.buffered_bytes() > 0, false);
+    /// An answer of Kafka about identity or bounds.
+    pub(super) fn observed(&mut self, now: Instant, asked: &[PartitionQuestion], seen: &LogObservation) {
         for question in asked {
-            let slot = self.slot(now, question.partition);
-            rejoin |= slot.observed(now, question, seen) && slot.fetch_stalled(now, others_receive);
+            self.slot(now, question.partition).observed(now, question, seen);
         }
-        self.rejoin_needed |= rejoin;
-        rejoin
+    }
+
+    /// The next probe. The partitions take turns.
+    pub(super) fn next_probe(&self, now: Instant) -> Option<ProbeQuestion> {
+        let due = self.slots.values().filter_map(|slot| Some((slot.probe(now)?, slot)));
+        // A probe costs bandwidth, so it looks for a record only where nothing else explains the wait.
+        let useful = due
+            .filter(|(asked, slot)| asked.purpose != ProbePurpose::FetchStall || self.stall(now, slot) != Stall::None);
+        useful.min_by_key(|(_, slot)| slot.probe_order()).map(|(asked, _)| asked)
+    }
+
+    /// The answer of a probe. True: the fetch has stalled, and the consumer must join the group again.
+    pub(super) fn probed(&mut self, now: Instant, asked: &ProbeQuestion, probe: Probe) -> bool {
+        if !self.slot(now, asked.partition).probed(now, asked, probe) {
+            return false;
+        }
+        let stall = self.slots.get(&asked.partition).map_or(Stall::None, |slot| self.stall(now, slot));
+        if stall != Stall::None {
+            self.slot(now, asked.partition).fetch_stalled(now, stall == Stall::Alone);
+        }
+        self.rejoin_needed |= stall == Stall::Consumer;
+        stall == Stall::Consumer
+    }
+
+    /// Whether a record that this partition does not receive would be a stall.
+    fn stall(&self, now: Instant, slot: &Slot<E>) -> Stall {
+        // While records wait in this process, reading may be paused.
+        slot.waited(now).map_or(Stall::None, |(waited, idle_time)| {
+            self.receiving.stall(now, waited, idle_time, self.buffered_bytes() > 0)
+        })
     }
 
     // ---- questions of observers ----

@@ -1,5 +1,5 @@
-//! The scheduler behind a lock, shared by the consumer thread, the writers and the log check task, and the signals that
-//! wake them.
+//! The scheduler behind a lock, shared by the consumer thread, the writers and the tasks that ask Kafka about the topic
+//! log, and the signals that wake them.
 //!
 //! The lock is held for one step of bookkeeping, never across a call to Kafka or the database. It is never held while
 //! another lock of this crate is taken.
@@ -14,10 +14,13 @@ use crate::model::mirror::CommittedPosition;
 use crate::model::protocol::{Generation, RowEffect};
 use crate::model::record::Partition;
 use crate::model::standing::{HeldPartition, Membership, SchedulerView};
-use crate::model::topic_log::LogObservation;
-use crate::pipeline::reports::{KafkaReport, PartitionQuestion, ReadTarget, WriterReport, WriterTask};
+use crate::model::topic_log::{LogObservation, Probe};
+use crate::pipeline::reports::{KafkaReport, PartitionQuestion, ProbeQuestion, ReadTarget, WriterReport, WriterTask};
 use crate::pipeline::scheduler::Scheduler;
 use crate::postgres::retry::RetryDelays;
+
+/// The interval at which the probe task looks for a due probe.
+const PROBE_INTERVAL: Duration = Duration::from_secs(1);
 
 /// The scheduler behind its lock, with the signals that wake its users.
 #[derive(Debug)]
@@ -26,6 +29,7 @@ pub(crate) struct SharedScheduler<E> {
     writer_reported: Condvar,
     task: Notify,
     log_check: Notify,
+    probe: Notify,
     stopping: watch::Sender<bool>,
 }
 
@@ -38,6 +42,7 @@ impl<E> SharedScheduler<E> {
             writer_reported: Condvar::new(),
             task: Notify::new(),
             log_check: Notify::new(),
+            probe: Notify::new(),
             stopping: watch::Sender::new(false),
         }
     }
@@ -125,13 +130,35 @@ impl<E> SharedScheduler<E> {
     /// The questions for Kafka.
     #[must_use]
     pub(crate) fn questions(&self) -> Vec<PartitionQuestion> {
-        self.lock().questions(Instant::now())
+        self.lock().questions()
     }
 
-    /// The answer of Kafka. True: the fetch has stalled, and the consumer thread joins the group again.
-    pub(crate) fn observed(&self, asked: &[PartitionQuestion], seen: &LogObservation) -> bool {
-        let rejoin = self.lock().observed(Instant::now(), asked, seen);
+    /// An answer of Kafka about identity or bounds.
+    pub(crate) fn observed(&self, asked: &[PartitionQuestion], seen: &LogObservation) {
+        self.lock().observed(Instant::now(), asked, seen);
         self.task.notify_one();
+        self.probe.notify_one();
+    }
+
+    // ---- the probe task ----
+
+    /// The next probe, as soon as one is due.
+    pub(crate) async fn next_probe(&self) -> ProbeQuestion {
+        loop {
+            let next = self.lock().next_probe(Instant::now());
+            if let Some(next) = next {
+                return next;
+            }
+            // If the wait ends early, the task only asks again.
+            drop(tokio::time::timeout(PROBE_INTERVAL, self.probe.notified()).await);
+        }
+    }
+
+    /// The answer of a probe. True: the fetch has stalled, and the consumer thread joins the group again.
+    pub(crate) fn probed(&self, asked: &ProbeQuestion, probe: Probe) -> bool {
+        let rejoin = self.lock().probed(Instant::now(), asked, probe);
+        self.task.notify_one();
+        self.request_log_check(); // the partition may only wait for this proof
         rejoin
     }
 

@@ -16,8 +16,10 @@ use crate::model::protocol::{AfterDrain, Generation, Protocol, RowEffect, RowRea
 use crate::model::record::{Offset, Partition, Position};
 use crate::model::standing::HeldPartition;
 use crate::model::stored_row::StoredRow;
-use crate::model::topic_log::{Gap, LogObservation};
-use crate::pipeline::reports::{FetchFailure, LogFaultReport, PartitionQuestion, ReadTarget};
+use crate::model::topic_log::{Gap, LogObservation, Probe};
+use crate::pipeline::reports::{
+    FetchFailure, LogFaultReport, PartitionQuestion, ProbePurpose, ProbeQuestion, ReadTarget,
+};
 use crate::postgres::retry::RetryDelays;
 
 /// The wait before the next claim of a partition that was fenced or could not be claimed. It doubles each time.
@@ -159,9 +161,9 @@ impl<E> Slot<E> {
         (!starting || self.log.is_checked()).then_some(target)
     }
 
-    /// Whether the partition waits for a check of its log before it is read.
+    /// Whether the partition waits for a check of its log before it is read. If damage is proven, it waits for probes.
     pub(super) fn waits_for_log_check(&self) -> bool {
-        self.protocol.read_target().is_some() && self.read_target().is_none()
+        self.protocol.read_target().is_some() && self.read_target().is_none() && !self.log.is_damaged()
     }
 
     /// The consumer thread is about to start reading. False: it must not, the target has changed.
@@ -173,8 +175,11 @@ impl<E> Slot<E> {
         starts
     }
 
-    pub(super) fn arrived(&mut self, generation: Generation, arrival: Arrival<E>) {
+    /// Returns how long the consumer waited for this, if the log was known to have it.
+    pub(super) fn arrived(&mut self, now: Instant, generation: Generation, arrival: Arrival<E>) -> Option<Duration> {
+        let waited = if self.protocol.generation() == generation { self.log.arrived(now) } else { None };
         self.queue.push(generation, arrival);
+        waited
     }
 
     /// The delivered records cannot be trusted.
@@ -221,40 +226,81 @@ impl<E> Slot<E> {
     // ---- checks of the log ----
 
     /// The question about the log: before reading starts, and repeatedly while the partition is read.
-    pub(super) fn question(&mut self, now: Instant) -> Option<PartitionQuestion> {
+    pub(super) fn question(&self) -> Option<PartitionQuestion> {
         let (generation, at) = self.protocol.read_target()?;
-        let nothing_to_commit = self.protocol.ready_at().is_some() && self.queue.is_empty();
-        let question = self.log.question(now, at, nothing_to_commit);
-        Some(PartitionQuestion { partition: self.partition, generation, question })
+        Some(PartitionQuestion { partition: self.partition, generation, question: self.log.question(at) })
     }
 
-    /// The answer of Kafka. True: the topic log has a record at the position, and the consumer does not receive it.
-    pub(super) fn observed(&mut self, now: Instant, asked: &PartitionQuestion, seen: &LogObservation) -> bool {
+    /// An answer of Kafka about identity or bounds.
+    pub(super) fn observed(&mut self, now: Instant, asked: &PartitionQuestion, seen: &LogObservation) {
         let (generation, question) = (asked.generation, asked.question);
         if self.protocol.generation() != generation {
-            return false;
+            return;
         }
         // Records that were committed after the question are in doubt, too.
         let at = self.protocol.read_target().map_or(question.at, |(_, at)| at);
-        match self.log.observed(now, self.partition, question, seen, at) {
-            LogVerdict::Fault(gap) => self.found_log_fault(generation, gap),
-            LogVerdict::OutOfRange if self.protocol.ready_at() == Some(question.at) => {
-                self.fetch_failed(now, generation, FetchFailure::OutOfRange);
-            }
-            LogVerdict::FetchStalled => return self.protocol.ready_at() == Some(question.at),
-            LogVerdict::OutOfRange | LogVerdict::Nothing => {}
-        }
-        false
+        let nothing_waits = self.nothing_waits();
+        let verdict = self.log.observed(now, self.partition, question, seen, at, nothing_waits);
+        self.apply_verdict(now, verdict);
     }
 
-    /// The fetch of this partition has stalled. If others still receive records, only this partition is read again.
-    /// True: none does, so the consumer must leave the group and join again.
-    pub(super) fn fetch_stalled(&mut self, now: Instant, others_receive: bool) -> bool {
-        self.log.fetch_stalled();
-        if others_receive {
+    /// The probe that is due.
+    pub(super) fn probe(&self, now: Instant) -> Option<ProbeQuestion> {
+        let (generation, at) = self.protocol.read_target()?;
+        let (read, purpose) = self.log.probe(now, at, self.nothing_waits())?;
+        Some(ProbeQuestion { partition: self.partition, generation, at, read, purpose })
+    }
+
+    /// The order of the probes that are due: the lowest comes first.
+    pub(super) fn probe_order(&self) -> (bool, Option<Instant>) {
+        self.log.probe_order()
+    }
+
+    /// The answer of a probe. True: the log has the next record, and the consumer does not receive it.
+    pub(super) fn probed(&mut self, now: Instant, asked: &ProbeQuestion, probe: Probe) -> bool {
+        let Some((generation, at)) = self.protocol.read_target().filter(|(_, at)| *at == asked.at) else {
+            return false;
+        };
+        // What a read proves about damage is true in every generation.
+        let reads = matches!(asked.purpose, ProbePurpose::OutOfRange | ProbePurpose::FetchStall);
+        if reads && (generation != asked.generation || !self.nothing_waits()) {
+            return false;
+        }
+        let verdict = self.log.probed(now, at, asked.read, asked.purpose, probe);
+        self.apply_verdict(now, verdict);
+        verdict == LogVerdict::FetchStalled
+    }
+
+    fn apply_verdict(&mut self, now: Instant, verdict: LogVerdict) {
+        let generation = self.protocol.generation();
+        match verdict {
+            LogVerdict::Fault(gap) => self.found_log_fault(generation, gap),
+            LogVerdict::OutOfRange => self.fetch_failed(now, generation, FetchFailure::OutOfRange),
+            LogVerdict::FetchStalled | LogVerdict::Nothing => {}
+        }
+    }
+
+    /// Whether the partition is read, and all records that arrived are committed.
+    fn nothing_waits(&self) -> bool {
+        self.protocol.ready_at().is_some() && self.queue.is_empty()
+    }
+
+    /// How long the consumer has received nothing, although the log has a record, and how long a wait can be without
+    /// being a stall.
+    pub(super) fn waited(&self, now: Instant) -> Option<(Duration, Duration)> {
+        let at = self.protocol.ready_at()?;
+        Some((self.log.waited(now, at)?, self.log.idle_time(at)))
+    }
+
+    /// The fetch of this partition has stalled. `alone`: it is read again. Otherwise the consumer leaves the group and
+    /// joins it again.
+    pub(super) fn fetch_stalled(&mut self, now: Instant, alone: bool) {
+        if let Some(at) = self.protocol.ready_at() {
+            self.log.fetch_stalled(at);
+        }
+        if alone {
             self.read_again(now);
         }
-        !others_receive
     }
 
     /// The log fault that a writer must record. Returns it once.
@@ -381,7 +427,7 @@ impl<E> Slot<E> {
         self.drop_stale_records();
         if let (RowEffect::Start(position), Some(row)) = (effect, row) {
             self.committed = Some(CommittedPosition::confirmed(self.partition, position));
-            self.log.row_read(now, row.known);
+            self.log.row_read(now, position, row.known);
         }
         if matches!(effect, RowEffect::Fenced | RowEffect::Halted | RowEffect::ClaimAgain) {
             self.failure = None; // this process no longer writes the partition, or begins again with a claim

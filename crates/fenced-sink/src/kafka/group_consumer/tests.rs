@@ -19,6 +19,8 @@ const NEVER_READ: Partition = Partition(99);
 struct Assignment(Mutex<BTreeSet<Partition>>);
 
 impl RebalanceListener for Assignment {
+    fn response_arrives(&self) {}
+
     fn rebalanced(&self, member: &GroupMember<'_>, rebalance: Rebalance) {
         let mut assigned = self.0.lock().expect("no other holder panics");
         match rebalance {

@@ -118,4 +118,8 @@ impl<E: Event> RebalanceListener for Rebalancer<E> {
             Rebalance::Revoked { partitions, lost } => self.revoked(member, &partitions, lost),
         }
     }
+
+    fn response_arrives(&self) {
+        self.scheduler.report(KafkaReport::ResponseArrives);
+    }
 }

@@ -1,19 +1,29 @@
-//! What is known about the log of one partition, the question about it, and the meaning of an answer. Pure.
+//! What is known about the log of one partition, the questions about it, and the meaning of the answers. Pure.
+//!
+//! Kafka is asked two kinds of questions. The questions about identity and bounds are asked about all partitions at
+//! once, before reading starts and repeatedly. A probe reads one partition at one position, where only a read proves
+//! something. Each answer is reported by itself, and a missing answer changes nothing.
 
 use std::time::{Duration, Instant};
 
 use crate::model::record::{Digest, Offset, Partition, Position};
-use crate::model::topic_log::{Gap, KnownLog, LogCheck, LogObservation, LogQuestion, Probe, check_log};
+use crate::model::topic_log::{Gap, GapReason, KnownLog, LogCheck, LogObservation, LogQuestion, Probe, check_log};
+use crate::model::unreadable::DamageSearch;
+use crate::pipeline::reports::ProbePurpose;
 
-/// After this many restarts at one position, a probe reads the partition alone, to find out whether the log is damaged
-/// there.
+/// After this many restarts at one position, probes find out whether the log is damaged there.
 const UNREADABLE_TIMES: u32 = 3;
 /// After this time, reading starts without an answer about the log: a broker that does not answer halts nothing.
 const NO_ANSWER: Duration = Duration::from_secs(3);
-/// After this time without a record, a probe looks for one.
+/// After this time without one of the records that the log has, a probe looks for the next one.
 pub(super) const IDLE: Duration = Duration::from_secs(20);
 /// The idle time doubles this many times at most.
 const IDLE_DOUBLED: u32 = 4;
+/// The fetch has stalled when this many probes in a row received the record that the consumer did not receive. One is
+/// not enough: after an interruption of the network, the probe can be the first to receive it.
+const STALLED_TIMES: u32 = 2;
+/// The pause before the next probe of a partition after one that decided nothing.
+const PROBE_AGAIN: Duration = Duration::from_secs(5);
 
 /// What is known about the log of one partition.
 #[derive(Debug)]
@@ -25,15 +35,40 @@ pub(super) struct LogState {
     row_read_at: Instant,
     /// The broker refused the position.
     out_of_range: bool,
+    /// The end of the partition log at the last answer.
+    end: Option<Position>,
     /// Restarts in a row at one position.
-    unreadable: Option<(Position, u32)>,
-    /// The time since which no record has arrived at this position.
-    idle: (Position, Instant),
-    /// The number of successive answers with a record at this position that the consumer did not receive.
-    stalled_fetches: u32,
+    restarts: Option<(Position, u32)>,
+    /// The search for damage after too many restarts. It is kept until it ends: the log does not change.
+    damage: Option<DamageCheck>,
+    /// The consumer waits for a record that the log has.
+    wait: Option<Wait>,
+    /// The number of stalls in a row at one position.
+    stalls: (Position, u32),
+    /// When the last probe was answered. `None`: there was none.
+    probed_at: Option<Instant>,
+    /// No probe before this instant.
+    probe_after: Instant,
 }
 
-/// The effect of an observation of the log on the partition.
+/// What has to be proven about a position at which reading failed again and again.
+#[derive(Clone, Copy, Debug)]
+struct DamageCheck {
+    /// Whether the last record below the position can be read: reading starts with it. `None`: not proven yet.
+    last_record_readable: Option<bool>,
+    search: DamageSearch,
+}
+
+/// Since when the consumer has received nothing at this position, although the log has a record.
+#[derive(Clone, Copy, Debug)]
+struct Wait {
+    at: Position,
+    since: Instant,
+    /// The probes that received that record.
+    probes: u32,
+}
+
+/// The effect of an answer on the partition.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum LogVerdict {
     /// Nothing to do.
@@ -53,9 +88,13 @@ impl LogState {
             checked: false,
             row_read_at: now,
             out_of_range: false,
-            unreadable: None,
-            idle: (Position(0), now),
-            stalled_fetches: 0,
+            end: None,
+            restarts: None,
+            damage: None,
+            wait: None,
+            stalls: (Position(0), 0),
+            probed_at: None,
+            probe_after: now,
         }
     }
 
@@ -67,6 +106,11 @@ impl LogState {
         self.checked
     }
 
+    /// Whether damage is proven. Its extent is not known yet, and until then nothing can be read.
+    pub(super) fn is_damaged(&self) -> bool {
+        self.damage.is_some_and(|damage| damage.search.is_damaged())
+    }
+
     /// The record with which reading starts, if the row has one.
     pub(super) fn last_record(&self) -> Option<(Offset, Digest)> {
         self.known.as_ref().and_then(|known| known.last)
@@ -74,20 +118,23 @@ impl LogState {
 
     pub(super) fn assigned(&mut self) {
         self.out_of_range = false;
-        self.unreadable = None;
+        self.restarts = None;
+        self.damage = None;
     }
 
     /// The row was read, and reading starts at its position: the log must be checked first.
-    pub(super) fn row_read(&mut self, now: Instant, known: KnownLog) {
+    pub(super) fn row_read(&mut self, now: Instant, at: Position, known: KnownLog) {
         self.known = Some(known);
+        self.damage = self.damage.filter(|damage| damage.search.from() == at);
         self.checked = false;
         self.row_read_at = now;
+        self.wait = None;
     }
 
     /// Reading ended at this position because of an error that is not known to be harmless.
     pub(super) fn not_trusted(&mut self, at: Position) {
-        let before = self.unreadable.filter(|(position, _)| *position == at).map_or(0, |(_, times)| times);
-        self.unreadable = Some((at, before.saturating_add(1)));
+        let before = self.restarts.filter(|(position, _)| *position == at).map_or(0, |(_, times)| times);
+        self.restarts = Some((at, before.saturating_add(1)));
     }
 
     pub(super) fn out_of_range(&mut self) {
@@ -105,31 +152,16 @@ impl LogState {
         self.known.as_ref().map(|known| known.gap_from(offset, at))
     }
 
-    pub(super) fn fetch_stalled(&mut self) {
-        self.stalled_fetches = self.stalled_fetches.saturating_add(1);
+    // ---- identity and bounds ----
+
+    /// The question while the partition is at this position.
+    pub(super) fn question(&self, at: Position) -> LogQuestion {
+        LogQuestion { at, out_of_range: self.out_of_range }
     }
 
-    /// The question while the partition is at this position. `nothing_to_commit`: it is read, and no record waits.
-    pub(super) fn question(&mut self, now: Instant, at: Position, nothing_to_commit: bool) -> LogQuestion {
-        if self.idle.0 != at {
-            self.stalled_fetches = 0;
-        }
-        if self.idle.0 != at || !nothing_to_commit {
-            self.idle = (at, now);
-        }
-        // The time doubles with each stall: a consumer that joins again too soon never receives an answer that takes
-        // long.
-        let longest = IDLE.saturating_mul(2_u32.saturating_pow(self.stalled_fetches.min(IDLE_DOUBLED)));
-        LogQuestion {
-            at,
-            out_of_range: self.out_of_range,
-            unreadable: self.unreadable.is_some_and(|(position, times)| position == at && times >= UNREADABLE_TIMES),
-            idle: now.saturating_duration_since(self.idle.1) >= longest,
-        }
-    }
-
-    /// The answer to `question`, for a partition that is at `at` now. Whether the log has the next records is checked
-    /// only before reading starts. Later the consumer reports it.
+    /// An answer to `question`, for a partition that is at `at` now. `nothing_waits`: it is read, and all records that
+    /// arrived are committed. Whether the log has the next records is checked only before reading starts. Later the
+    /// consumer reports it.
     pub(super) fn observed(
         &mut self,
         now: Instant,
@@ -137,31 +169,173 @@ impl LogState {
         question: LogQuestion,
         seen: &LogObservation,
         at: Position,
+        nothing_waits: bool,
     ) -> LogVerdict {
         let Some(known) = self.known.as_mut() else { return LogVerdict::Nothing };
         if known.is_replaced(seen.topic_id.as_ref(), question.at) {
             return LogVerdict::Fault(known.gap_since_check(at));
         }
-        if self.checked {
-            return match seen.probes.get(&partition) {
-                Some(Probe::OutOfRange) => LogVerdict::OutOfRange,
-                Some(Probe::Record) if question.idle => LogVerdict::FetchStalled,
-                _ => LogVerdict::Nothing,
-            };
+        let bounds = seen.bounds.get(&partition).copied();
+        if let Some(bounds) = bounds {
+            self.end = Some(bounds.end);
+            let before = self.wait.filter(|wait| wait.at == at).unwrap_or(Wait { at, since: now, probes: 0 });
+            self.wait = (nothing_waits && at < bounds.end).then_some(before);
         }
-        match check_log(partition, question, seen) {
-            LogCheck::Faulty(gap) => return LogVerdict::Fault(gap),
-            LogCheck::Unknown => self.checked = now.saturating_duration_since(self.row_read_at) >= NO_ANSWER,
-            LogCheck::Good => {
-                let start = seen.bounds.get(&partition).map(|bounds| bounds.start);
-                let exists = |offset: Offset| start.is_none_or(|start| Position(offset.0) >= start);
-                // If the next record can be read alone, the record before it is the damaged one.
-                known.last = known.last.filter(|(offset, _)| exists(*offset) && !question.unreadable);
-                self.checked = true;
+        if self.checked {
+            return LogVerdict::Nothing;
+        }
+        match (check_log(partition, question, seen), bounds) {
+            (LogCheck::Faulty(gap), _) => return LogVerdict::Fault(gap),
+            (LogCheck::Good, Some(bounds)) => {
+                let exists = |offset: Offset| Position(offset.0) >= bounds.start;
+                known.last = known.last.filter(|(offset, _)| exists(*offset));
                 self.out_of_range = false;
-                self.unreadable = self.unreadable.filter(|_| !question.unreadable);
+                self.begin_damage_check(at, bounds.end);
+                self.checked = self.damage.is_none();
             }
+            (LogCheck::Good | LogCheck::Unknown, _) => {}
+        }
+        let waited = now.saturating_duration_since(self.row_read_at) >= NO_ANSWER;
+        self.checked |= waited && !self.is_damaged();
+        LogVerdict::Nothing
+    }
+
+    fn begin_damage_check(&mut self, at: Position, end: Position) {
+        let needed = self.restarts.is_some_and(|(position, times)| position == at && times >= UNREADABLE_TIMES);
+        if needed && self.damage.is_none() {
+            self.damage = Some(DamageCheck { last_record_readable: None, search: DamageSearch::new(at, end) });
+        }
+        self.drop_damaged_last_record();
+    }
+
+    /// A damaged record can't be compared. Only the proof of the damage ends the comparison.
+    fn drop_damaged_last_record(&mut self) {
+        if let Some(known) = self.known.as_mut()
+            && self.damage.is_some_and(|damage| damage.last_record_readable == Some(false))
+        {
+            known.last = None;
+        }
+    }
+
+    // ---- probes ----
+
+    /// The probe that is due for a partition at this position: the position to read, and why. `nothing_waits`: see
+    /// [`Self::observed`].
+    pub(super) fn probe(&self, now: Instant, at: Position, nothing_waits: bool) -> Option<(Position, ProbePurpose)> {
+        if now < self.probe_after {
+            return None;
+        }
+        if let Some(damage) = self.damage.filter(|damage| damage.search.from() == at) {
+            let last = self.last_record().filter(|_| damage.last_record_readable.is_none());
+            let last = last.map(|(offset, _)| (Position(offset.0), ProbePurpose::LastRecord));
+            return last.or_else(|| Some((damage.search.next()?, ProbePurpose::Damage)));
+        }
+        if !nothing_waits {
+            return None;
+        }
+        // A log start past the position is left out: the consumer reports it, after the records that it has.
+        if self.end.is_some_and(|end| end < at) {
+            return Some((at, ProbePurpose::OutOfRange));
+        }
+        self.waited(now, at).filter(|waited| *waited >= self.idle_time(at)).map(|_| (at, ProbePurpose::FetchStall))
+    }
+
+    /// How long the consumer has received nothing at this position, although the log has a record.
+    pub(super) fn waited(&self, now: Instant, at: Position) -> Option<Duration> {
+        self.wait.filter(|wait| wait.at == at).map(|wait| now.saturating_duration_since(wait.since))
+    }
+
+    /// A wait of this length can be a stall. It doubles with each stall at one position: a consumer that joins again too
+    /// soon never receives an answer that takes long.
+    pub(super) fn idle_time(&self, at: Position) -> Duration {
+        let stalls = if self.stalls.0 == at { self.stalls.1.min(IDLE_DOUBLED) } else { 0 };
+        IDLE.saturating_mul(2_u32.saturating_pow(stalls))
+    }
+
+    /// A record or a position has arrived. Returns how long the consumer waited for it.
+    pub(super) fn arrived(&mut self, now: Instant) -> Option<Duration> {
+        self.wait.take().map(|wait| now.saturating_duration_since(wait.since))
+    }
+
+    pub(super) fn fetch_stalled(&mut self, at: Position) {
+        let before = if self.stalls.0 == at { self.stalls.1 } else { 0 };
+        self.stalls = (at, before.saturating_add(1));
+        self.wait = None;
+    }
+
+    /// The answer of a probe at `read`, for a partition that is at `at`.
+    pub(super) fn probed(
+        &mut self,
+        now: Instant,
+        at: Position,
+        read: Position,
+        purpose: ProbePurpose,
+        probe: Probe,
+    ) -> LogVerdict {
+        self.probed_at = Some(now);
+        self.probe_after = now + PROBE_AGAIN;
+        match purpose {
+            ProbePurpose::LastRecord | ProbePurpose::Damage => {
+                return self.damage_probed(now, at, read, purpose, probe);
+            }
+            ProbePurpose::OutOfRange | ProbePurpose::FetchStall if probe == Probe::OutOfRange => {
+                return LogVerdict::OutOfRange;
+            }
+            ProbePurpose::FetchStall if probe == Probe::Record => {
+                if let Some(wait) = self.wait.as_mut().filter(|wait| wait.at == at) {
+                    wait.probes = wait.probes.saturating_add(1);
+                    if wait.probes >= STALLED_TIMES {
+                        return LogVerdict::FetchStalled;
+                    }
+                }
+            }
+            ProbePurpose::OutOfRange | ProbePurpose::FetchStall => {}
         }
         LogVerdict::Nothing
+    }
+
+    fn damage_probed(
+        &mut self,
+        now: Instant,
+        at: Position,
+        read: Position,
+        purpose: ProbePurpose,
+        probe: Probe,
+    ) -> LogVerdict {
+        let Some(damage) = self.damage.as_mut().filter(|damage| damage.search.from() == at) else {
+            return LogVerdict::Nothing;
+        };
+        let readable = match probe {
+            Probe::Record | Probe::End => true,
+            Probe::Unreadable => false,
+            Probe::OutOfRange => {
+                // The bounds decide: retention deleted the records, or the log was cut off.
+                self.out_of_range = true;
+                return LogVerdict::Nothing;
+            }
+            Probe::NoAnswer => return LogVerdict::Nothing,
+        };
+        self.probe_after = now;
+        if purpose == ProbePurpose::LastRecord {
+            damage.last_record_readable = Some(readable);
+        } else {
+            damage.search.proven(read, readable);
+        }
+        let DamageCheck { last_record_readable, search } = *damage;
+        self.drop_damaged_last_record();
+        let last_record_proven = last_record_readable.is_some() || self.last_record().is_none();
+        if !last_record_proven || search.next().is_some() {
+            return LogVerdict::Nothing;
+        }
+        self.damage = None;
+        self.restarts = None;
+        let gap = Gap { reason: GapReason::LogCorrupt, from: at, to: search.readable() };
+        if gap.to > gap.from { LogVerdict::Fault(gap) } else { LogVerdict::Nothing }
+    }
+
+    /// The order of the probes that are due. A probe that can prove a stall comes first. Then comes the partition that
+    /// was probed longest ago.
+    pub(super) fn probe_order(&self) -> (bool, Option<Instant>) {
+        (self.wait.is_none_or(|wait| wait.probes == 0), self.probed_at)
     }
 }

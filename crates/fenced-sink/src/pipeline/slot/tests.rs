@@ -23,6 +23,11 @@ fn seen(id: &str, start: i64, end: i64) -> LogObservation {
     }
 }
 
+fn known() -> KnownLog {
+    let last = Some((Offset(9), Digest([0; 32])));
+    KnownLog { topic_id: Some(TopicId("a".to_owned())), last, checked: Position(5) }
+}
+
 fn replaced(from: i64, to: i64) -> Gap {
     Gap { reason: GapReason::LogReplaced, from: Position(from), to: Position(to) }
 }
@@ -33,13 +38,8 @@ impl World {
         let mut slot = Slot::new(now, P, 100);
         slot.assigned(now);
         let generation = slot.begin_claim(now).unwrap();
-        let known = KnownLog {
-            topic_id: Some(TopicId("a".to_owned())),
-            last: Some((Offset(9), Digest([0; 32]))),
-            checked: Position(5),
-        };
         let row = LedgerRow { next: Position(10), epoch: Epoch(1), halted: false };
-        slot.claimed(now, generation, Some(StoredRow { row, known, halt_reason: None }), Duration::ZERO);
+        slot.claimed(now, generation, Some(StoredRow { row, known: known(), halt_reason: None }), Duration::ZERO);
         let mut world = Self { slot, now };
         let asked = world.ask();
         world.observe(&asked, &seen("a", 0, 50));
@@ -48,11 +48,44 @@ impl World {
     }
 
     fn ask(&mut self) -> PartitionQuestion {
-        self.slot.question(self.now).unwrap()
+        self.slot.question().unwrap()
     }
 
-    fn observe(&mut self, asked: &PartitionQuestion, seen: &LogObservation) -> bool {
-        self.slot.observed(self.now, asked, seen)
+    fn observe(&mut self, asked: &PartitionQuestion, seen: &LogObservation) {
+        self.slot.observed(self.now, asked, seen);
+    }
+
+    /// Reading ends because of an error that is not known to be harmless, and the row is read again.
+    fn restart(&mut self) {
+        self.slot.restart(self.now);
+        self.now += RESTART_AFTER;
+        let token = self.slot.begin_row_read(self.now, self.now).unwrap();
+        let row = LedgerRow { next: Position(10), epoch: Epoch(1), halted: false };
+        let row = StoredRow { row, known: known(), halt_reason: None };
+        self.slot.row_read(self.now, token, Some(row), Duration::ZERO);
+    }
+
+    /// The answers of Kafka are the bounds up to this end, if there are any.
+    fn bounds(&mut self, end: Option<i64>) {
+        let asked = self.ask();
+        self.observe(&asked, &end.map_or_else(LogObservation::default, |end| seen("a", 0, end)));
+    }
+
+    /// Whether reading starts now.
+    fn start(&mut self) -> bool {
+        let generation = self.generation();
+        self.slot.started(generation)
+    }
+
+    /// The position that a probe must read now, and why.
+    fn due(&self) -> Option<(i64, ProbePurpose)> {
+        self.slot.probe(self.now).map(|asked| (asked.read.0, asked.purpose))
+    }
+
+    /// The probe that is due has this result. Returns whether the fetch has stalled.
+    fn probe(&mut self, probe: Probe) -> bool {
+        let asked = self.slot.probe(self.now).unwrap();
+        self.slot.probed(self.now, &asked, probe)
     }
 
     fn commit(&mut self, from: i64, to: i64) {
@@ -164,47 +197,149 @@ fn a_last_record_that_differs_is_in_doubt_itself() {
 }
 
 #[test]
-fn a_stalled_fetch_is_read_again_alone_while_other_partitions_receive_records() {
+fn a_stalled_fetch_is_read_again_alone_or_with_all_others() {
     let mut world = World::started();
-    assert!(!world.slot.fetch_stalled(world.now, true), "the other partitions continue");
+    world.slot.fetch_stalled(world.now, true);
     assert_eq!(world.slot.protocol.state(), State::Unknown(Epoch(1)));
     let mut world = World::started();
-    assert!(world.slot.fetch_stalled(world.now, false), "no partition receives records");
+    world.slot.fetch_stalled(world.now, false);
+    assert_eq!(world.slot.protocol.ready_at(), Some(Position(10)));
+}
+
+#[test]
+fn a_record_counts_as_not_received_after_two_probes() {
+    let mut world = World::started();
+    world.bounds(Some(10));
+    world.now += 4 * IDLE;
+    assert_eq!(world.due(), None, "there is nothing to receive");
+    world.bounds(Some(11));
+    assert_eq!(world.due(), None, "the time begins when the log has a record");
+    world.now += IDLE;
+    assert_eq!(world.due(), Some((10, ProbePurpose::FetchStall)));
+    assert!(!world.probe(Probe::Record));
+    assert_eq!(world.due(), None, "the consumer may receive it at the same time");
+    world.now += Duration::from_secs(5);
+    assert!(!world.probe(Probe::NoAnswer));
+    world.now += Duration::from_secs(5);
+    assert!(world.probe(Probe::Record));
+
+    // What arrives ends the wait, and so does a commit.
+    let generation = world.generation();
+    let waited = world.slot.arrived(world.now, generation, Arrival::Reached(Position(11)));
+    assert_eq!(waited, Some(IDLE + Duration::from_secs(10)));
+    world.commit(10, 11);
+    world.now += 2 * IDLE;
+    assert_eq!(world.due(), None);
 }
 
 #[test]
 fn the_idle_time_doubles_with_each_stall_until_the_partition_advances() {
     let mut world = World::started();
     let mut check = |idle, expected, why: &str| {
-        world.ask();
+        world.bounds(Some(50));
         world.now += idle;
-        assert_eq!(world.ask().question.idle, expected, "{why}");
-        // A record arrives and is dropped again: the idle time starts again.
-        let generation = world.generation();
-        world.slot.arrived(generation, Arrival::Reached(Position(11)));
-        world.ask();
-        world.slot.queue.take(Position(11), BatchLimits { records: 1, bytes: 1 });
+        assert_eq!(world.due().is_some(), expected, "{why}");
         world.slot.fetch_stalled(world.now, false);
     };
     check(IDLE, true, "at first");
     check(IDLE, false, "then twice as long");
     check(4 * IDLE, true, "then four times");
     world.commit(10, 11);
-    world.ask();
+    world.bounds(Some(50));
     world.now += IDLE;
-    assert!(world.ask().question.idle, "the partition has advanced");
+    assert!(world.due().is_some(), "the partition has advanced");
 }
 
 #[test]
 fn an_answer_about_an_older_position_refuses_no_later_one() {
     let mut world = World::started();
-    let asked = world.ask();
+    world.bounds(Some(9));
+    let asked = world.slot.probe(world.now).unwrap();
+    assert_eq!(asked.purpose, ProbePurpose::OutOfRange);
     world.commit(10, 20);
-    let refused = LogObservation { probes: BTreeMap::from([(P, Probe::OutOfRange)]), ..seen("a", 15, 50) };
-    world.observe(&asked, &refused);
+    world.slot.probed(world.now, &asked, Probe::OutOfRange);
     assert_eq!(world.slot.protocol.ready_at(), Some(Position(20)), "it continues");
-    let asked = world.ask();
-    world.slot.arrived(asked.generation, Arrival::Reached(Position(21)));
-    world.observe(&asked, &refused);
+    world.bounds(Some(15));
+    let asked = world.slot.probe(world.now).unwrap();
+    world.slot.arrived(world.now, asked.generation, Arrival::Reached(Position(21)));
+    world.slot.probed(world.now, &asked, Probe::OutOfRange);
     assert_eq!(world.slot.protocol.ready_at(), Some(Position(20)), "what was read is committed first");
+}
+
+/// A partition whose reading failed three times at 10, in a log that ends at 50 or at the position.
+fn failed_again_and_again(end: i64) -> World {
+    let mut world = World::started();
+    world.restart();
+    for _ in 0..2 {
+        world.bounds(Some(end));
+        assert!(world.start());
+        world.restart();
+    }
+    world
+}
+
+#[test]
+fn only_a_proof_moves_the_search_for_damage() {
+    let mut world = failed_again_and_again(50);
+    assert_eq!(world.due(), None, "the bounds are asked first");
+    world.bounds(Some(50));
+    assert_eq!(world.due(), Some((9, ProbePurpose::LastRecord)), "reading starts one record back");
+    world.probe(Probe::Record);
+    world.probe(Probe::Unreadable);
+    for _ in 0..3 {
+        assert_eq!(world.due(), Some((11, ProbePurpose::Damage)));
+        world.probe(Probe::NoAnswer);
+        assert_eq!(world.due(), None, "it is asked again later");
+        world.now += Duration::from_secs(5);
+        world.bounds(Some(50));
+        assert!(!world.start(), "reading would fail again");
+        assert!(!world.slot.waits_for_log_check(), "it waits for the probe");
+    }
+    world.probe(Probe::Unreadable);
+    world.probe(Probe::End);
+    let gap = Gap { reason: GapReason::LogCorrupt, from: Position(10), to: Position(12) };
+    assert_eq!(world.gap(), gap);
+}
+
+#[test]
+fn reading_starts_again_if_no_damage_is_proven() {
+    let mut world = failed_again_and_again(50);
+    world.bounds(Some(50));
+    assert!(!world.start());
+    world.probe(Probe::NoAnswer);
+    world.now += Duration::from_secs(5);
+    world.bounds(None);
+    assert!(world.start(), "a broker that does not answer halts nothing");
+    assert_eq!(world.slot.log.last_record().map(|(offset, _)| offset), Some(Offset(9)));
+    world.probe(Probe::Record);
+    world.probe(Probe::Record);
+    assert_eq!((world.due(), world.slot.take_log_fault().is_none()), (None, true));
+    world.restart();
+    world.bounds(Some(50));
+    assert!(world.start(), "the restarts are counted from 0");
+}
+
+#[test]
+fn an_idle_partition_keeps_the_comparison_with_its_last_record_until_that_record_is_proven_damaged() {
+    let compared = |world: &World| world.slot.log.last_record().is_some();
+    // Nothing is above the last record, so only a probe of that record itself can prove anything.
+    let mut world = failed_again_and_again(10);
+    for _ in 0..5 {
+        world.bounds(Some(10));
+        world.probe(Probe::NoAnswer);
+        assert!(compared(&world), "a read without an answer proves nothing");
+        world.now += Duration::from_secs(5);
+    }
+    world.bounds(Some(10));
+    assert!(world.start() && compared(&world));
+    world.probe(Probe::Record);
+    assert!(compared(&world), "the record can be read");
+
+    let mut world = failed_again_and_again(10);
+    world.bounds(Some(10));
+    assert_eq!(world.due(), Some((9, ProbePurpose::LastRecord)));
+    world.probe(Probe::Unreadable);
+    assert!(!compared(&world), "reading can't start with it");
+    world.bounds(Some(10));
+    assert!(world.start());
 }
