@@ -1,4 +1,4 @@
-//! A real broker: one node of Apache Kafka in `KRaft` mode, with settings that keep it small.
+//! Real brokers: nodes of Apache Kafka in `KRaft` mode, with settings that keep them small.
 
 use std::fmt::Write as _;
 use std::net::{Ipv4Addr, TcpStream};
@@ -16,8 +16,6 @@ const LIBRARIES: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../../.cache/kafka
 
 /// Each differs from Kafka's default to make tests quick or the broker small.
 const SETTINGS: &[(&str, &str)] = &[
-    ("process.roles", "broker,controller"),
-    ("node.id", "1"),
     ("controller.listener.names", "CONTROLLER"),
     ("inter.broker.listener.name", "PLAINTEXT"),
     ("listener.security.protocol.map", "CONTROLLER:PLAINTEXT,PLAINTEXT:PLAINTEXT"),
@@ -58,6 +56,7 @@ const SETTINGS: &[(&str, &str)] = &[
 pub struct Kafka {
     guardian: Guardian,
     port: u16,
+    controller: u16,
     pid: AtomicI32,
 }
 
@@ -70,13 +69,28 @@ pub fn kafka() -> &'static Kafka {
 impl Kafka {
     /// A broker for one test, which may stop, kill or freeze it.
     pub fn start_new() -> Self {
+        let [port, controller] = free_ports().unwrap();
+        let own = format!(
+            "process.roles=broker,controller\nnode.id=1\n\
+             listeners=PLAINTEXT://127.0.0.1:{port},CONTROLLER://127.0.0.1:{controller}\n"
+        );
+        Self::start_node(port, controller, &own)
+    }
+
+    /// Another broker of the cluster of this one, which is its controller and has to run. `node` is 2 or higher.
+    #[must_use]
+    pub fn join(&self, node: u32) -> Self {
+        let [port] = free_ports().unwrap();
+        let own = format!("process.roles=broker\nnode.id={node}\nlisteners=PLAINTEXT://127.0.0.1:{port}\n");
+        Self::start_node(port, self.controller, &own)
+    }
+
+    fn start_node(port: u16, controller: u16, own: &str) -> Self {
         assert!(Path::new(LIBRARIES).is_dir(), "no Apache Kafka in {LIBRARIES}; to get it: make test");
         // It need not end in order, because its directory is removed.
         let guardian = Guardian::new("KILL", None).unwrap();
-        let [port, controller] = free_ports().unwrap();
         let mut properties = format!(
-            "controller.quorum.voters=1@127.0.0.1:{controller}\n\
-             listeners=PLAINTEXT://127.0.0.1:{port},CONTROLLER://127.0.0.1:{controller}\n\
+            "{own}controller.quorum.voters=1@127.0.0.1:{controller}\n\
              advertised.listeners=PLAINTEXT://127.0.0.1:{port}\n"
         );
         for (name, value) in SETTINGS {
@@ -84,7 +98,7 @@ impl Kafka {
         }
         fs::write(guardian.directory().join("server.properties"), properties).unwrap();
         fs::create_dir(guardian.directory().join("tmp")).unwrap();
-        let kafka = Self { guardian, port, pid: AtomicI32::new(0) };
+        let kafka = Self { guardian, port, controller, pid: AtomicI32::new(0) };
         kafka.format(1);
         kafka.start();
         kafka
