@@ -9,6 +9,7 @@ pub(crate) mod ffi;
 pub(crate) mod error;
 pub(crate) mod group_consumer;
 pub(crate) mod probe;
+pub(crate) mod epoch_ends;
 pub(crate) mod topic_log_client;
 pub(crate) mod compaction;
 pub(crate) mod replay;

@@ -88,7 +88,8 @@ fn code_kind(code: Code) -> KafkaErrorKind {
         | Code::GroupAuthorizationFailed
         | Code::ClusterAuthorizationFailed => KafkaErrorKind::Refused,
         Code::InconsistentGroupProtocol => KafkaErrorKind::OtherAssignor,
-        Code::AutoOffsetReset | Code::OffsetOutOfRange => KafkaErrorKind::OutOfRange,
+        // With `auto.offset.reset=error` librdkafka reports a truncated log as `AutoOffsetReset`, too.
+        Code::AutoOffsetReset | Code::OffsetOutOfRange | Code::LogTruncation => KafkaErrorKind::OutOfRange,
         Code::Fatal | Code::FencedInstanceId | Code::UnreleasedInstanceId => KafkaErrorKind::Fatal,
         _ => KafkaErrorKind::Unclassified,
     }

@@ -13,9 +13,11 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use crate::kafka::client::{configuration, partition_list, without_membership};
+use crate::kafka::epoch_ends::epoch_ends;
 use crate::kafka::ffi;
 use crate::kafka::probe::probe;
-use crate::model::record::{Partition, Position, TopicId};
+use crate::model::leader_epochs::EpochEnd;
+use crate::model::record::{LeaderEpoch, Partition, Position, TopicId};
 use crate::model::topic_log::{CommittedOffset, LogBounds, PartitionExtent, Probe};
 use crate::model::unreadable::first_readable;
 
@@ -128,6 +130,15 @@ impl TopicLogClient {
     /// Reads one partition at one position with a new client.
     pub(crate) fn probe(&self, partition: Partition, at: Position) -> Result<Probe, TopicLogError> {
         Ok(probe(&self.properties, &self.topic, partition, at, self.timeout)?)
+    }
+
+    /// The end of one leader epoch for each partition, in the log of its leader. A partition whose leader does not answer
+    /// has no entry.
+    pub(crate) fn epoch_ends(
+        &self,
+        asked: &BTreeMap<Partition, LeaderEpoch>,
+    ) -> Result<BTreeMap<Partition, EpochEnd>, TopicLogError> {
+        Ok(epoch_ends(&self.properties, &self.topic, asked, self.timeout)?)
     }
 
     /// The id of the topic that has the name now. `None`: Kafka did not answer, or its topics have no ids.

@@ -91,6 +91,9 @@ fn observe(topic_log: &TopicLogClient, questions: &[PartitionQuestion]) -> LogOb
     if questions.iter().any(|asked| asked.question.out_of_range) {
         seen.last_ends = topic_log.last_ends().unwrap_or_default();
     }
+    let led = questions.iter().filter(|asked| seen.bounds.contains_key(&asked.partition));
+    let last = |asked: &PartitionQuestion| Some((asked.partition, asked.question.last?.1));
+    seen.epoch_ends = topic_log.epoch_ends(&led.filter_map(last).collect()).unwrap_or_default();
     for PartitionQuestion { partition, question, .. } in questions {
         let Some(LogBounds { end, .. }) = seen.bounds.get(partition).copied() else { continue };
         if question.unreadable

@@ -16,6 +16,7 @@ use crate::pipeline::error::EngineError;
 use crate::pipeline::failure::{RefusedSince, UnclassifiedErrors};
 use crate::pipeline::line_budget::LineBudget;
 use crate::pipeline::log_check::LogCheckTask;
+use crate::pipeline::log_doubt::LogDoubtTask;
 use crate::pipeline::options::Options;
 use crate::pipeline::redrive::Redrive;
 use crate::pipeline::shared_scheduler::SharedScheduler;
@@ -134,6 +135,7 @@ fn spawn_tasks<E: Event>(options: &Options, scheduler: &Arc<SharedScheduler<E>>)
     let mut tasks: JoinSet<_> =
         (0..options.writers).map(|_| Writer::new(Arc::clone(&context), backoff()).run()).collect();
     tasks.spawn(LogCheckTask::new(options, Arc::clone(scheduler)).run());
+    tasks.spawn(LogDoubtTask::new(options, Arc::clone(scheduler)).run());
     tasks.spawn(Watchdog::new(options.stalled_after).run(options.health.clone(), Arc::clone(scheduler)));
     tasks.spawn(Redrive::new(context, backoff()).run());
     tasks

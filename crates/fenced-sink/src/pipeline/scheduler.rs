@@ -13,7 +13,9 @@ use crate::model::protocol::{AfterDrain, Generation, RowEffect, State};
 use crate::model::record::Partition;
 use crate::model::standing::{HeldPartition, Membership};
 use crate::model::topic_log::LogObservation;
-use crate::pipeline::reports::{KafkaReport, PartitionQuestion, ReadTarget, WriterReport, WriterTask};
+use crate::pipeline::reports::{
+    KafkaReport, LogDoubtReport, PartitionQuestion, ReadTarget, SettledDoubt, WriterReport, WriterTask,
+};
 use crate::pipeline::slot::Slot;
 
 /// The interval at which the rows of all partitions are read, so that a change by an operator takes effect.
@@ -220,6 +222,16 @@ impl<E> Scheduler<E> {
         }
         self.rejoin_needed |= rejoin;
         rejoin
+    }
+
+    /// A doubt about a log, for the log doubt task.
+    pub(super) fn take_log_doubt(&mut self) -> Option<LogDoubtReport> {
+        self.slots.values_mut().find_map(Slot::take_log_doubt)
+    }
+
+    /// The log doubt task has settled a doubt.
+    pub(super) fn log_doubt_settled(&mut self, now: Instant, settled: SettledDoubt) {
+        self.slot(now, settled.partition).log_doubt_settled(now, settled);
     }
 
     // ---- questions of observers ----

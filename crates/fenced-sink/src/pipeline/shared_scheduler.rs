@@ -15,7 +15,9 @@ use crate::model::protocol::{Generation, RowEffect};
 use crate::model::record::Partition;
 use crate::model::standing::{HeldPartition, Membership, SchedulerView};
 use crate::model::topic_log::LogObservation;
-use crate::pipeline::reports::{KafkaReport, PartitionQuestion, ReadTarget, WriterReport, WriterTask};
+use crate::pipeline::reports::{
+    KafkaReport, LogDoubtReport, PartitionQuestion, ReadTarget, SettledDoubt, WriterReport, WriterTask,
+};
 use crate::pipeline::scheduler::Scheduler;
 
 /// The scheduler behind its lock, with the signals that wake its users.
@@ -25,6 +27,7 @@ pub(crate) struct SharedScheduler<E> {
     writer_reported: Condvar,
     task: Notify,
     log_check: Notify,
+    log_doubt: Notify,
     stopping: watch::Sender<bool>,
 }
 
@@ -37,6 +40,7 @@ impl<E> SharedScheduler<E> {
             writer_reported: Condvar::new(),
             task: Notify::new(),
             log_check: Notify::new(),
+            log_doubt: Notify::new(),
             stopping: watch::Sender::new(false),
         }
     }
@@ -65,6 +69,7 @@ impl<E> SharedScheduler<E> {
         let ended = matches!(report, KafkaReport::ReadingEnded);
         self.lock().kafka_reported(Instant::now(), report);
         self.task.notify_one();
+        self.log_doubt.notify_one();
         if ended {
             self.task.notify_waiters(); // a writer without a task must stop now
         }
@@ -131,7 +136,26 @@ impl<E> SharedScheduler<E> {
     pub(crate) fn observed(&self, asked: &[PartitionQuestion], seen: &LogObservation) -> bool {
         let rejoin = self.lock().observed(Instant::now(), asked, seen);
         self.task.notify_one();
+        self.log_doubt.notify_one();
         rejoin
+    }
+
+    // ---- the log doubt task ----
+
+    /// Returns when there may be a doubt about a log.
+    pub(crate) async fn log_doubt_possible(&self) {
+        self.log_doubt.notified().await;
+    }
+
+    /// A doubt about a log. Each is returned once.
+    pub(crate) fn take_log_doubt(&self) -> Option<LogDoubtReport> {
+        self.lock().take_log_doubt()
+    }
+
+    /// A doubt is settled.
+    pub(crate) fn log_doubt_settled(&self, settled: SettledDoubt) {
+        self.lock().log_doubt_settled(Instant::now(), settled);
+        self.task.notify_one();
     }
 
     // ---- the writers ----

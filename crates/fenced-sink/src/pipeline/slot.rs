@@ -8,13 +8,14 @@ use std::time::{Duration, Instant};
 
 use self::log_state::{LogState, LogVerdict};
 use crate::model::batch::{Arrival, BatchLimits, ClaimedBatch, Queue};
+use crate::model::leader_epochs::LogDoubt;
 use crate::model::mirror::CommittedPosition;
 use crate::model::protocol::{Generation, Protocol, RowEffect, RowReadToken, State};
-use crate::model::record::{Offset, Partition, Position};
+use crate::model::record::{LeaderEpoch, Offset, Partition, Position};
 use crate::model::standing::HeldPartition;
 use crate::model::stored_row::StoredRow;
 use crate::model::topic_log::{Gap, LogObservation};
-use crate::pipeline::reports::{LogFaultReport, PartitionQuestion, ReadTarget};
+use crate::pipeline::reports::{LogDoubtReport, LogFaultReport, PartitionQuestion, ReadTarget, SettledDoubt};
 
 /// The wait before the next claim of a partition that was fenced or could not be claimed. It doubles each time.
 const CLAIM_AGAIN: Duration = Duration::from_secs(1);
@@ -39,6 +40,7 @@ pub(super) struct Slot<E> {
     max_records: usize,
     last_turn: u64,
     committed: Option<CommittedPosition>,
+    log_doubt: Option<LogDoubtReport>,
     log_fault: Option<LogFaultReport>,
 }
 
@@ -56,6 +58,7 @@ impl<E> Slot<E> {
             max_records,
             last_turn: 0,
             committed: None,
+            log_doubt: None,
             log_fault: None,
         }
     }
@@ -122,7 +125,10 @@ impl<E> Slot<E> {
     pub(super) fn read_target(&self) -> Option<ReadTarget> {
         let (generation, at) = self.protocol.read_target()?;
         let starting = matches!(self.protocol.state(), State::Claimed(..));
-        let target = ReadTarget { partition: self.partition, generation, at, last_record: self.log.last_record() };
+        let last_record = self.log.last_record();
+        let is_last = |(offset, _): &(Offset, LeaderEpoch)| last_record.is_some_and(|(last, _)| last == *offset);
+        let leader_epoch = self.log.last_with_epoch().filter(is_last).map(|(_, epoch)| epoch);
+        let target = ReadTarget { partition: self.partition, generation, at, last_record, leader_epoch };
         (!starting || self.log.is_checked()).then_some(target)
     }
 
@@ -170,11 +176,7 @@ impl<E> Slot<E> {
     }
 
     pub(super) fn last_record_differs(&mut self, generation: Generation, offset: Offset) {
-        if let Some((_, at)) = self.protocol.read_target()
-            && let Some(gap) = self.log.gap_from(offset, at)
-        {
-            self.found_log_fault(generation, gap);
-        }
+        self.found_log_doubt(generation, LogDoubt::Differs(offset));
     }
 
     // ---- checks of the log ----
@@ -197,6 +199,7 @@ impl<E> Slot<E> {
         let at = self.protocol.read_target().map_or(question.at, |(_, at)| at);
         match self.log.observed(now, self.partition, question, seen, at) {
             LogVerdict::Fault(gap) => self.found_log_fault(generation, gap),
+            LogVerdict::Doubt(doubt) => self.found_log_doubt(generation, doubt),
             LogVerdict::OutOfRange if self.protocol.ready_at() == Some(question.at) => {
                 self.out_of_range(now, generation);
             }
@@ -226,6 +229,38 @@ impl<E> Slot<E> {
             self.log_fault = Some(LogFaultReport { partition: self.partition, generation, epoch, at, gap });
         }
         self.drop_stale_records();
+    }
+
+    /// Reading ends until the leader epochs have told where the gap begins.
+    fn found_log_doubt(&mut self, generation: Generation, doubt: LogDoubt) {
+        if let Some(known) = self.log.known().cloned()
+            && let Some((generation, epoch, at)) = self.protocol.log_fault(generation)
+        {
+            let partition = self.partition;
+            self.log_doubt = Some(LogDoubtReport { partition, generation, epoch, at, doubt, known });
+        }
+        self.drop_stale_records();
+    }
+
+    /// The doubt about the log that the log doubt task must settle. Returns it once.
+    pub(super) fn take_log_doubt(&mut self) -> Option<LogDoubtReport> {
+        self.log_doubt.take()
+    }
+
+    /// The log doubt task has settled a doubt. Without a gap, the partition is read again after a check of the log.
+    pub(super) fn log_doubt_settled(&mut self, now: Instant, settled: SettledDoubt) {
+        let SettledDoubt { partition, generation, epoch, at, gap } = settled;
+        match gap {
+            Some(gap) if generation == self.protocol.generation() => {
+                self.log_fault = Some(LogFaultReport { partition, generation, epoch, at, gap });
+            }
+            Some(_) => {}
+            None => {
+                self.protocol.log_fault_recorded(generation, false);
+                self.drop_stale_records();
+                self.not_before = now + RESTART_AFTER;
+            }
+        }
     }
 
     pub(super) fn log_fault_recorded(&mut self, now: Instant, generation: Generation, halted: bool) {
@@ -312,7 +347,9 @@ impl<E> Slot<E> {
         let epoch = self.protocol.begin_commit(batch.step())?;
         self.in_flight_bytes = batch.bytes();
         self.last_turn = turn;
-        Some(ClaimedBatch { batch, epoch, row_by_row: self.row_by_row_batches > 0, known: self.log.known().cloned() })
+        let known = self.log.known().cloned();
+        self.log.records_read(batch.leader_epochs());
+        Some(ClaimedBatch { batch, epoch, row_by_row: self.row_by_row_batches > 0, known })
     }
 
     /// The batch in flight is committed; `most_records` is the limit that the size of batches may grow to.

@@ -57,7 +57,7 @@ impl<E: Event> ConsumerThread<E> {
 
     /// The error does not name its partition, and librdkafka no longer reads that partition. A log that does not answer
     /// in time counts as out of range. If all positions are in their logs now, the partition is unknown, and all
-    /// partitions start again.
+    /// partitions start again with a check of the log: a new leader may not have the records below the position.
     fn find_out_of_range(&self) {
         self.scheduler().request_log_check();
         let (began, member) = (Instant::now(), self.consumer.member());
@@ -67,11 +67,9 @@ impl<E: Event> ConsumerThread<E> {
             bounds.map_or(true, |(start, end)| !(start..=end).contains(position))
         };
         let found: Vec<Partition> = in_range.into_iter().filter(outside).map(|(partition, _)| partition).collect();
-        if found.is_empty() {
-            self.scheduler().report(KafkaReport::UnclassifiedError(self.fetched()));
-        }
+        let refused = if found.is_empty() { self.fetched() } else { found };
         let mut fetches = self.rebalancer.fetches();
-        for partition in found {
+        for partition in refused {
             if let Some(fetch) = fetches.get_mut(partition) {
                 fetch.refuse();
             }

@@ -2,8 +2,11 @@
 
 use std::time::{Duration, Instant};
 
-use crate::model::record::{Digest, Offset, Partition, Position};
-use crate::model::topic_log::{Gap, KnownLog, LogCheck, LogObservation, LogQuestion, Probe, check_log};
+use crate::model::leader_epochs::{LeaderEpochs, LogDoubt};
+use crate::model::record::{Digest, LeaderEpoch, Offset, Partition, Position};
+use crate::model::topic_log::{
+    Gap, KnownLog, LogCheck, LogObservation, LogQuestion, Probe, check_log, lacks_last_record,
+};
 
 /// After this many restarts at one position, a probe reads the partition alone, to find out whether the log is damaged
 /// there.
@@ -22,6 +25,8 @@ pub(super) struct LogState {
     known: Option<KnownLog>,
     /// The log was checked since the row was read. Reading starts only then.
     checked: bool,
+    /// The leader epoch of the last record was compared since the row was read.
+    epoch_checked: bool,
     row_read_at: Instant,
     /// The broker refused the position.
     out_of_range: bool,
@@ -40,6 +45,8 @@ pub(super) enum LogVerdict {
     Nothing,
     /// These offsets are deleted or in doubt.
     Fault(Gap),
+    /// The log may be another one. The leader epochs tell where the gap begins.
+    Doubt(LogDoubt),
     /// The broker refuses the position.
     OutOfRange,
     /// The log holds a record at the position, and the consumer does not receive it.
@@ -51,6 +58,7 @@ impl LogState {
         Self {
             known: None,
             checked: false,
+            epoch_checked: false,
             row_read_at: now,
             out_of_range: false,
             unreadable: None,
@@ -81,6 +89,7 @@ impl LogState {
     pub(super) fn row_read(&mut self, now: Instant, known: KnownLog) {
         self.known = Some(known);
         self.checked = false;
+        self.epoch_checked = false;
         self.row_read_at = now;
     }
 
@@ -100,9 +109,16 @@ impl LogState {
         }
     }
 
-    /// The gap if the record at this offset differs.
-    pub(super) fn gap_from(&self, offset: Offset, at: Position) -> Option<Gap> {
-        self.known.as_ref().map(|known| known.gap_from(offset, at))
+    /// The last record that was read, and its leader epoch.
+    pub(super) fn last_with_epoch(&self) -> Option<(Offset, LeaderEpoch)> {
+        self.known.as_ref()?.epochs.as_ref().map(|epochs| (epochs.last(), epochs.newest()))
+    }
+
+    /// A transaction with these records begins. If it fails, the row is read again.
+    pub(super) fn records_read(&mut self, records: impl Iterator<Item = (Offset, Option<LeaderEpoch>)>) {
+        if let Some(known) = self.known.as_mut() {
+            known.epochs = LeaderEpochs::after(known.epochs.take(), records);
+        }
     }
 
     pub(super) fn fetch_stalled(&mut self) {
@@ -125,6 +141,7 @@ impl LogState {
             out_of_range: self.out_of_range,
             unreadable: self.unreadable.is_some_and(|(position, times)| position == at && times >= UNREADABLE_TIMES),
             idle: now.saturating_duration_since(self.idle.1) >= longest,
+            last: self.last_with_epoch().filter(|_| !self.epoch_checked),
         }
     }
 
@@ -142,8 +159,11 @@ impl LogState {
         if known.is_replaced(seen.topic_id.as_ref(), question.at) {
             return LogVerdict::Fault(known.gap_since_check(at));
         }
+        let lacks_last_record = lacks_last_record(partition, question, seen);
+        self.epoch_checked |= lacks_last_record.is_some();
         if self.checked {
             return match seen.probes.get(&partition) {
+                _ if lacks_last_record == Some(true) => LogVerdict::Doubt(LogDoubt::Parted),
                 Some(Probe::OutOfRange) => LogVerdict::OutOfRange,
                 Some(Probe::Record) if question.idle => LogVerdict::FetchStalled,
                 _ => LogVerdict::Nothing,
@@ -151,6 +171,7 @@ impl LogState {
         }
         match check_log(partition, question, seen) {
             LogCheck::Faulty(gap) => return LogVerdict::Fault(gap),
+            LogCheck::Doubtful(doubt) => return LogVerdict::Doubt(doubt),
             LogCheck::Unknown => self.checked = now.saturating_duration_since(self.row_read_at) >= NO_ANSWER,
             LogCheck::Good => {
                 let start = seen.bounds.get(&partition).map(|bounds| bounds.start);

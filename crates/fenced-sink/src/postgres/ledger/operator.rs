@@ -175,6 +175,7 @@ impl Ledger {
                  stored = 0, duplicates = 0, ignored = 0, dead_lettered = 0, letters_in_a_row = 0,
                  last_offset = case when held.last_offset < moved.position then held.last_offset end,
                  last_digest = case when held.last_offset < moved.position then held.last_digest end,
+                 leader_epochs = case when held.last_offset < moved.position then held.leader_epochs end,
                  checked_offset = least(held.checked_offset, moved.position), updated_at = now()
              from unnest($3::integer[], $4::bigint[]) as moved (partition, position)
              where held.group_id = $1 and held.topic = $2 and held.partition = moved.partition",
@@ -250,6 +251,7 @@ impl Ledger {
                  stored = 0, duplicates = 0, ignored = 0, dead_lettered = 0,
                  last_offset = case when held.next_offset = resumed.position and not forgets then held.last_offset end,
                  last_digest = case when held.next_offset = resumed.position and not forgets then held.last_digest end,
+                 leader_epochs = case when held.next_offset = resumed.position and not forgets then held.leader_epochs end,
                  topic_id = case when forgets then $6 else held.topic_id end,
                  checked_offset = case when forgets then resumed.position
                                        else least(held.checked_offset, resumed.position) end
