@@ -23,5 +23,6 @@ fn record(value: Vec<u8>) -> Record {
         key: None,
         value: Some(value),
         headers: Vec::new(),
+        leader_epoch: None,
     }
 }

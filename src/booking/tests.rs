@@ -20,6 +20,7 @@ fn record(value: Option<&[u8]>) -> Record {
         key: None,
         value: value.map(<[u8]>::to_vec),
         headers: Vec::new(),
+        leader_epoch: None,
     }
 }
 

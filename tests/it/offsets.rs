@@ -147,17 +147,18 @@ async fn set_moves_to_each_kind_of_position_and_resets_the_totals() {
     send(&scene, 0, 0..60).await;
     send(&scene, 1, 0..20).await;
     scene.topic.delete_records(0, 10).await;
-    insert_row(&scene, 0, 50, "checked_offset = 45, last_offset = 49, last_digest = sha256('x'), topic_id = 'same'")
-        .await;
+    let known =
+        "checked_offset = 45, last_offset = 49, last_digest = sha256('x'), topic_id = 'same', leader_epochs = '{}'";
+    insert_row(&scene, 0, 50, known).await;
     insert_row(&scene, 1, 20, "letters_in_a_row = 3, ignored = 1").await;
     let both = "next_offset, counted_from, stored, ignored, checked_offset, last_offset, last_digest is null, letters_in_a_row, \
-                topic_id, epoch";
+                topic_id, epoch, (last_offset is null) = (leader_epochs is null)";
 
     assert_eq!(
         printed(&scene, "set --partition 0 --to earliest"),
         ["partition  from  to  effect", "0          50    10  up to 40 records are read again"]
     );
-    assert_eq!(columns(&scene, both).await, ["10 10 0 0 10 - true 0 same 4", "20 0 20 1 - - true 3 - 4"]);
+    assert_eq!(columns(&scene, both).await, ["10 10 0 0 10 - true 0 same 4 true", "20 0 20 1 - - true 3 - 4 true"]);
     assert_eq!(
         printed(&scene, "set --all --to latest"),
         [
@@ -166,12 +167,14 @@ async fn set_moves_to_each_kind_of_position_and_resets_the_totals() {
             "1          20    20  not moved",
         ]
     );
-    assert_eq!(columns(&scene, both).await, ["60 60 0 0 10 - true 0 same 4", "20 20 0 0 20 - true 0 - 4"]);
+    assert_eq!(columns(&scene, both).await, ["60 60 0 0 10 - true 0 same 4 true", "20 20 0 0 20 - true 0 - 4 true"]);
     // The last record stays known if it lies before the new position.
-    scene.execute("update consumer_offsets set last_offset = 15, last_digest = sha256('x')").await;
+    scene
+        .execute("update consumer_offsets set last_offset = 15, last_digest = sha256('x'), leader_epochs = '{}'")
+        .await;
     printed(&scene, "set --partition 0 --to 16");
     printed(&scene, "set --partition 1 --to 15");
-    assert_eq!(columns(&scene, both).await, ["16 16 0 0 10 15 false 0 same 4", "15 15 0 0 15 - true 0 - 4"]);
+    assert_eq!(columns(&scene, both).await, ["16 16 0 0 10 15 false 0 same 4 true", "15 15 0 0 15 - true 0 - 4 true"]);
 
     // By timestamp: one record a second; the first record of partition 0 is ten seconds after noon.
     for (time, expected) in [

@@ -3,6 +3,7 @@
 
 mod gaps;
 mod replaced;
+mod unclean;
 mod damaged;
 mod false_alarms;
 mod slow;

@@ -11,6 +11,7 @@ mod response_watch;
 pub(crate) mod group_consumer;
 mod reused_client;
 pub(crate) mod probe;
+pub(crate) mod epoch_ends;
 pub(crate) mod topic_log_client;
 pub(crate) mod compaction;
 pub(crate) mod replay;

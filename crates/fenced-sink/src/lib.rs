@@ -58,7 +58,7 @@ pub use self::model::halt::HaltReason;
 pub use self::model::operation::DbOperation;
 pub use self::model::outcome::Totals;
 pub use self::model::record::{
-    Digest, Epoch, Header, Offset, Partition, Position, Record, Step, Timestamp, TimestampType, TopicId,
+    Digest, Epoch, Header, LeaderEpoch, Offset, Partition, Position, Record, Step, Timestamp, TimestampType, TopicId,
 };
 #[cfg(feature = "simulation")]
 pub use self::model::simulation;

@@ -8,6 +8,7 @@ pub(crate) mod event;
 pub(crate) mod sqlstate;
 pub(crate) mod error_class;
 pub(crate) mod topic_log;
+pub(crate) mod leader_epochs;
 pub(crate) mod unreadable;
 pub(crate) mod halt;
 pub(crate) mod start;

@@ -17,6 +17,7 @@ mod line_budget;
 mod failure;
 mod writer;
 mod log_check;
+mod log_doubt;
 mod redrive;
 mod watchdog;
 pub(crate) mod run;

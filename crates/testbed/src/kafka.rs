@@ -1,4 +1,4 @@
-//! A real broker: one node of Apache Kafka in `KRaft` mode, with settings that keep it small.
+//! Real brokers: nodes of Apache Kafka in `KRaft` mode, with settings that keep them small.
 
 use std::fmt::Write as _;
 use std::io::{Read as _, Write as _};
@@ -17,8 +17,6 @@ const LIBRARIES: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../../.cache/kafka
 
 /// Each differs from Kafka's default to make tests quick or the broker small.
 const SETTINGS: &[(&str, &str)] = &[
-    ("process.roles", "broker,controller"),
-    ("node.id", "1"),
     ("controller.listener.names", "CONTROLLER"),
     ("inter.broker.listener.name", "PLAINTEXT"),
     ("listener.security.protocol.map", "CONTROLLER:PLAINTEXT,PLAINTEXT:PLAINTEXT,PROXIED:PLAINTEXT"),
@@ -65,6 +63,7 @@ pub const AUTHORIZER: &[(&str, &str)] = &[
 pub struct Kafka {
     guardian: Guardian,
     port: u16,
+    controller: u16,
     pid: AtomicI32,
 }
 
@@ -83,7 +82,7 @@ impl Kafka {
     /// As [`Self::start_new`], with more settings.
     pub fn start_with(settings: &[(&str, &str)]) -> Self {
         let [port, controller] = free_ports().unwrap();
-        Self::start_on(port, controller, ("", ""), settings)
+        Self::start_first(port, controller, ("", ""), settings)
     }
 
     /// As [`Self::start_new`], with a second listener behind a proxy. The test's own clients use the first one, a
@@ -93,24 +92,45 @@ impl Kafka {
         let proxy = Proxy::start(proxied);
         let (listener, advertised) =
             (format!(",PROXIED://127.0.0.1:{proxied}"), format!(",PROXIED://{}", proxy.address()));
-        (Self::start_on(port, controller, (&listener, &advertised), &[]), proxy)
+        (Self::start_first(port, controller, (&listener, &advertised), &[]), proxy)
     }
 
-    fn start_on(port: u16, controller: u16, (listener, advertised): (&str, &str), settings: &[(&str, &str)]) -> Self {
-        assert!(Path::new(LIBRARIES).is_dir(), "no Apache Kafka in {LIBRARIES}; to get it: make test");
-        // It need not end in order, because its directory is removed.
-        let guardian = Guardian::new("KILL", None).unwrap();
-        let mut properties = format!(
-            "controller.quorum.voters=1@127.0.0.1:{controller}\n\
+    /// Another broker of the cluster of this one, which is its controller and has to run. `node` is 2 or higher.
+    #[must_use]
+    pub fn join(&self, node: u32) -> Self {
+        let [port] = free_ports().unwrap();
+        let own = format!(
+            "process.roles=broker\nnode.id={node}\nlisteners=PLAINTEXT://127.0.0.1:{port}\n\
+             advertised.listeners=PLAINTEXT://127.0.0.1:{port}\n"
+        );
+        Self::start_node(port, self.controller, &own, &[])
+    }
+
+    fn start_first(
+        port: u16,
+        controller: u16,
+        (listener, advertised): (&str, &str),
+        settings: &[(&str, &str)],
+    ) -> Self {
+        let own = format!(
+            "process.roles=broker,controller\nnode.id=1\n\
              listeners=PLAINTEXT://127.0.0.1:{port},CONTROLLER://127.0.0.1:{controller}{listener}\n\
              advertised.listeners=PLAINTEXT://127.0.0.1:{port}{advertised}\n"
         );
+        Self::start_node(port, controller, &own, settings)
+    }
+
+    fn start_node(port: u16, controller: u16, own: &str, settings: &[(&str, &str)]) -> Self {
+        assert!(Path::new(LIBRARIES).is_dir(), "no Apache Kafka in {LIBRARIES}; to get it: make test");
+        // It need not end in order, because its directory is removed.
+        let guardian = Guardian::new("KILL", None).unwrap();
+        let mut properties = format!("{own}controller.quorum.voters=1@127.0.0.1:{controller}\n");
         for (name, value) in SETTINGS.iter().chain(settings) {
             writeln!(properties, "{name}={value}").unwrap();
         }
         fs::write(guardian.directory().join("server.properties"), properties).unwrap();
         fs::create_dir(guardian.directory().join("tmp")).unwrap();
-        let kafka = Self { guardian, port, pid: AtomicI32::new(0) };
+        let kafka = Self { guardian, port, controller, pid: AtomicI32::new(0) };
         kafka.format(1);
         kafka.start();
         kafka

@@ -12,6 +12,7 @@ use rdkafka::admin::{
 use rdkafka::client::DefaultClientContext;
 use rdkafka::consumer::{BaseConsumer, Consumer as _};
 use rdkafka::message::{Header, Message as _, OwnedHeaders};
+use rdkafka::metadata::MetadataTopic;
 use rdkafka::producer::{FutureProducer, FutureRecord, Producer as _};
 use rdkafka::topic_partition_list::Offset;
 
@@ -58,6 +59,15 @@ impl Topic {
         topic
     }
 
+    /// Makes a topic with a new name and one partition, with replicas on these nodes of a cluster. The first of them is
+    /// the leader. Clients of the topic know all of `brokers`.
+    pub async fn replicated(brokers: &[&Kafka], replicas: &[i32], settings: &[(&str, &str)]) -> Self {
+        let addresses: Vec<String> = brokers.iter().map(|broker| broker.address()).collect();
+        let topic = Self { name: unique("bookings"), broker: addresses.join(",") };
+        topic.make(1, TopicReplication::Variable(&[replicas]), settings).await;
+        topic
+    }
+
     /// A topic of any broker, which is not made here.
     pub fn at(broker: String, name: &str) -> Self {
         Self { name: name.to_owned(), broker }
@@ -70,7 +80,11 @@ impl Topic {
 
     /// Makes a topic of the same name, after [`Self::delete`]; it has another id.
     pub async fn create_again(&self, partitions: i32, settings: &[(&str, &str)]) {
-        let mut new = NewTopic::new(&self.name, partitions, TopicReplication::Fixed(1));
+        self.make(partitions, TopicReplication::Fixed(1), settings).await;
+    }
+
+    async fn make(&self, partitions: i32, replication: TopicReplication<'_>, settings: &[(&str, &str)]) {
+        let mut new = NewTopic::new(&self.name, partitions, replication);
         for (name, value) in settings {
             new = new.set(name, value);
         }
@@ -124,6 +138,13 @@ impl Topic {
     pub fn partitions(&self) -> usize {
         let metadata = self.consumer("none").fetch_metadata(Some(&self.name), PATIENCE).unwrap();
         metadata.topics().iter().filter(|topic| topic.error().is_none()).map(|topic| topic.partitions().len()).sum()
+    }
+
+    /// The leader of partition 0, and the number of replicas that are in sync with it. No leader is -1.
+    pub fn leader(&self) -> (i32, usize) {
+        let metadata = self.consumer("none").fetch_metadata(Some(&self.name), PATIENCE).unwrap();
+        let mut partitions = metadata.topics().iter().flat_map(MetadataTopic::partitions);
+        partitions.next().map_or((-1, 0), |partition| (partition.leader(), partition.isr().len()))
     }
 
     /// The end of each partition log: the offset that the next record gets. Transaction markers count.

@@ -1,8 +1,8 @@
 //! `offsets resume`: resumes halted partitions, all that the user names or none.
 
 use clap::Args;
-use fenced_sink::HaltReason;
 use fenced_sink::admin::{AcknowledgedGap, PartitionRow, Resumption};
+use fenced_sink::{HaltReason, Position};
 
 use super::position::{TargetPosition, find, parse_target_without_time};
 use super::topic_log::{LogFacts, ask};
@@ -58,7 +58,7 @@ fn plan(
 ) -> Result<Vec<Resumption>, CommandError> {
     let halted = || rows.iter().filter_map(|row| Some((row, row.halt_reason.as_ref()?)));
     let undecided: Vec<String> = match at {
-        None => halted().filter_map(|(row, reason)| undecided(row, reason)).collect(),
+        None => halted().filter_map(|(row, reason)| undecided(row, reason, log)).collect(),
         Some(_) => Vec::new(),
     };
     if !undecided.is_empty() {
@@ -68,19 +68,32 @@ fn plan(
 }
 
 /// Why the user must choose the position, with the arguments to type. `None`: one position is right, so the user need
-/// not choose.
-fn undecided(row: &PartitionRow, reason: &HaltReason) -> Option<String> {
+/// not choose. The first position is one from which no record is missed.
+fn undecided(row: &PartitionRow, reason: &HaltReason, log: &Result<LogFacts, String>) -> Option<String> {
     let (partition, next) = (row.partition, row.next);
+    let bounds = log.as_ref().ok().and_then(|facts| facts.bounds.get(&partition));
     let resume = format!("`offsets resume --partition {partition} --at");
     let what = match reason {
-        HaltReason::LogTruncated => format!(
-            "the topic log ends before the position {next}; {resume} latest` continues with new records, {resume} \
-             earliest` reads the whole topic log again and stores nothing twice"
-        ),
-        HaltReason::LogReplaced => format!(
-            "the topic was created again, or its records were replaced; {resume} earliest` reads all its records, and \
-             those that are stored already become duplicates"
-        ),
+        HaltReason::LogTruncated => {
+            let log_start = bounds.map_or(Position(0), |bounds| bounds.start);
+            let kept = row.gap_start.filter(|from| bounds.is_none() || *from >= log_start);
+            let from = kept.unwrap_or(log_start);
+            let at = kept.map_or_else(|| "earliest".to_owned(), |from| from.to_string());
+            let again = offsets(from, bounds.map_or(next, |bounds| next.min(bounds.end)));
+            format!(
+                "from offset {from} on, the topic log no longer has the records that were read, and can have others; \
+                 {resume} {at}` continues there, with {again} below the position {next} to read again, and records that are \
+                 stored already become duplicates; {resume} latest` continues with new records, and never reads those \
+                 before them"
+            )
+        }
+        HaltReason::LogReplaced => {
+            let all = bounds.map(|bounds| format!(", {}", offsets(bounds.start, bounds.end))).unwrap_or_default();
+            format!(
+                "the topic was created again, or its records were replaced; {resume} earliest` reads all its \
+                 records{all}, and those that are stored already become duplicates"
+            )
+        }
         HaltReason::LogCorrupt => format!(
             "Kafka has damaged data at offset {next}; {resume} {next}` tries to read it again, {resume} {}` continues \
              with the first record after it that can be read",
@@ -92,6 +105,14 @@ fn undecided(row: &PartitionRow, reason: &HaltReason) -> Option<String> {
         | HaltReason::Other(_) => return None,
     };
     Some(format!("partition {partition} is halted, {reason}: {what}"))
+}
+
+/// The number of offsets, in words.
+fn offsets(from: Position, to: Position) -> String {
+    match to.0.saturating_sub(from.0).max(0) {
+        1 => "1 offset".to_owned(),
+        number => format!("{number} offsets"),
+    }
 }
 
 fn resumption(

@@ -1,6 +1,7 @@
 //! Halts for each reason, set by SQL as the service sets them.
 
 use super::{columns, insert_gap, insert_row, offsets, printed, refused, scene, send, without_kafka};
+use testbed::scene::Scene;
 use testbed::wait::{PATIENCE, eventually};
 use testbed::workload::Workload;
 
@@ -9,7 +10,7 @@ const REASONS_OF_THE_LOG: [&str; 3] = ["log_truncated", "log_replaced", "log_cor
 fn halted(reason: &str) -> String {
     format!(
         "halted_at = now(), halt_reason = '{reason}', topic_id = 'old', letters_in_a_row = 7, checked_offset = 5, \
-         last_offset = next_offset - 1, last_digest = sha256('x')"
+         last_offset = next_offset - 1, last_digest = sha256('x'), leader_epochs = '{{}}'"
     )
 }
 
@@ -17,6 +18,13 @@ const COLUMNS: &str =
     "next_offset, counted_from, stored, halt_reason, letters_in_a_row, last_offset, checked_offset, epoch";
 const GAPS: &str = "select concat_ws(' ', partition, from_offset, to_offset, reason, acknowledged_at is not null)
                     from offset_gaps order by id";
+
+/// The leader epochs are kept as long as the last record is.
+async fn assert_epochs_follow(scene: &Scene) {
+    let differ = "select concat_ws(' ', partition, last_offset, leader_epochs) from consumer_offsets
+                  where (last_offset is null) <> (leader_epochs is null)";
+    assert_eq!(scene.lines(differ).await, [""; 0]);
+}
 
 #[tokio::test]
 async fn after_a_retention_gap_reading_continues_where_the_log_starts_now() {
@@ -64,6 +72,7 @@ async fn a_gap_ends_where_the_log_starts_and_a_position_that_was_set_is_kept() {
     printed(&scene, "resume --partition 0 --at latest");
     printed(&scene, "set --partition 1 --to 50");
     printed(&scene, "resume --partition 1");
+    assert_epochs_follow(&scene).await;
     assert_eq!(columns(&scene, "next_offset, halt_reason").await, ["60 -", "50 -"]);
     assert_eq!(scene.lines(GAPS).await, ["0 20 30 retention_gap t", "1 20 30 retention_gap t"]);
 }
@@ -99,6 +108,8 @@ async fn after_a_log_fault_the_operator_has_to_say_where_to_continue() {
         columns(&scene, COLUMNS).await,
         ["30 30 0 - 0 - 30 5", "0 0 0 - 0 - 0 5", "11 11 0 - 0 - 5 5", "0 0 0 too_many_dead_letters 7 - 5 4"]
     );
+    scene.execute("update consumer_offsets set leader_epochs = null where partition = 3").await;
+    assert_epochs_follow(&scene).await;
     let known = columns(&scene, "topic_id").await;
     assert!(known[0].len() == 22 && known[0] == known[1], "the current id of the topic: {known:?}");
     assert_eq!(known[2], "old", "a topic that is created again to repair the damage would still be noticed");
@@ -114,6 +125,7 @@ async fn a_halt_that_is_no_log_fault_is_resumed_at_its_position_without_kafka() 
     let alone = without_kafka(&scene);
     printed(&alone, "resume --all");
     assert_eq!(columns(&scene, COLUMNS).await, ["10 10 0 - 0 9 5 5", "3 3 0 - 0 2 3 5"]);
+    assert_epochs_follow(&scene).await;
     assert_eq!(columns(&scene, "topic_id").await, ["old", "old"]);
     scene.execute("update consumer_offsets set halted_at = now(), halt_reason = 'log_replaced'").await;
     let (code, lines) = offsets(&alone, "resume --all --at 4");

@@ -123,5 +123,6 @@ async fn a_partition_without_a_leader_does_not_keep_another_from_being_checked()
     other.partition_leader(&scene.topic.name, 1, None).unwrap();
     let _service = scene.start();
     assert_eq!(scene.wait_until_halted(0).await, "log_truncated");
-    assert_eq!(scene.audit().gaps().await, [(0, 20, 50, "log_truncated".to_owned(), false)]);
+    // Without a topic id, the leader epochs prove nothing: the 20 records of the other cluster are in the gap.
+    assert_eq!(scene.audit().gaps().await, [(0, 0, 50, "log_truncated".to_owned(), false)]);
 }

@@ -11,11 +11,11 @@ use testbed::topic::{Outgoing, Topic};
 use testbed::workload::{Workload, booking};
 
 /// Bookings of a partition, by number.
-fn bookings(numbers: Range<usize>) -> Vec<Outgoing> {
+pub(super) fn bookings(numbers: Range<usize>) -> Vec<Outgoing> {
     numbers.map(|number| Outgoing::to(0, booking(&format!("b-{number:04}"), "9"))).collect()
 }
 
-fn ids(numbers: Range<usize>) -> Vec<String> {
+pub(super) fn ids(numbers: Range<usize>) -> Vec<String> {
     numbers.map(|number| format!("b-{number:04}")).collect()
 }
 
@@ -156,9 +156,11 @@ async fn a_log_cut_off_below_the_position_halts_while_stopped_and_while_running(
         restore(&kafka);
         let again = (!running).then(|| scene.start());
         let service = again.as_ref().unwrap_or(&service);
-        wait_for_halt(service, 0, "log_truncated", 60, 100);
+        // The restored broker gives its leader epochs the same numbers again, so they do not prove that the log has the
+        // same records up to its end: it could have grown after the restore.
+        wait_for_halt(service, 0, "log_truncated", 0, 100);
         assert_eq!(scene.wait_until_halted(0).await, "log_truncated");
-        assert_eq!(scene.audit().gaps().await, [(0, 60, 100, "log_truncated".to_owned(), false)]);
+        assert_eq!(scene.audit().gaps().await, [(0, 0, 100, "log_truncated".to_owned(), false)]);
         // Other records take the old offsets.
         scene.send(bookings(100..130)).await;
         resume_at_earliest(&scene, ids(0..130)).await;

@@ -5,6 +5,7 @@
 //! - It drops the partition of a consumer error, and the reason that librdkafka gives.
 //! - It has no function for the id of a topic, nor for the membership of the client.
 //! - It returns positions of assigned partitions only.
+//! - It has no leader epochs.
 //!
 //! The invariant: every function copies what it returns. No pointer leaves this file.
 
@@ -19,7 +20,7 @@ use std::ffi::{CStr, CString, c_void};
 use std::ptr::{self, NonNull};
 use std::time::Duration;
 
-use crate::model::record::{Header, Offset, Partition, Record, Timestamp, TimestampType, TopicId};
+use crate::model::record::{Header, LeaderEpoch, Offset, Partition, Record, Timestamp, TimestampType, TopicId};
 
 /// A consumer and its queue. librdkafka puts everything that it reports to the consumer into the queue.
 pub(crate) struct PolledConsumer<C: ConsumerContext> {
@@ -174,6 +175,7 @@ unsafe fn copied(message: *const sys::rd_kafka_message_t) -> Record {
             key: bytes((*message).key, (*message).key_len),
             value: bytes((*message).payload, (*message).len),
             headers: headers(message),
+            leader_epoch: leader_epoch(message),
         }
     }
 }
@@ -336,5 +338,47 @@ unsafe fn described(event: *mut sys::rd_kafka_event_t) -> Option<TopicId> {
             sys::rd_kafka_Uuid_most_significant_bits(id) == 0 && sys::rd_kafka_Uuid_least_significant_bits(id) == 0;
         let text = sys::rd_kafka_Uuid_base64str(id);
         (!is_zero && !text.is_null()).then(|| TopicId(CStr::from_ptr(text).to_string_lossy().into_owned()))
+    }
+}
+
+/// The epoch of the leader that wrote a message.
+/// # Safety
+/// The message is valid until this function returns.
+unsafe fn leader_epoch(message: *const sys::rd_kafka_message_t) -> Option<LeaderEpoch> {
+    // SAFETY: the caller guarantees that the message is valid.
+    let epoch = unsafe { sys::rd_kafka_message_leader_epoch(message) };
+    (epoch >= 0).then_some(LeaderEpoch(epoch))
+}
+
+/// Sets the leader epochs of the positions in a list, in the order of the list.
+pub(crate) fn set_leader_epochs(list: &TopicPartitionList, epochs: impl IntoIterator<Item = Option<LeaderEpoch>>) {
+    for (index, epoch) in (0..list.count()).zip(epochs) {
+        let epoch = epoch.map_or(-1, |epoch| epoch.0);
+        // SAFETY: `index` is below the number of elements. The borrow keeps the list alive, and only this thread has it.
+        unsafe {
+            sys::rd_kafka_topic_partition_set_leader_epoch((*list.ptr()).elems.add(index), epoch);
+        }
+    }
+}
+
+/// Waits up to `limit` for what a consumer receives. If it is an error, returns the partition, the code and the text
+/// that librdkafka gives it.
+pub(crate) fn poll_error<C: ConsumerContext>(
+    consumer: &BaseConsumer<C>,
+    limit: Duration,
+) -> Option<(Partition, RDKafkaErrorCode, String)> {
+    let limit = i32::try_from(limit.as_millis()).unwrap_or(i32::MAX);
+    // SAFETY: the borrow keeps the client alive. The caller of the first function owns the message: it is null-checked
+    // before use, and destroyed once, after the last use. The message owns its text, which is null or ends with NUL.
+    unsafe {
+        let message = sys::rd_kafka_consumer_poll(consumer.client().native_ptr(), limit);
+        if message.is_null() {
+            return None;
+        }
+        let (partition, code) = (Partition((*message).partition), (*message).err);
+        let text = sys::rd_kafka_message_errstr(message);
+        let text = if text.is_null() { String::new() } else { CStr::from_ptr(text).to_string_lossy().into_owned() };
+        sys::rd_kafka_message_destroy(message);
+        (code != sys::rd_kafka_resp_err_t::RD_KAFKA_RESP_ERR_NO_ERROR).then(|| (partition, code.into(), text))
     }
 }

@@ -18,7 +18,7 @@ use crate::kafka::client::{ConsumerError, configuration, partition_list, refused
 use crate::kafka::error::{KafkaErrorKind, code_kind};
 use crate::kafka::ffi::{self, PolledConsumer, PolledError, PolledEvent};
 use crate::kafka::response_watch::{BrokerStatistics, ResponseWatch};
-use crate::model::record::{Partition, Position, Record};
+use crate::model::record::{LeaderEpoch, Partition, Position, Record};
 
 /// The interval of librdkafka's statistics, in milliseconds. It is several times shorter than the time after which a
 /// fetch counts as stalled.
@@ -139,9 +139,19 @@ impl GroupConsumer {
 
 impl GroupMember<'_> {
     /// Starts to read a partition at an absolute position. A seek would let records of another position through.
-    pub(crate) fn start(&self, partition: Partition, at: Position, paused: bool) -> KafkaResult<()> {
+    ///
+    /// `epoch` is the leader epoch of the record at the position. If the leader changes before that record is fetched,
+    /// librdkafka compares the epoch with the log of the new leader.
+    pub(crate) fn start(
+        &self,
+        partition: Partition,
+        at: Position,
+        epoch: Option<LeaderEpoch>,
+        paused: bool,
+    ) -> KafkaResult<()> {
         let mut list = self.list([partition]);
         list.set_partition_offset(&self.consumer.context().topic, partition.0, KafkaOffset::Offset(at.0))?;
+        ffi::set_leader_epochs(&list, [epoch]);
         self.consumer.incremental_assign(&list)?;
         // librdkafka keeps the pause flag of a partition over a new assignment.
         if paused { self.consumer.pause(&list) } else { self.consumer.resume(&list) }

@@ -3,6 +3,7 @@
 //! A separate client asks them. It joins no group and commits nothing. It never delays the consumer thread, and the
 //! consumer thread never delays it.
 
+use rdkafka::ClientConfig;
 use rdkafka::consumer::{BaseConsumer, Consumer as _};
 use rdkafka::error::{KafkaError, KafkaResult};
 use rdkafka::metadata::{MetadataBroker, MetadataPartition, MetadataTopic};
@@ -11,9 +12,11 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use crate::kafka::client::{configuration, partition_list, without_membership};
+use crate::kafka::epoch_ends::epoch_ends;
 use crate::kafka::ffi;
 use crate::kafka::reused_client::ReusedClient;
-use crate::model::record::{Partition, Position, TopicId};
+use crate::model::leader_epochs::EpochEnd;
+use crate::model::record::{LeaderEpoch, Partition, Position, TopicId};
 use crate::model::topic_log::{CommittedOffset, LogBounds, PartitionExtent};
 
 /// The default limit for one question.
@@ -29,6 +32,7 @@ pub struct TopicLogClient {
     topic: String,
     /// The limit for one question.
     timeout: Duration,
+    config: ClientConfig,
     client: ReusedClient,
     /// For this client the end of a partition log includes the records of open transactions.
     uncommitted: ReusedClient,
@@ -41,8 +45,8 @@ impl TopicLogClient {
         let config = configuration(&without_membership(properties));
         let mut uncommitted = config.clone();
         uncommitted.set("isolation.level", "read_uncommitted");
-        let (client, uncommitted) = (ReusedClient::new(config), ReusedClient::new(uncommitted));
-        Self { topic: topic.to_owned(), timeout: TIMEOUT, client, uncommitted }
+        let (client, uncommitted) = (ReusedClient::new(config.clone()), ReusedClient::new(uncommitted));
+        Self { topic: topic.to_owned(), timeout: TIMEOUT, config, client, uncommitted }
     }
 
     /// The same client with another limit for one question.
@@ -117,6 +121,15 @@ impl TopicLogClient {
                 BTreeMap::new()
             }
         }
+    }
+
+    /// The end of one leader epoch for each partition, in the log of its leader. A partition whose leader does not answer
+    /// has no entry.
+    pub(crate) fn epoch_ends(
+        &self,
+        asked: &BTreeMap<Partition, LeaderEpoch>,
+    ) -> Result<BTreeMap<Partition, EpochEnd>, TopicLogError> {
+        Ok(epoch_ends(&self.config, &self.topic, asked, self.timeout)?)
     }
 
     /// The id of the topic that has the name now. `None`: Kafka did not answer, or its topics have no ids.

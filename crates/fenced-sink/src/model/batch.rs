@@ -7,7 +7,7 @@ use std::collections::VecDeque;
 
 use crate::model::event::{Parsed, Refusal};
 use crate::model::protocol::Generation;
-use crate::model::record::{Digest, Epoch, Offset, Partition, Position, Record, Step};
+use crate::model::record::{Digest, Epoch, LeaderEpoch, Offset, Partition, Position, Record, Step};
 use crate::model::topic_log::KnownLog;
 
 /// The result of [`Event::parse`](crate::Event::parse).
@@ -79,6 +79,11 @@ impl<E> Batch<E> {
     #[must_use]
     pub(crate) fn last(&self) -> Option<(Offset, Digest)> {
         self.entries.last().map(|entry| (entry.record.offset, entry.record.digest()))
+    }
+
+    /// The leader epoch of each record.
+    pub(crate) fn leader_epochs(&self) -> impl Iterator<Item = (Offset, Option<LeaderEpoch>)> + '_ {
+        self.entries.iter().map(|entry| (entry.record.offset, entry.record.leader_epoch))
     }
 
     /// Keeps the first `entries` entries, and ends the step behind the last of them. The consumer must read the others

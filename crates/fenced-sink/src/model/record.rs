@@ -23,6 +23,10 @@ pub struct Position(pub i64);
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Epoch(pub i64);
 
+/// The number of leaders that a partition had. The leader writes it into each record (KIP-101).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct LeaderEpoch(pub i32);
+
 impl Offset {
     /// The position behind this record.
     #[must_use]
@@ -107,6 +111,8 @@ pub struct Record {
     pub value: Option<Vec<u8>>,
     /// The headers in their order, duplicates included.
     pub headers: Vec<Header>,
+    /// The epoch of the leader that wrote the record. `None`: the broker does not tell it. It is not part of the digest.
+    pub leader_epoch: Option<LeaderEpoch>,
 }
 
 impl Record {
@@ -155,4 +161,4 @@ macro_rules! displays_as_its_number {
         }
     )+};
 }
-displays_as_its_number!(Partition, Offset, Position, Epoch);
+displays_as_its_number!(Partition, Offset, Position, Epoch, LeaderEpoch);

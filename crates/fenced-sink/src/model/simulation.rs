@@ -293,7 +293,15 @@ impl Process {
 
 fn record(offset: i64) -> Record {
     let timestamp = Timestamp { millis: offset, kind: TimestampType::CreateTime };
-    Record { partition: Partition(0), offset: Offset(offset), timestamp, key: None, value: None, headers: Vec::new() }
+    Record {
+        partition: Partition(0),
+        offset: Offset(offset),
+        timestamp,
+        key: None,
+        value: None,
+        headers: Vec::new(),
+        leader_epoch: None,
+    }
 }
 
 #[cfg(test)]

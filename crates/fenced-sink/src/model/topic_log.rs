@@ -12,7 +12,8 @@
 
 use std::collections::BTreeMap;
 
-use crate::model::record::{Digest, Offset, Partition, Position, TopicId};
+use crate::model::leader_epochs::{EpochEnd, LeaderEpochs, LogDoubt};
+use crate::model::record::{Digest, LeaderEpoch, Offset, Partition, Position, TopicId};
 
 /// What Kafka answers about a partition that has no row yet.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -113,7 +114,11 @@ pub enum GapPolicy {
 /// | id A, and a last record that is not compared yet | id A | the same topic, but `checked` stays |
 /// | id A | id B | `log_replaced`: the gap begins at `checked` |
 /// | a last record | the same record, or no record | no difference: everything below the position is checked |
-/// | a last record | a different record | `log_replaced`: the gap begins at `checked`, or at that record if it is lower |
+/// | a last record | a different record | [`LogDoubt::Differs`] |
+///
+/// `checked` is about the topic, not about the records: a topic with the same id can lose records when a leader is
+/// elected that does not have them. So only the gap of another topic begins at `checked`. The leader epochs tell where
+/// the gap of the same topic begins.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct KnownLog {
     /// The id of the topic from which the records below the position were read. `None`: Kafka has not returned it yet.
@@ -121,8 +126,10 @@ pub(crate) struct KnownLog {
     /// The last record below the position, until it is compared. `None`: it is compared, or it is too far below the
     /// position. No other record lies between it and the position.
     pub last: Option<(Offset, Digest)>,
-    /// The position at the last good check. Every record below it was read from the known log.
+    /// The position at the last good check of the topic id. Every record below it was read from the known topic.
     pub checked: Position,
+    /// The leader epochs of the records up to the last one. `None`: they are not known.
+    pub epochs: Option<LeaderEpochs>,
 }
 
 /// A question about one partition log.
@@ -132,6 +139,8 @@ pub(crate) struct LogQuestion {
     pub(crate) at: Position,
     /// The broker refused the position as out of range.
     pub(crate) out_of_range: bool,
+    /// The last record that was read, and its leader epoch. Asked until it is answered once after a read of the row.
+    pub(crate) last: Option<(Offset, LeaderEpoch)>,
 }
 
 /// The result of a read of one partition at one position by a client of its own.
@@ -159,6 +168,8 @@ pub(crate) struct LogObservation {
     pub(crate) bounds: BTreeMap<Partition, LogBounds>,
     /// The positions behind the last records, open transactions included. Asked only if a position is out of range.
     pub(crate) last_ends: BTreeMap<Partition, Position>,
+    /// The ends of the leader epochs of the last records.
+    pub(crate) epoch_ends: BTreeMap<Partition, EpochEnd>,
 }
 
 /// The result of [`check_log`].
@@ -168,6 +179,8 @@ pub(crate) enum LogCheck {
     Good,
     /// The consumer can't read the partition at its position.
     Faulty(Gap),
+    /// The log may be another one. The leader epochs tell where the gap begins.
+    Doubtful(LogDoubt),
     /// Kafka did not answer.
     Unknown,
 }
@@ -193,16 +206,9 @@ impl KnownLog {
         self.checked = self.checked.max(at);
     }
 
-    /// The gap of a replaced log: everything from the last good check to the position.
+    /// The gap of another topic: everything from the last good check to the position.
     pub(crate) fn gap_since_check(&self, at: Position) -> Gap {
         Gap { reason: GapReason::LogReplaced, from: self.checked.min(at), to: at }
-    }
-
-    /// The gap of a log with a different record at `offset`. It includes that record, whatever the checks proved
-    /// before.
-    pub(crate) fn gap_from(&self, offset: Offset, at: Position) -> Gap {
-        let gap = self.gap_since_check(at);
-        Gap { from: gap.from.min(Position(offset.0)), ..gap }
     }
 }
 
@@ -214,9 +220,11 @@ impl KnownLog {
 /// | below the start | the start | `retention_gap` from the position to the start |
 /// | in the bounds | the bounds | good |
 /// | above the end, and not refused | the end | good: the end can be old, and it excludes open transactions |
-/// | refused as out of range | no last end | unknown |
-/// | refused as out of range | a last end below the position | `log_truncated` from the last end to the position |
-/// | refused as out of range | a last end at or above the position | good |
+/// | refused | no last end | unknown |
+/// | refused | a last end below the position | in doubt: the log is shorter |
+/// | with a leader epoch | no end of the epoch | unknown |
+/// | with a leader epoch | an end of the epoch: the log lacks the last record | in doubt: the logs part |
+/// | refused | a last end at or above the position | good |
 pub(crate) fn check_log(partition: Partition, question: LogQuestion, seen: &LogObservation) -> LogCheck {
     let at = question.at;
     let Some(bounds) = seen.bounds.get(&partition) else { return LogCheck::Unknown };
@@ -226,13 +234,21 @@ pub(crate) fn check_log(partition: Partition, question: LogQuestion, seen: &LogO
     if question.out_of_range {
         match seen.last_ends.get(&partition) {
             None => return LogCheck::Unknown,
-            Some(&end) if end < at => {
-                return LogCheck::Faulty(Gap { reason: GapReason::LogTruncated, from: end, to: at });
-            }
+            Some(&end) if end < at => return LogCheck::Doubtful(LogDoubt::Shorter(end)),
             Some(_) => {}
         }
     }
-    LogCheck::Good
+    match lacks_last_record(partition, question, seen) {
+        None if question.last.is_some() => LogCheck::Unknown,
+        Some(true) => LogCheck::Doubtful(LogDoubt::Parted),
+        _ => LogCheck::Good,
+    }
+}
+
+/// Whether the log lacks the last record that was read, by its leader epochs. `None`: not asked, or no answer.
+pub(crate) fn lacks_last_record(partition: Partition, question: LogQuestion, seen: &LogObservation) -> Option<bool> {
+    let (offset, epoch) = question.last?;
+    seen.epoch_ends.get(&partition).map(|end| end.lacks(offset, epoch))
 }
 
 #[cfg(test)]
@@ -254,8 +270,16 @@ mod tests {
     #[test]
     fn a_position_is_checked_as_the_table_says() {
         let check = |at, out_of_range, seen: &LogObservation, expected: LogCheck| {
-            let question = LogQuestion { at: Position(at), out_of_range };
+            let question = LogQuestion { at: Position(at), out_of_range, last: None };
             assert_eq!(check_log(P, question, seen), expected, "{at} {out_of_range} {seen:?}");
+        };
+        let check_epoch = |out_of_range, end: Option<i64>, expected: LogCheck| {
+            let last = Some((Offset(24), LeaderEpoch(3)));
+            let question = LogQuestion { at: Position(25), out_of_range, last };
+            let epoch_ends = end.map(|end| (P, EpochEnd::At(LeaderEpoch(3), Position(end)))).into_iter().collect();
+            let last_ends = BTreeMap::from([(P, Position(40))]);
+            let seen = LogObservation { last_ends, epoch_ends, ..seen(0, 40) };
+            assert_eq!(check_log(P, question, &seen), expected, "{out_of_range} {end:?}");
         };
         let last_end = |end| LogObservation { last_ends: BTreeMap::from([(P, Position(end))]), ..seen(0, 18) };
 
@@ -267,7 +291,12 @@ mod tests {
         check(0, false, &seen(0, 0), LogCheck::Good);
         check(25, false, &seen(0, 18), LogCheck::Good);
         check(25, true, &seen(0, 18), LogCheck::Unknown);
-        check(25, true, &last_end(20), faulty(GapReason::LogTruncated, 20, 25));
+        check(25, true, &last_end(20), LogCheck::Doubtful(LogDoubt::Shorter(Position(20))));
+        check_epoch(true, None, LogCheck::Unknown);
+        check_epoch(false, None, LogCheck::Unknown);
+        check_epoch(true, Some(20), LogCheck::Doubtful(LogDoubt::Parted));
+        check_epoch(false, Some(24), LogCheck::Doubtful(LogDoubt::Parted));
+        check_epoch(true, Some(25), LogCheck::Good);
         check(25, true, &last_end(25), LogCheck::Good);
     }
 
@@ -278,7 +307,7 @@ mod tests {
         let last = Some((Offset(8), Digest([0; 32])));
         let check = |known: (Option<TopicId>, Option<(Offset, Digest)>), seen, replaced, checked| {
             let text = format!("{known:?} {seen:?}");
-            let mut log = KnownLog { topic_id: known.0, last: known.1, checked: Position(5) };
+            let mut log = KnownLog { topic_id: known.0, last: known.1, checked: Position(5), epochs: None };
             assert_eq!(log.is_replaced(Option::as_ref(&seen), Position(9)), replaced, "{text}");
             assert_eq!(log.checked, Position(checked), "{text}");
             log
@@ -298,8 +327,5 @@ mod tests {
         let mut same = check((id("a"), last), id("a"), false, 5);
         same.last_record_matched(Position(9));
         assert_eq!((same.last, same.checked), (None, Position(9)));
-        let different = check((id("a"), last), id("a"), false, 5);
-        assert_eq!(different.gap_from(Offset(8), Position(9)), gap(5, 9));
-        assert_eq!(same.gap_from(Offset(8), Position(9)), gap(8, 9), "that record is in the gap");
     }
 }

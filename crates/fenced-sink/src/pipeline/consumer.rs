@@ -167,11 +167,11 @@ impl<E: Event> ConsumerThread<E> {
 
     /// False: the target has changed.
     fn start(&self, target: ReadTarget) -> bool {
-        let ReadTarget { partition, generation, at, .. } = target;
+        let ReadTarget { partition, generation, at, leader_epoch, .. } = target;
         if !self.scheduler().started(partition, generation) {
             return false;
         }
-        match self.consumer.member().start(partition, Fetch::new(&target).position(), self.paused) {
+        match self.consumer.member().start(partition, Fetch::new(&target).position(), leader_epoch, self.paused) {
             Ok(()) => {
                 let topic = &self.options.topic;
                 tracing::info!(topic, partition = partition.0, position = at.0, "partition_started");

@@ -5,20 +5,28 @@
 //! repeatedly while it is read, and on request. [`ProbeTask`] reads single records where only a read proves something.
 //! Each answer is reported as soon as it is there. A question without an answer delays no other one.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
+
+use tokio::task::JoinHandle;
 
 use crate::event::Event;
 use crate::kafka::probe::Prober;
 use crate::kafka::topic_log_client::TopicLogClient;
+use crate::model::leader_epochs::EpochEnd;
+use crate::model::record::{LeaderEpoch, Partition};
 use crate::model::topic_log::{LogObservation, Probe};
 use crate::observe::health::Health;
 use crate::pipeline::error::EngineError;
 use crate::pipeline::options::Options;
+use crate::pipeline::reports::PartitionQuestion;
 use crate::pipeline::shared_scheduler::SharedScheduler;
 
 /// The limit of one question: partitions that start wait for the answer.
 const TIMEOUT: Duration = Duration::from_secs(3);
+/// The limit of the question about leader epochs, with the time to drop its client.
+const EPOCH_TIMEOUT: Duration = Duration::from_secs(4);
 /// The minimum pause between two rounds of questions, and between two probes.
 const PAUSE: Duration = Duration::from_millis(50);
 
@@ -28,6 +36,8 @@ pub(crate) struct LogCheckTask<E> {
     topic_log: Arc<TopicLogClient>,
     health: Health,
     interval: Duration,
+    /// The question about leader epochs that has not ended in time.
+    late_question: Option<JoinHandle<BTreeMap<Partition, EpochEnd>>>,
 }
 
 impl<E: Event> LogCheckTask<E> {
@@ -35,26 +45,27 @@ impl<E: Event> LogCheckTask<E> {
     pub(crate) fn new(options: &Options, scheduler: Arc<SharedScheduler<E>>) -> Self {
         let topic_log = TopicLogClient::new(&options.properties, &options.topic).with_timeout(TIMEOUT);
         let (health, interval) = (options.health.clone(), options.topic_check_interval);
-        Self { scheduler, topic_log: Arc::new(topic_log), health, interval }
+        Self { scheduler, topic_log: Arc::new(topic_log), health, interval, late_question: None }
     }
 
     /// Runs until the scheduler stops. The consumer thread reports an unreachable Kafka.
-    pub(crate) async fn run(self) -> Result<(), EngineError> {
+    pub(crate) async fn run(mut self) -> Result<(), EngineError> {
+        let scheduler = Arc::clone(&self.scheduler);
         loop {
             tokio::select! {
-                () = self.scheduler.until_stopping() => return Ok(()),
-                () = self.scheduler.log_check_needed() => {}
+                () = scheduler.until_stopping() => return Ok(()),
+                () = scheduler.log_check_needed() => {}
                 () = tokio::time::sleep(self.interval) => {}
             }
             tokio::select! {
-                () = self.scheduler.until_stopping() => return Ok(()),
+                () = scheduler.until_stopping() => return Ok(()),
                 () = self.ask() => {}
             }
             tokio::time::sleep(PAUSE).await;
         }
     }
 
-    async fn ask(&self) {
+    async fn ask(&mut self) {
         // The answers are about all records that were committed before this instant.
         let questions = self.scheduler.questions();
         let identity = async {
@@ -70,12 +81,33 @@ impl<E: Event> LogCheckTask<E> {
         };
         // After the bounds reading can start. So the scheduler receives them last.
         let ((), bounds) = tokio::join!(identity, bounds);
-        let seen = LogObservation { bounds, ..LogObservation::default() };
-        let (refused, others): (Vec<_>, Vec<_>) = questions.iter().partition(|asked| asked.question.out_of_range);
+        let mut seen = LogObservation { bounds, ..LogObservation::default() };
+        let needs_more = |asked: &&PartitionQuestion| asked.question.out_of_range || asked.question.last.is_some();
+        let (others, known): (Vec<_>, Vec<_>) = questions.iter().partition(needs_more);
+        self.scheduler.observed(&known, &seen);
+        if others.iter().any(|asked| asked.question.out_of_range) {
+            seen.last_ends = self.answer(TopicLogClient::last_ends).await;
+        }
+        let led = others.iter().filter(|asked| seen.bounds.contains_key(&asked.partition));
+        let epochs = led.filter_map(|asked| Some((asked.partition, asked.question.last?.1))).collect();
+        seen.epoch_ends = self.epoch_ends(epochs).await;
         self.scheduler.observed(&others, &seen);
-        if !refused.is_empty() {
-            let last_ends = self.answer(TopicLogClient::last_ends).await;
-            self.scheduler.observed(&refused, &LogObservation { last_ends, ..seen });
+    }
+
+    /// The ends of leader epochs. Dropping a client of a frozen broker blocks, so there is at most one such question, and
+    /// a late answer is not used: it can be about other epochs.
+    async fn epoch_ends(&mut self, asked: BTreeMap<Partition, LeaderEpoch>) -> BTreeMap<Partition, EpochEnd> {
+        if asked.is_empty() || self.late_question.as_ref().is_some_and(|late| !late.is_finished()) {
+            return BTreeMap::new();
+        }
+        let topic_log = Arc::clone(&self.topic_log);
+        let ask = move || topic_log.epoch_ends(&asked).unwrap_or_default();
+        let mut question = tokio::task::spawn_blocking(ask);
+        if let Ok(answer) = tokio::time::timeout(EPOCH_TIMEOUT, &mut question).await {
+            answer.unwrap_or_default()
+        } else {
+            self.late_question = Some(question);
+            BTreeMap::new()
         }
     }
 

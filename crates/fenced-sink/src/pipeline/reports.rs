@@ -2,11 +2,12 @@
 
 use crate::model::batch::{Arrival, ClaimedBatch};
 use crate::model::failure::Failure;
+use crate::model::leader_epochs::LogDoubt;
 use crate::model::mirror::CommittedPosition;
 use crate::model::protocol::{Generation, RowReadToken};
-use crate::model::record::{Digest, Epoch, Offset, Partition, Position};
+use crate::model::record::{Digest, Epoch, LeaderEpoch, Offset, Partition, Position};
 use crate::model::stored_row::StoredRow;
-use crate::model::topic_log::{Gap, LogQuestion};
+use crate::model::topic_log::{Gap, KnownLog, LogQuestion};
 
 /// Everything that the consumer thread can report about Kafka.
 #[derive(Debug)]
@@ -126,6 +127,38 @@ pub(crate) struct LogFaultReport {
     pub(crate) gap: Gap,
 }
 
+/// A doubt about a log, and the state of the row in which a fault would be recorded.
+#[derive(Clone, Debug)]
+pub(crate) struct LogDoubtReport {
+    /// The partition.
+    pub(crate) partition: Partition,
+    /// The generation, which the answer must contain.
+    pub(crate) generation: Generation,
+    /// The epoch that the partition was claimed under.
+    pub(crate) epoch: Epoch,
+    /// The position of the row.
+    pub(crate) at: Position,
+    /// What a check found.
+    pub(crate) doubt: LogDoubt,
+    /// What the row has of the log.
+    pub(crate) known: KnownLog,
+}
+
+/// The result of a doubt about a log.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct SettledDoubt {
+    /// The partition.
+    pub(crate) partition: Partition,
+    /// The generation of the report.
+    pub(crate) generation: Generation,
+    /// The epoch of the report.
+    pub(crate) epoch: Epoch,
+    /// The position of the report.
+    pub(crate) at: Position,
+    /// The offsets that are in doubt. `None`: there is no fault, or Kafka did not answer.
+    pub(crate) gap: Option<Gap>,
+}
+
 /// Where the consumer thread has to read.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct ReadTarget {
@@ -137,6 +170,8 @@ pub(crate) struct ReadTarget {
     pub(crate) at: Position,
     /// The record with which reading starts, one back: it must still be the record that the row has.
     pub(crate) last_record: Option<(Offset, Digest)>,
+    /// The leader epoch of that record. Without such a record there is none: markers behind it can have higher epochs.
+    pub(crate) leader_epoch: Option<LeaderEpoch>,
 }
 
 /// A question about the log of one partition, and the generation that it was asked in: an answer to an older generation

@@ -15,6 +15,7 @@ use crate::pipeline::consumer::{ConsumerOptions, ConsumerThread};
 use crate::pipeline::error::EngineError;
 use crate::pipeline::line_budget::LineBudget;
 use crate::pipeline::log_check::{LogCheckTask, ProbeTask};
+use crate::pipeline::log_doubt::LogDoubtTask;
 use crate::pipeline::options::Options;
 use crate::pipeline::redrive::Redrive;
 use crate::pipeline::shared_scheduler::SharedScheduler;
@@ -135,6 +136,7 @@ fn spawn_tasks<E: Event>(options: &Options, scheduler: &Arc<SharedScheduler<E>>)
         (0..options.writers).map(|number| Writer::new(Arc::clone(&context), number, backoff()).run()).collect();
     tasks.spawn(LogCheckTask::new(options, Arc::clone(scheduler)).run());
     tasks.spawn(ProbeTask::new(options, Arc::clone(scheduler)).run());
+    tasks.spawn(LogDoubtTask::new(options, Arc::clone(scheduler)).run());
     tasks.spawn(Watchdog::new(options.stalled_after).run(options.health.clone(), Arc::clone(scheduler)));
     tasks.spawn(Redrive::new(context, backoff()).run());
     tasks

@@ -15,7 +15,8 @@ use crate::model::standing::{HeldPartition, Membership};
 use crate::model::topic_log::{LogObservation, Probe};
 use crate::pipeline::receiving::{Receiving, Stall};
 use crate::pipeline::reports::{
-    KafkaReport, PartitionQuestion, ProbePurpose, ProbeQuestion, ReadTarget, WriterReport, WriterTask,
+    KafkaReport, LogDoubtReport, PartitionQuestion, ProbePurpose, ProbeQuestion, ReadTarget, SettledDoubt,
+    WriterReport, WriterTask,
 };
 use crate::pipeline::slot::Slot;
 use crate::postgres::retry::RetryDelays;
@@ -278,6 +279,16 @@ impl<E> Scheduler<E> {
         slot.waited(now).map_or(Stall::None, |(waited, idle_time)| {
             self.receiving.stall(now, waited, idle_time, self.buffered_bytes() > 0)
         })
+    }
+
+    /// A doubt about a log, for the log doubt task.
+    pub(super) fn take_log_doubt(&mut self) -> Option<LogDoubtReport> {
+        self.slots.values_mut().find_map(Slot::take_log_doubt)
+    }
+
+    /// The log doubt task has settled a doubt.
+    pub(super) fn log_doubt_settled(&mut self, now: Instant, settled: SettledDoubt) {
+        self.slot(now, settled.partition).log_doubt_settled(now, settled);
     }
 
     // ---- questions of observers ----

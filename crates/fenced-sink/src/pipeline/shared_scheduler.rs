@@ -15,7 +15,9 @@ use crate::model::protocol::{Generation, RowEffect};
 use crate::model::record::Partition;
 use crate::model::standing::{HeldPartition, Membership, SchedulerView};
 use crate::model::topic_log::{LogObservation, Probe};
-use crate::pipeline::reports::{KafkaReport, PartitionQuestion, ProbeQuestion, ReadTarget, WriterReport, WriterTask};
+use crate::pipeline::reports::{
+    KafkaReport, LogDoubtReport, PartitionQuestion, ProbeQuestion, ReadTarget, SettledDoubt, WriterReport, WriterTask,
+};
 use crate::pipeline::scheduler::Scheduler;
 use crate::postgres::retry::RetryDelays;
 
@@ -30,6 +32,7 @@ pub(crate) struct SharedScheduler<E> {
     task: Notify,
     log_check: Notify,
     probe: Notify,
+    log_doubt: Notify,
     stopping: watch::Sender<bool>,
 }
 
@@ -43,6 +46,7 @@ impl<E> SharedScheduler<E> {
             task: Notify::new(),
             log_check: Notify::new(),
             probe: Notify::new(),
+            log_doubt: Notify::new(),
             stopping: watch::Sender::new(false),
         }
     }
@@ -71,6 +75,7 @@ impl<E> SharedScheduler<E> {
         let ended = matches!(report, KafkaReport::ReadingEnded);
         self.lock().kafka_reported(Instant::now(), report);
         self.task.notify_one();
+        self.log_doubt.notify_one();
         if ended {
             self.task.notify_waiters(); // a writer without a task must stop now
         }
@@ -138,6 +143,7 @@ impl<E> SharedScheduler<E> {
         self.lock().observed(Instant::now(), asked, seen);
         self.task.notify_one();
         self.probe.notify_one();
+        self.log_doubt.notify_one();
     }
 
     // ---- the probe task ----
@@ -160,6 +166,24 @@ impl<E> SharedScheduler<E> {
         self.task.notify_one();
         self.request_log_check(); // the partition may only wait for this proof
         rejoin
+    }
+
+    // ---- the log doubt task ----
+
+    /// Returns when there may be a doubt about a log.
+    pub(crate) async fn log_doubt_possible(&self) {
+        self.log_doubt.notified().await;
+    }
+
+    /// A doubt about a log. Each is returned once.
+    pub(crate) fn take_log_doubt(&self) -> Option<LogDoubtReport> {
+        self.lock().take_log_doubt()
+    }
+
+    /// A doubt is settled.
+    pub(crate) fn log_doubt_settled(&self, settled: SettledDoubt) {
+        self.lock().log_doubt_settled(Instant::now(), settled);
+        self.task.notify_one();
     }
 
     // ---- the writers ----

@@ -10,15 +10,17 @@ use self::log_state::{LogState, LogVerdict};
 use crate::model::batch::{Arrival, BatchLimits, ClaimedBatch, Queue};
 use crate::model::error_class::ErrorClass;
 use crate::model::failure::{Failure, FailureRecord};
+use crate::model::leader_epochs::LogDoubt;
 use crate::model::mirror::CommittedPosition;
 use crate::model::operation::DbOperation;
 use crate::model::protocol::{AfterDrain, Generation, Protocol, RowEffect, RowReadToken, State};
-use crate::model::record::{Offset, Partition, Position};
+use crate::model::record::{LeaderEpoch, Offset, Partition, Position};
 use crate::model::standing::HeldPartition;
 use crate::model::stored_row::StoredRow;
 use crate::model::topic_log::{Gap, LogObservation, Probe};
 use crate::pipeline::reports::{
-    FetchFailure, LogFaultReport, PartitionQuestion, ProbePurpose, ProbeQuestion, ReadTarget,
+    FetchFailure, LogDoubtReport, LogFaultReport, PartitionQuestion, ProbePurpose, ProbeQuestion, ReadTarget,
+    SettledDoubt,
 };
 use crate::postgres::retry::RetryDelays;
 
@@ -51,6 +53,7 @@ pub(super) struct Slot<E> {
     max_records: usize,
     last_turn: u64,
     committed: Option<CommittedPosition>,
+    log_doubt: Option<LogDoubtReport>,
     log_fault: Option<LogFaultReport>,
 }
 
@@ -69,6 +72,7 @@ impl<E> Slot<E> {
             max_records,
             last_turn: 0,
             committed: None,
+            log_doubt: None,
             log_fault: None,
         }
     }
@@ -157,7 +161,10 @@ impl<E> Slot<E> {
     pub(super) fn read_target(&self) -> Option<ReadTarget> {
         let (generation, at) = self.protocol.read_target()?;
         let starting = matches!(self.protocol.state(), State::Claimed(..));
-        let target = ReadTarget { partition: self.partition, generation, at, last_record: self.log.last_record() };
+        let last_record = self.log.last_record();
+        let is_last = |(offset, _): &(Offset, LeaderEpoch)| last_record.is_some_and(|(last, _)| last == *offset);
+        let leader_epoch = self.log.last_with_epoch().filter(is_last).map(|(_, epoch)| epoch);
+        let target = ReadTarget { partition: self.partition, generation, at, last_record, leader_epoch };
         (!starting || self.log.is_checked()).then_some(target)
     }
 
@@ -216,11 +223,7 @@ impl<E> Slot<E> {
     }
 
     pub(super) fn last_record_differs(&mut self, generation: Generation, offset: Offset) {
-        if let Some((_, at)) = self.protocol.read_target()
-            && let Some(gap) = self.log.gap_from(offset, at)
-        {
-            self.found_log_fault(generation, gap);
-        }
+        self.found_log_doubt(generation, LogDoubt::Differs(offset));
     }
 
     // ---- checks of the log ----
@@ -275,6 +278,7 @@ impl<E> Slot<E> {
         let generation = self.protocol.generation();
         match verdict {
             LogVerdict::Fault(gap) => self.found_log_fault(generation, gap),
+            LogVerdict::Doubt(doubt) => self.found_log_doubt(generation, doubt),
             LogVerdict::OutOfRange => self.fetch_failed(now, generation, FetchFailure::OutOfRange),
             LogVerdict::FetchStalled | LogVerdict::Nothing => {}
         }
@@ -313,6 +317,38 @@ impl<E> Slot<E> {
             self.log_fault = Some(LogFaultReport { partition: self.partition, generation, epoch, at, gap });
         }
         self.drop_stale_records();
+    }
+
+    /// Reading ends until the leader epochs have told where the gap begins.
+    fn found_log_doubt(&mut self, generation: Generation, doubt: LogDoubt) {
+        if let Some(known) = self.log.known().cloned()
+            && let Some((generation, epoch, at)) = self.protocol.log_fault(generation)
+        {
+            let partition = self.partition;
+            self.log_doubt = Some(LogDoubtReport { partition, generation, epoch, at, doubt, known });
+        }
+        self.drop_stale_records();
+    }
+
+    /// The doubt about the log that the log doubt task must settle. Returns it once.
+    pub(super) fn take_log_doubt(&mut self) -> Option<LogDoubtReport> {
+        self.log_doubt.take()
+    }
+
+    /// The log doubt task has settled a doubt. Without a gap, the partition is read again after a check of the log.
+    pub(super) fn log_doubt_settled(&mut self, now: Instant, settled: SettledDoubt) {
+        let SettledDoubt { partition, generation, epoch, at, gap } = settled;
+        match gap {
+            Some(gap) if generation == self.protocol.generation() => {
+                self.log_fault = Some(LogFaultReport { partition, generation, epoch, at, gap });
+            }
+            Some(_) => {}
+            None => {
+                self.protocol.log_fault_recorded(generation, false);
+                self.drop_stale_records();
+                self.not_before = now + RESTART_AFTER;
+            }
+        }
     }
 
     pub(super) fn log_fault_recorded(&mut self, now: Instant, generation: Generation, halted: bool) {
@@ -457,6 +493,7 @@ impl<E> Slot<E> {
         self.last_turn = turn;
         let bisect = self.failure.as_ref().is_some_and(FailureRecord::suspects_a_record);
         let (row_by_row, known) = (self.row_by_row_batches > 0, self.log.known().cloned());
+        self.log.records_read(batch.leader_epochs());
         Some(ClaimedBatch { batch, epoch, row_by_row, bisect, known })
     }
 

@@ -177,7 +177,7 @@ mod tests {
             let standing = (*standing)?;
             let (next, halted) = (Position(standing.unwrap_or(12)), standing.is_err());
             let row = LedgerRow { next, epoch: Epoch(1), halted };
-            let known = KnownLog { topic_id: None, last: None, checked: next };
+            let known = KnownLog { topic_id: None, last: None, checked: next, epochs: None };
             Some((partition, StoredRow { row, known, halt_reason: standing.err().map(HaltReason::parse) }))
         });
         assert_eq!(&progress(&ends, &rows.collect()), expected, "{standings:?}");

@@ -5,6 +5,7 @@
 
 mod rows;
 mod gaps;
+mod epochs;
 pub(crate) mod snapshot;
 pub(crate) mod host;
 pub(crate) mod operator;
@@ -14,6 +15,7 @@ use std::collections::BTreeMap;
 use sqlx::PgConnection;
 
 use crate::model::batch::ClaimedStep;
+use crate::model::leader_epochs::LeaderEpochs;
 use crate::model::outcome::Totals;
 use crate::model::record::{Digest, Offset, Partition, Position};
 use crate::model::topic_log::KnownLog;
@@ -43,6 +45,8 @@ pub(crate) struct Advance {
     pub halt: bool,
     /// What is known about the topic log that its records were read from.
     pub known: Option<KnownLog>,
+    /// The leader epochs of the records up to the last one.
+    pub epochs: Option<LeaderEpochs>,
 }
 
 impl Ledger {
@@ -124,6 +128,8 @@ impl Ledger {
         let topic_ids: Vec<Option<&str>> =
             known().map(|known| known.and_then(|known| known.topic_id.as_ref()).map(|id| id.0.as_str())).collect();
         let checked: Vec<Option<i64>> = known().map(|known| known.map(|known| known.checked.0)).collect();
+        let epochs: Vec<Option<String>> =
+            advances.iter().map(|advance| advance.epochs.as_ref().and_then(epochs::to_json)).collect();
         let halts: Vec<bool> = advances.iter().map(|advance| advance.halt).collect();
         let moved = sqlx::query!(
             "update consumer_offsets as held
@@ -135,13 +141,14 @@ impl Ledger {
                  letters_in_a_row = step.letters_in_a_row,
                  topic_id = coalesce(held.topic_id, step.topic_id),
                  checked_offset = coalesce(step.checked_offset, held.checked_offset),
+                 leader_epochs = step.leader_epochs::jsonb,
                  halted_at = case when step.halt then now() end,
                  halt_reason = case when step.halt then 'too_many_dead_letters' end,
                  updated_at = now()
              from unnest($3::integer[], $4::bigint[], $5::bigint[], $6::bytea[], $7::bigint[], $8::bigint[], $9::bigint[],
-                         $10::bigint[], $11::integer[], $12::boolean[], $13::text[], $14::bigint[])
+                         $10::bigint[], $11::integer[], $12::boolean[], $13::text[], $14::bigint[], $15::text[])
                   as step (partition, next_offset, last_offset, last_digest, stored, duplicates, ignored, dead_lettered,
-                           letters_in_a_row, halt, topic_id, checked_offset)
+                           letters_in_a_row, halt, topic_id, checked_offset, leader_epochs)
              where held.group_id = $1 and held.topic = $2 and held.partition = step.partition",
             self.group_id,
             self.topic,
@@ -156,7 +163,8 @@ impl Ledger {
             &letters,
             &halts,
             &topic_ids as &[Option<&str>],
-            &checked as &[Option<i64>]
+            &checked as &[Option<i64>],
+            &epochs as &[Option<String>]
         )
         .execute(transaction)
         .await?;

@@ -10,6 +10,7 @@ use std::num::NonZeroU32;
 
 use crate::event::Event;
 use crate::model::batch::{ClaimedBatch, ClaimedStep, Entry};
+use crate::model::leader_epochs::LeaderEpochs;
 use crate::model::outcome::{BatchOutcome, RecordOutcome, totals};
 use crate::model::record::Partition;
 use crate::postgres::dead_letters;
@@ -114,6 +115,10 @@ fn advances<E>(
                 letters_in_a_row,
                 halt: tripped.is_some(),
                 known: one.known.clone(),
+                epochs: LeaderEpochs::after(
+                    one.known.as_ref().and_then(|known| known.epochs.clone()),
+                    one.batch.leader_epochs(),
+                ),
             }),
         }
     };

@@ -1,5 +1,5 @@
 use fenced_sink::admin::Time;
-use fenced_sink::{Epoch, LogBounds, Partition, Position};
+use fenced_sink::{Epoch, LogBounds, Partition};
 
 use super::*;
 
@@ -13,6 +13,7 @@ fn row(partition: i32, next_offset: i64, halt_reason: Option<&str>) -> Partition
         owner: None,
         halted_at: halt_reason.is_some().then_some(never),
         halt_reason,
+        gap_start: None,
         gap_end: None,
         updated_at: never,
         letters_in_a_row: 0,
@@ -82,6 +83,35 @@ fn all_halts_that_need_a_target_are_named_at_once_with_what_to_type() {
         assert!(text.contains(words), "{words} is not in {text}");
     }
     assert!(!text.contains("partition 0") && !text.contains("partition 3"), "{text}");
+}
+
+/// The advice for a partition that is halted at 15, with a gap from `gap_start`, in a log from 10 to 20.
+fn advice(reason: &str, gap_start: Option<i64>, answers: bool) -> String {
+    let row = PartitionRow { gap_start: gap_start.map(Position), ..row(0, 15, Some(reason)) };
+    plan(&[row], None, &log(answers)).unwrap_err().to_string()
+}
+
+#[test]
+fn the_advice_names_the_begin_of_the_gap_first_and_what_it_costs() {
+    let check = |reason, gap_start, answers, at: &str, cost: &str| {
+        let text = advice(reason, gap_start, answers);
+        let first = text.split("--at ").nth(1).and_then(|rest| rest.split('`').next());
+        assert!(first == Some(at) && text.contains(cost), "{at}, {cost}: {text}");
+    };
+    check("log_truncated", Some(12), true, "12", "3 offsets below the position 15 to read again");
+    check("log_truncated", Some(12), false, "12", "3 offsets below the position 15 to read again");
+    check("log_truncated", Some(15), true, "15", "0 offsets");
+    check("log_truncated", Some(10), true, "10", "5 offsets");
+    check("log_truncated", Some(7), true, "earliest", "5 offsets");
+    check("log_truncated", None, true, "earliest", "5 offsets");
+    check("log_truncated", None, false, "earliest", "15 offsets");
+    check("log_replaced", Some(12), true, "earliest", "10 offsets");
+    check("log_replaced", None, false, "earliest", "all its records");
+    let shorter = [(Partition(0), LogBounds { start: Position(10), end: Position(13) })];
+    let shorter = Ok(LogFacts { bounds: shorter.into(), ..LogFacts::default() });
+    let row = PartitionRow { gap_start: Some(Position(12)), ..row(0, 15, Some("log_truncated")) };
+    let text = plan(&[row], None, &shorter).unwrap_err().to_string();
+    assert!(text.contains("1 offset below"), "{text}");
 }
 
 #[test]

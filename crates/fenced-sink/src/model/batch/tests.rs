@@ -10,8 +10,15 @@ const ALL: BatchLimits = BatchLimits { records: usize::MAX, bytes: usize::MAX };
 fn arrival(offset: i64, bytes: usize) -> Arrival<()> {
     let timestamp = Timestamp { millis: 0, kind: TimestampType::CreateTime };
     let value = Some(vec![0; bytes]);
-    let record =
-        Record { partition: Partition(0), offset: Offset(offset), timestamp, key: None, value, headers: Vec::new() };
+    let record = Record {
+        partition: Partition(0),
+        offset: Offset(offset),
+        timestamp,
+        key: None,
+        value,
+        headers: Vec::new(),
+        leader_epoch: None,
+    };
     Arrival::Record(Entry { record, parsed: Ok(Parsed::Event(())) })
 }
 

@@ -14,7 +14,8 @@ fn batch(millis: &[i64]) -> ClaimedBatch<()> {
     for (millis, offset) in millis.iter().zip(0..) {
         let timestamp = Timestamp { millis: *millis, kind: TimestampType::CreateTime };
         let (partition, offset) = (Partition(0), Offset(offset));
-        let record = Record { partition, offset, timestamp, key: None, value: None, headers: Vec::new() };
+        let record =
+            Record { partition, offset, timestamp, key: None, value: None, headers: Vec::new(), leader_epoch: None };
         let entry = Entry { record, parsed: Ok(Parsed::Event(())) };
         queue.push(Generation::default(), Arrival::Record(entry));
     }

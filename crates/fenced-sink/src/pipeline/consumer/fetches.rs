@@ -144,14 +144,20 @@ mod tests {
             key: None,
             value: Some(value.into()),
             headers: Vec::new(),
+            leader_epoch: None,
         }
     }
 
     /// A fetch that starts at 10, one record back at 7.
     fn one_back() -> Fetch {
         let last_record = Some((Offset(7), record(7, "last").digest()));
-        let target =
-            ReadTarget { partition: Partition(0), generation: Generation::default(), at: Position(10), last_record };
+        let target = ReadTarget {
+            partition: Partition(0),
+            generation: Generation::default(),
+            at: Position(10),
+            last_record,
+            leader_epoch: None,
+        };
         Fetch::new(&target)
     }
 

@@ -205,7 +205,7 @@ impl World {
 
     fn row(&self, partition: Partition) -> StoredRow {
         let (next, epoch) = self.rows[&partition];
-        let known = KnownLog { topic_id: None, last: None, checked: next };
+        let known = KnownLog { topic_id: None, last: None, checked: next, epochs: None };
         StoredRow { row: LedgerRow { next, epoch, halted: false }, known, halt_reason: None }
     }
 
@@ -271,6 +271,7 @@ fn arrival(partition: Partition, offset: i64) -> Arrival<()> {
         key: None,
         value: None,
         headers: Vec::new(),
+        leader_epoch: None,
     };
     Arrival::Record(Entry { record, parsed: Ok(Parsed::Event(())) })
 }

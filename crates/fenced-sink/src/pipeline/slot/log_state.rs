@@ -6,8 +6,11 @@
 
 use std::time::{Duration, Instant};
 
-use crate::model::record::{Digest, Offset, Partition, Position};
-use crate::model::topic_log::{Gap, GapReason, KnownLog, LogCheck, LogObservation, LogQuestion, Probe, check_log};
+use crate::model::leader_epochs::{LeaderEpochs, LogDoubt};
+use crate::model::record::{Digest, LeaderEpoch, Offset, Partition, Position};
+use crate::model::topic_log::{
+    Gap, GapReason, KnownLog, LogCheck, LogObservation, LogQuestion, Probe, check_log, lacks_last_record,
+};
 use crate::model::unreadable::DamageSearch;
 use crate::pipeline::reports::ProbePurpose;
 
@@ -32,6 +35,8 @@ pub(super) struct LogState {
     known: Option<KnownLog>,
     /// The log was checked since the row was read. Reading starts only then.
     checked: bool,
+    /// The leader epoch of the last record was compared since the row was read.
+    epoch_checked: bool,
     row_read_at: Instant,
     /// The broker refused the position.
     out_of_range: bool,
@@ -75,6 +80,8 @@ pub(super) enum LogVerdict {
     Nothing,
     /// These offsets are deleted or in doubt.
     Fault(Gap),
+    /// The log may be another one. The leader epochs tell where the gap begins.
+    Doubt(LogDoubt),
     /// The broker refuses the position.
     OutOfRange,
     /// The log holds a record at the position, and the consumer does not receive it.
@@ -86,6 +93,7 @@ impl LogState {
         Self {
             known: None,
             checked: false,
+            epoch_checked: false,
             row_read_at: now,
             out_of_range: false,
             end: None,
@@ -127,6 +135,7 @@ impl LogState {
         self.known = Some(known);
         self.damage = self.damage.filter(|damage| damage.search.from() == at);
         self.checked = false;
+        self.epoch_checked = false;
         self.row_read_at = now;
         self.wait = None;
     }
@@ -147,16 +156,24 @@ impl LogState {
         }
     }
 
-    /// The gap if the record at this offset differs.
-    pub(super) fn gap_from(&self, offset: Offset, at: Position) -> Option<Gap> {
-        self.known.as_ref().map(|known| known.gap_from(offset, at))
+    /// The last record that was read, and its leader epoch.
+    pub(super) fn last_with_epoch(&self) -> Option<(Offset, LeaderEpoch)> {
+        self.known.as_ref()?.epochs.as_ref().map(|epochs| (epochs.last(), epochs.newest()))
+    }
+
+    /// A transaction with these records begins. If it fails, the row is read again.
+    pub(super) fn records_read(&mut self, records: impl Iterator<Item = (Offset, Option<LeaderEpoch>)>) {
+        if let Some(known) = self.known.as_mut() {
+            known.epochs = LeaderEpochs::after(known.epochs.take(), records);
+        }
     }
 
     // ---- identity and bounds ----
 
     /// The question while the partition is at this position.
     pub(super) fn question(&self, at: Position) -> LogQuestion {
-        LogQuestion { at, out_of_range: self.out_of_range }
+        let last = self.last_with_epoch().filter(|_| !self.epoch_checked);
+        LogQuestion { at, out_of_range: self.out_of_range, last }
     }
 
     /// An answer to `question`, for a partition that is at `at` now. `nothing_waits`: it is read, and all records that
@@ -175,6 +192,8 @@ impl LogState {
         if known.is_replaced(seen.topic_id.as_ref(), question.at) {
             return LogVerdict::Fault(known.gap_since_check(at));
         }
+        let lacks_last_record = lacks_last_record(partition, question, seen);
+        self.epoch_checked |= lacks_last_record.is_some();
         let bounds = seen.bounds.get(&partition).copied();
         if let Some(bounds) = bounds {
             self.end = Some(bounds.end);
@@ -182,10 +201,12 @@ impl LogState {
             self.wait = (nothing_waits && at < bounds.end).then_some(before);
         }
         if self.checked {
-            return LogVerdict::Nothing;
+            let doubt = LogVerdict::Doubt(LogDoubt::Parted);
+            return if lacks_last_record == Some(true) { doubt } else { LogVerdict::Nothing };
         }
         match (check_log(partition, question, seen), bounds) {
             (LogCheck::Faulty(gap), _) => return LogVerdict::Fault(gap),
+            (LogCheck::Doubtful(doubt), _) => return LogVerdict::Doubt(doubt),
             (LogCheck::Good, Some(bounds)) => {
                 let exists = |offset: Offset| Position(offset.0) >= bounds.start;
                 known.last = known.last.filter(|(offset, _)| exists(*offset));

@@ -2,8 +2,12 @@ use std::collections::BTreeMap;
 
 use super::log_state::IDLE;
 use super::*;
+use crate::model::batch::Entry;
+use crate::model::event::Parsed;
+use crate::model::leader_epochs::EpochEnd;
+use crate::model::leader_epochs::LeaderEpochs;
 use crate::model::protocol::LedgerRow;
-use crate::model::record::{Digest, Epoch, Step, TopicId};
+use crate::model::record::{Digest, Epoch, Record, Step, Timestamp, TimestampType, TopicId};
 use crate::model::topic_log::{GapReason, KnownLog, LogBounds, Probe};
 
 const P: Partition = Partition(0);
@@ -25,24 +29,35 @@ fn seen(id: &str, start: i64, end: i64) -> LogObservation {
 
 fn known() -> KnownLog {
     let last = Some((Offset(9), Digest([0; 32])));
-    KnownLog { topic_id: Some(TopicId("a".to_owned())), last, checked: Position(5) }
+    let epochs = LeaderEpochs::after(None, (0..10).map(|offset| (Offset(offset), Some(LeaderEpoch(3)))));
+    KnownLog { topic_id: Some(TopicId("a".to_owned())), last, checked: Position(5), epochs }
 }
 
 fn replaced(from: i64, to: i64) -> Gap {
     Gap { reason: GapReason::LogReplaced, from: Position(from), to: Position(to) }
 }
 
+fn settled(report: &LogDoubtReport, gap: Option<Gap>) -> SettledDoubt {
+    let LogDoubtReport { partition, generation, epoch, at, .. } = *report;
+    SettledDoubt { partition, generation, epoch, at, gap }
+}
+
 impl World {
-    fn started() -> Self {
+    fn claimed() -> Self {
         let now = Instant::now();
         let mut slot = Slot::new(now, P, 100);
         slot.assigned(now);
         let generation = slot.begin_claim(now).unwrap();
         let row = LedgerRow { next: Position(10), epoch: Epoch(1), halted: false };
         slot.claimed(now, generation, Some(StoredRow { row, known: known(), halt_reason: None }), Duration::ZERO);
-        let mut world = Self { slot, now };
+        Self { slot, now }
+    }
+
+    fn started() -> Self {
+        let mut world = Self::claimed();
         let asked = world.ask();
-        world.observe(&asked, &seen("a", 0, 50));
+        let has_all = EpochEnd::At(LeaderEpoch(3), Position(50));
+        world.observe(&asked, &LogObservation { epoch_ends: BTreeMap::from([(P, has_all)]), ..seen("a", 0, 50) });
         assert!(world.slot.started(asked.generation));
         world
     }
@@ -68,7 +83,9 @@ impl World {
     /// The answers of Kafka are the bounds up to this end, if there are any.
     fn bounds(&mut self, end: Option<i64>) {
         let asked = self.ask();
-        self.observe(&asked, &end.map_or_else(LogObservation::default, |end| seen("a", 0, end)));
+        let epoch_ends = BTreeMap::from([(P, EpochEnd::At(LeaderEpoch(3), Position(50)))]);
+        let answers = |end| LogObservation { epoch_ends, ..seen("a", 0, end) };
+        self.observe(&asked, &end.map_or_else(LogObservation::default, answers));
     }
 
     /// Whether reading starts now.
@@ -161,6 +178,8 @@ fn a_failed_commit_is_tried_again_after_its_delay_and_another_position_ends_the_
 fn a_log_fault_that_is_not_recorded_is_a_failure_until_it_is() {
     let mut world = World::started();
     world.slot.last_record_differs(world.generation(), Offset(9));
+    let report = world.slot.take_log_doubt().unwrap();
+    world.slot.log_doubt_settled(world.now, settled(&report, Some(replaced(9, 10))));
     let fault = world.slot.take_log_fault().unwrap();
     let not_recorded = Failure { operation: DbOperation::RecordGap, ..failure(ErrorClass::Operator, None, false) };
     world.slot.log_fault_not_recorded(world.now, fault.generation, not_recorded, &delays());
@@ -185,15 +204,81 @@ fn records_committed_after_the_question_are_in_doubt_too() {
 }
 
 #[test]
-fn a_last_record_that_differs_is_in_doubt_itself() {
+fn a_fault_is_recorded_only_after_its_doubt_is_settled() {
     let mut world = World::started();
     world.slot.last_record_differs(world.generation(), Offset(9));
-    assert_eq!(world.gap(), replaced(5, 10), "the same topic id proves nothing about the records");
+    assert!(world.slot.take_log_fault().is_none());
+    let report = world.slot.take_log_doubt().unwrap();
+    assert!(world.slot.take_log_doubt().is_none(), "it is returned once");
+    assert_eq!((report.doubt, report.at, report.epoch), (LogDoubt::Differs(Offset(9)), Position(10), Epoch(1)));
+    assert_eq!(report.known.epochs.as_ref().map(LeaderEpochs::newest), Some(LeaderEpoch(3)));
+    assert!(world.slot.question().is_none(), "it is not read");
+    world.slot.log_doubt_settled(world.now, settled(&report, Some(replaced(7, 10))));
+    assert_eq!(world.gap(), replaced(7, 10));
+}
+
+#[test]
+fn a_doubt_without_a_fault_or_an_answer_ends_with_a_read_of_the_row() {
+    let mut world = World::started();
+    world.slot.last_record_differs(world.generation(), Offset(9));
+    let report = world.slot.take_log_doubt().unwrap();
+    world.slot.log_doubt_settled(world.now, settled(&report, None));
+    assert_eq!(world.slot.protocol.state(), State::Unknown(Epoch(1)));
+    assert!(!world.slot.needs_row_read(world.now), "not at once: Kafka may still not answer");
+    assert!(world.slot.needs_row_read(world.now + RESTART_AFTER));
+}
+
+#[test]
+fn a_doubt_of_an_older_generation_changes_nothing() {
+    let mut world = World::started();
+    world.slot.last_record_differs(world.generation(), Offset(9));
+    let report = world.slot.take_log_doubt().unwrap();
+    world.slot.assigned(world.now);
+    for gap in [Some(replaced(7, 10)), None] {
+        world.slot.log_doubt_settled(world.now, settled(&report, gap));
+        assert!(world.slot.take_log_fault().is_none());
+        assert_eq!(world.slot.protocol.state(), State::Assigned);
+    }
+}
+
+#[test]
+fn the_leader_epochs_are_asked_before_reading_starts_and_follow_the_records() {
+    let mut world = World::claimed();
+    let asked = world.ask();
+    assert_eq!(asked.question.last, Some((Offset(9), LeaderEpoch(3))));
+    let lacks = EpochEnd::At(LeaderEpoch(3), Position(9));
+    world.observe(&asked, &LogObservation { epoch_ends: BTreeMap::from([(P, lacks)]), ..seen("a", 0, 50) });
+    assert_eq!(world.slot.take_log_doubt().map(|report| report.doubt), Some(LogDoubt::Parted));
+
+    let mut world = World::claimed();
+    let asked = world.ask();
+    world.now += Duration::from_secs(3);
+    world.observe(&asked, &seen("a", 0, 50));
+    assert!(world.slot.started(asked.generation), "no answer delays the start only for a while");
+    let asked = world.ask();
+    assert_eq!(asked.question.last, Some((Offset(9), LeaderEpoch(3))), "it is asked again");
+    world.observe(&asked, &LogObservation { epoch_ends: BTreeMap::from([(P, lacks)]), ..seen("a", 0, 50) });
+    assert_eq!(world.slot.take_log_doubt().map(|report| report.doubt), Some(LogDoubt::Parted));
 
     let mut world = World::started();
-    world.slot.last_record_matched(world.generation(), Position(10));
-    world.slot.last_record_differs(world.generation(), Offset(9));
-    assert_eq!(world.gap(), replaced(9, 10), "an earlier match does not hide the difference");
+    assert_eq!(world.ask().question.last, None, "it is answered: the consumer reports a new leader");
+    let target = world.slot.read_target().unwrap();
+    assert_eq!(target.leader_epoch, Some(LeaderEpoch(3)), "reading starts with the last record");
+    let record = Record {
+        partition: P,
+        offset: Offset(10),
+        timestamp: Timestamp { millis: 0, kind: TimestampType::None },
+        key: None,
+        value: None,
+        headers: Vec::new(),
+        leader_epoch: Some(LeaderEpoch(4)),
+    };
+    let entry = Entry { record, parsed: Ok(Parsed::Event(())) };
+    world.slot.arrived(world.now, world.generation(), Arrival::Record(entry));
+    let batch = world.slot.begin_commit(BatchLimits { records: 10, bytes: 1_000 }, 1).unwrap();
+    let before = batch.known.and_then(|known| known.epochs).map(|epochs| epochs.newest());
+    assert_eq!(before, Some(LeaderEpoch(3)), "the transaction adds those of its own records");
+    assert_eq!(world.slot.log.last_with_epoch(), Some((Offset(10), LeaderEpoch(4))));
 }
 
 #[test]

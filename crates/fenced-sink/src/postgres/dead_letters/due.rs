@@ -53,6 +53,7 @@ pub(crate) async fn take_due(
             key: row.key,
             value: row.value,
             headers: headers::from_json(&row.headers),
+            leader_epoch: None,
         },
     }))
 }

@@ -101,6 +101,7 @@ impl StoredLetter {
             key: self.key.clone(),
             value: self.value.clone(),
             headers: headers::from_json(&self.headers),
+            leader_epoch: None,
         })
     }
 }
@@ -118,6 +119,7 @@ mod tests {
             key: Some(b"key".to_vec()),
             value: Some(b"value".to_vec()),
             headers: vec![Header { name: b"name".to_vec(), value: None }],
+            leader_epoch: None,
         }
     }
 

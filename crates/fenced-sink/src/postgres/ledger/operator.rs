@@ -30,7 +30,9 @@ pub struct PartitionRow {
     pub halted_at: Option<Time>,
     /// Why it is halted, if it is halted.
     pub halt_reason: Option<HaltReason>,
-    /// The end of the gap that halted it. The gap is not acknowledged yet.
+    /// The begin of the gap that halted it. The gap is not acknowledged yet.
+    pub gap_start: Option<Position>,
+    /// The end of that gap.
     pub gap_end: Option<Position>,
     /// When the row last changed.
     pub updated_at: Time,
@@ -92,13 +94,15 @@ impl Ledger {
         // One snapshot of the rows. Each row has the newest open gap with the reason of its halt.
         let rows = sqlx::query!(
             r#"select partition, next_offset, epoch, owner, halted_at as "halted_at: Time", halt_reason,
-                      (select to_offset from offset_gaps as gap
-                       where gap.group_id = held.group_id and gap.topic = held.topic and gap.partition = held.partition
-                         and gap.reason = held.halt_reason and gap.acknowledged_at is null
-                       order by id desc limit 1) as gap_to,
-                      updated_at as "updated_at: Time", letters_in_a_row, counted_from, stored, duplicates, ignored,
-                      dead_lettered
+                      gap.from_offset as "gap_from?", gap.to_offset as "gap_to?", updated_at as "updated_at: Time",
+                      letters_in_a_row, counted_from, stored, duplicates, ignored, dead_lettered
                from consumer_offsets as held
+               left join lateral (
+                   select from_offset, to_offset from offset_gaps
+                   where group_id = held.group_id and topic = held.topic and partition = held.partition
+                     and reason = held.halt_reason and acknowledged_at is null
+                   order by id desc limit 1
+               ) as gap on true
                where group_id = $1 and topic = $2 and ($3::integer is null or partition = $3)
                order by partition"#,
             self.group_id,
@@ -114,6 +118,7 @@ impl Ledger {
             owner: row.owner,
             halted_at: row.halted_at,
             halt_reason: row.halt_reason.as_deref().map(HaltReason::parse),
+            gap_start: row.gap_from.map(Position),
             gap_end: row.gap_to.map(Position),
             updated_at: row.updated_at,
             letters_in_a_row: row.letters_in_a_row,
@@ -170,6 +175,7 @@ impl Ledger {
                  stored = 0, duplicates = 0, ignored = 0, dead_lettered = 0, letters_in_a_row = 0,
                  last_offset = case when held.last_offset < moved.position then held.last_offset end,
                  last_digest = case when held.last_offset < moved.position then held.last_digest end,
+                 leader_epochs = case when held.last_offset < moved.position then held.leader_epochs end,
                  checked_offset = least(held.checked_offset, moved.position), updated_at = now()
              from unnest($3::integer[], $4::bigint[]) as moved (partition, position)
              where held.group_id = $1 and held.topic = $2 and held.partition = moved.partition",
@@ -245,6 +251,7 @@ impl Ledger {
                  stored = 0, duplicates = 0, ignored = 0, dead_lettered = 0,
                  last_offset = case when held.next_offset = resumed.position and not forgets then held.last_offset end,
                  last_digest = case when held.next_offset = resumed.position and not forgets then held.last_digest end,
+                 leader_epochs = case when held.next_offset = resumed.position and not forgets then held.leader_epochs end,
                  topic_id = case when forgets then $6 else held.topic_id end,
                  checked_offset = case when forgets then resumed.position
                                        else least(held.checked_offset, resumed.position) end

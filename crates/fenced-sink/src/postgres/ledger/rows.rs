@@ -9,7 +9,7 @@ use crate::model::record::{Digest, Epoch, Offset, Partition, Position, TopicId};
 use crate::model::start::FirstPositions;
 use crate::model::stored_row::StoredRow;
 use crate::model::topic_log::KnownLog;
-use crate::postgres::ledger::Ledger;
+use crate::postgres::ledger::{Ledger, epochs};
 
 /// The last record is read again only if it lies at most this far before the position. Transaction markers and compacted
 /// records may lie between the two.
@@ -31,8 +31,7 @@ impl Ledger {
             "update consumer_offsets set epoch = epoch + 1, owner = $4, updated_at = now()
              where group_id = $1 and topic = $2 and partition = $3
              returning partition, next_offset, epoch, topic_id, last_offset, last_digest, last_next_offset,
-                       checked_offset, counted_from,
-                       halt_reason",
+                       checked_offset, counted_from, halt_reason, leader_epochs::text as leader_epochs",
             self.group_id,
             self.topic,
             partition.0,
@@ -105,7 +104,7 @@ impl Ledger {
         let rows = sqlx::query_as!(
             RowColumns,
             "select partition, next_offset, epoch, topic_id, last_offset, last_digest, last_next_offset, checked_offset,
-                    counted_from, halt_reason
+                    counted_from, halt_reason, leader_epochs::text as leader_epochs
              from consumer_offsets where group_id = $1 and topic = $2 and partition = any($3)",
             self.group_id,
             self.topic,
@@ -128,25 +127,27 @@ struct RowColumns {
     checked_offset: Option<i64>,
     counted_from: i64,
     halt_reason: Option<String>,
+    leader_epochs: Option<String>,
 }
 
 impl RowColumns {
     /// Keeps the last record only if no record can lie between it and the position. The service knows this if it wrote the
     /// position itself. If an operator has moved the position, or an older version has written the row, only a last record
-    /// directly before the position is kept.
+    /// directly before the position is kept. The leader epochs are kept under the same condition.
     fn into_row(self) -> StoredRow {
         let next = self.next_offset;
         let is_unmoved = self.last_next_offset == Some(next);
-        let is_last = |offset: i64| {
-            let distance = next.saturating_sub(offset);
-            distance == 1 || (is_unmoved && (1..=MAX_DISTANCE).contains(&distance))
-        };
+        let distance = |offset: i64| next.saturating_sub(offset);
+        let is_last = |offset: &i64| distance(*offset) == 1 || (is_unmoved && distance(*offset) >= 1);
+        let last_offset = self.last_offset.filter(is_last);
+        let epochs = self.leader_epochs.zip(last_offset);
+        let epochs = epochs.and_then(|(text, last)| epochs::from_json(&text, Offset(last)));
         let digest = self.last_digest.and_then(|digest| digest.try_into().ok()).map(Digest);
-        let last = self.last_offset.filter(|offset| is_last(*offset)).map(Offset).zip(digest);
+        let last = last_offset.filter(|offset| distance(*offset) <= MAX_DISTANCE).map(Offset).zip(digest);
         let checked = Position(self.checked_offset.unwrap_or(self.counted_from).min(next));
         StoredRow {
             row: LedgerRow { next: Position(next), epoch: Epoch(self.epoch), halted: self.halt_reason.is_some() },
-            known: KnownLog { topic_id: self.topic_id.map(TopicId), last, checked },
+            known: KnownLog { topic_id: self.topic_id.map(TopicId), last, checked, epochs },
             halt_reason: self.halt_reason.as_deref().map(HaltReason::parse),
         }
     }
@@ -156,9 +157,9 @@ impl RowColumns {
 mod tests {
     use super::*;
 
-    /// The last record that is kept, of a row with position 100.
-    fn check(last_offset: i64, last_next_offset: Option<i64>, expected: Option<i64>) {
-        let columns = RowColumns {
+    /// A row with position 100.
+    fn columns(last_offset: i64, last_next_offset: Option<i64>, leader_epochs: Option<String>) -> RowColumns {
+        RowColumns {
             partition: 0,
             next_offset: 100,
             epoch: 1,
@@ -169,8 +170,13 @@ mod tests {
             checked_offset: None,
             counted_from: 0,
             halt_reason: None,
-        };
-        let last = columns.into_row().known.last.map(|(offset, _)| offset.0);
+            leader_epochs,
+        }
+    }
+
+    /// The last record that is kept.
+    fn check(last_offset: i64, last_next_offset: Option<i64>, expected: Option<i64>) {
+        let last = columns(last_offset, last_next_offset, None).into_row().known.last.map(|(offset, _)| offset.0);
         assert_eq!(last, expected, "{last_offset} {last_next_offset:?}");
     }
 
@@ -185,5 +191,28 @@ mod tests {
         // A row of an older version.
         check(99, None, Some(99));
         check(95, None, None);
+    }
+
+    /// The last record of the leader epochs that are kept, of a row with position 100.
+    fn check_epochs(last_offset: i64, last_next_offset: Option<i64>, text: &str, expected: Option<i64>) {
+        let columns = columns(last_offset, last_next_offset, Some(text.to_owned()));
+        let last = columns.into_row().known.epochs.map(|epochs| epochs.last().0);
+        assert_eq!(last, expected, "{last_offset} {last_next_offset:?} {text}");
+    }
+
+    #[test]
+    fn leader_epochs_are_kept_if_they_are_those_of_the_row() {
+        let to_99 = r#"{"last_offset": 99, "first_offsets": {"3": 0, "5": 40}}"#;
+        check_epochs(99, Some(100), to_99, Some(99));
+        check_epochs(99, None, to_99, Some(99));
+        check_epochs(98, Some(100), to_99, None); // another program has written the row
+        check_epochs(100, Some(100), &to_99.replace("99", "100"), None);
+        check_epochs(95, Some(96), &to_99.replace("99", "95"), None);
+        check_epochs(95, Some(100), &to_99.replace("99", "95"), Some(95));
+        check_epochs(-2_000, Some(100), r#"{"last_offset": -2000, "first_offsets": {"3": -3000}}"#, Some(-2_000));
+        check_epochs(99, Some(100), r#"{"last_offset": 99, "first_offsets": {}}"#, None);
+        check_epochs(99, Some(100), "{}", None);
+        let kept = columns(99, Some(100), Some(to_99.to_owned())).into_row().known.epochs.unwrap();
+        assert_eq!(epochs::from_json(&epochs::to_json(&kept).unwrap(), Offset(99)), Some(kept));
     }
 }

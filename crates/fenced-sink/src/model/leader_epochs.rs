@@ -1,0 +1,334 @@
+//! The leader epochs of the records that were read, and where a partition log parts from them (KIP-320). Pure: the
+//! caller asks Kafka.
+//!
+//! Kafka raises the leader epoch of a partition with each new leader, and each record has the epoch of the leader that
+//! wrote it. Two logs that both have records of an epoch have the same records up to the lower end of that epoch. So the
+//! end of an epoch, as the current leader has it, tells up to which offset its log has the records that were read.
+//!
+//! The invariant: [`parting`] names a position only if the epochs prove it. A position that is too high would hide
+//! records of the new log that were never read.
+
+use std::collections::BTreeMap;
+
+use crate::model::record::{LeaderEpoch, Offset, Position};
+use crate::model::topic_log::{Gap, GapReason};
+
+/// At most this many epochs are kept: the newest ones.
+const MOST: usize = 64;
+
+/// The leader epochs of the records up to the last one.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct LeaderEpochs {
+    last: Offset,
+    newest: LeaderEpoch,
+    /// The first record of each epoch. It has the newest epoch, too.
+    starts: BTreeMap<LeaderEpoch, Offset>,
+}
+
+/// The answer of a leader: what its log has of an epoch.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum EpochEnd {
+    /// The highest epoch up to the requested one of which the log has records, and the position behind the last of
+    /// them.
+    At(LeaderEpoch, Position),
+    /// All epochs of the log are lower than the requested one, and the leader has no higher one.
+    TooNew,
+    /// The broker can't answer.
+    Unsupported,
+}
+
+/// What a check found that can mean another log. The leader epochs then tell where the gap begins.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum LogDoubt {
+    /// The log ends here, below the position.
+    Shorter(Position),
+    /// The record at this offset is not the one that was read, or there should be no record at it.
+    Differs(Offset),
+    /// By its leader epochs, the log does not have the last record.
+    Parted,
+}
+
+/// Up to where a partition log has the records that were read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Parting {
+    /// It has all records below this position, and it is another log from there on.
+    At(Position),
+    /// The leader epochs can't tell.
+    Unproven,
+}
+
+impl LeaderEpochs {
+    /// The epochs of records up to `last`. `None` if they can't be those of one log.
+    pub(crate) fn new(last: Offset, starts: BTreeMap<LeaderEpoch, Offset>) -> Option<Self> {
+        let (newest, first) = starts.last_key_value().map(|(epoch, first)| (*epoch, *first))?;
+        let increase = starts.values().zip(starts.values().skip(1)).all(|(lower, higher)| lower < higher);
+        (increase && first <= last).then_some(Self { last, newest, starts })
+    }
+
+    /// The epochs after one more record. A record without an epoch ends what is known. So does a lower epoch: the
+    /// records before it belong to another log.
+    fn then(known: Option<Self>, offset: Offset, epoch: Option<LeaderEpoch>) -> Option<Self> {
+        let newest = epoch?;
+        let mut starts = known.filter(|known| known.newest <= newest).map(|known| known.starts).unwrap_or_default();
+        starts.entry(newest).or_insert(offset);
+        if starts.len() > MOST {
+            starts.pop_first();
+        }
+        Some(Self { last: offset, newest, starts })
+    }
+
+    /// The epochs after more records.
+    pub(crate) fn after(
+        known: Option<Self>,
+        records: impl Iterator<Item = (Offset, Option<LeaderEpoch>)>,
+    ) -> Option<Self> {
+        records.fold(known, |known, (offset, epoch)| Self::then(known, offset, epoch))
+    }
+
+    /// The last record.
+    pub(crate) fn last(&self) -> Offset {
+        self.last
+    }
+
+    /// The epoch of the last record.
+    pub(crate) fn newest(&self) -> LeaderEpoch {
+        self.newest
+    }
+
+    /// The first record of each epoch.
+    pub(crate) fn starts(&self) -> &BTreeMap<LeaderEpoch, Offset> {
+        &self.starts
+    }
+}
+
+impl EpochEnd {
+    /// Whether the log lacks a record of this offset and epoch. The answer is to the question for that epoch.
+    pub(crate) fn lacks(self, offset: Offset, epoch: LeaderEpoch) -> bool {
+        match self {
+            Self::At(found, end) => found != epoch || end <= Position(offset.0),
+            Self::TooNew => true,
+            Self::Unsupported => false,
+        }
+    }
+}
+
+/// Finds where a log parts from the records that were read up to `at`. `ask` gives the leader's answer for an epoch;
+/// `None`: the leader does not answer.
+///
+/// | for the newest epoch that was read, the leader has | result |
+/// |---|---|
+/// | that epoch, and records of it up to the last one that was read | the log has all records |
+/// | that epoch, with a lower end, and then a higher epoch | the logs part at that end |
+/// | that epoch, with a lower end, and no higher epoch | unproven: one leader never loses its records, so the brokers were restored and the numbers repeat |
+/// | only lower epochs | the logs part before the first record of that epoch: the next lower one is asked |
+/// | only lower epochs, and no lower one was read | unproven |
+/// | no epoch as high | unproven: the brokers were restored |
+pub(crate) fn parting(
+    epochs: &LeaderEpochs,
+    at: Position,
+    mut ask: impl FnMut(LeaderEpoch) -> Option<EpochEnd>,
+) -> Option<Parting> {
+    let (mut read_to, mut highest) = (at, None);
+    for (&epoch, &first) in epochs.starts.iter().rev() {
+        if highest.is_none_or(|highest| epoch <= highest) {
+            match ask(epoch)? {
+                EpochEnd::At(found, end) if found == epoch => {
+                    let parts_at = end.min(read_to);
+                    let repeats = highest.is_none()
+                        && parts_at < read_to
+                        && matches!(ask(LeaderEpoch(epoch.0.saturating_add(1)))?, EpochEnd::TooNew);
+                    return Some(if repeats { Parting::Unproven } else { Parting::At(parts_at) });
+                }
+                EpochEnd::At(found, _) if found < epoch => highest = Some(found),
+                EpochEnd::At(..) | EpochEnd::TooNew | EpochEnd::Unsupported => return Some(Parting::Unproven),
+            }
+        }
+        read_to = Position(first.0);
+    }
+    Some(Parting::Unproven)
+}
+
+/// The gap of a log in doubt, which begins at the lowest offset that can be another record. `None`: there is no
+/// fault. `log_start` is where the log begins: without a proof, every record of it is in doubt.
+///
+/// | doubt | the log parts | gap |
+/// |---|---|---|
+/// | the log ends below the position | at a known position | `log_truncated` from there, or from the end if that is lower |
+/// | a record differs | at or below that record | `log_truncated` from there |
+/// | a record differs | above that record | `log_replaced` from the start: the epochs say the opposite, so they repeat |
+/// | a record differs | unproven | `log_replaced` from the start |
+/// | the log lacks the last record | at or below that record | `log_truncated` from there |
+/// | the log lacks the last record | above that record | none |
+/// | the log is shorter, or lacks the last record | unproven | `log_truncated` from the start |
+pub(crate) fn gap_in_doubt(
+    doubt: LogDoubt,
+    parting: Parting,
+    epochs: Option<&LeaderEpochs>,
+    at: Position,
+    log_start: Position,
+) -> Option<Gap> {
+    let truncated = |from: Position| Some(Gap { reason: GapReason::LogTruncated, from: from.min(at), to: at });
+    match (doubt, parting) {
+        (LogDoubt::Shorter(end), Parting::At(position)) => truncated(position.min(end)),
+        (LogDoubt::Differs(offset), Parting::At(position)) if position <= Position(offset.0) => truncated(position),
+        (LogDoubt::Differs(offset), _) => {
+            let from = log_start.min(Position(offset.0)).min(at);
+            Some(Gap { reason: GapReason::LogReplaced, from, to: at })
+        }
+        (LogDoubt::Parted, Parting::At(position)) => {
+            let last = epochs.map_or(at, |epochs| Position(epochs.last.0));
+            if position <= last { truncated(position) } else { None }
+        }
+        (LogDoubt::Shorter(_) | LogDoubt::Parted, Parting::Unproven) => truncated(log_start),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Epochs by their first offsets; the last record has the offset `last`.
+    fn epochs(last: i64, starts: &[(i32, i64)]) -> Option<LeaderEpochs> {
+        let starts = starts.iter().map(|&(epoch, first)| (LeaderEpoch(epoch), Offset(first)));
+        LeaderEpochs::new(Offset(last), starts.collect())
+    }
+
+    /// A leader whose log has these epochs, by their first offsets, and ends at `end`. As Kafka answers it.
+    fn leader(starts: &[(i32, i64)], end: i64) -> impl Fn(LeaderEpoch) -> Option<EpochEnd> {
+        let starts: BTreeMap<i32, i64> = starts.iter().copied().collect();
+        move |LeaderEpoch(asked)| {
+            let higher = starts.range(asked.saturating_add(1)..).next();
+            let floor = starts.range(..=asked).next_back();
+            let at = |epoch: i32, end| Some(EpochEnd::At(LeaderEpoch(epoch), Position(end)));
+            match (floor, higher) {
+                (Some((&epoch, _)), None) if epoch == asked => at(asked, end),
+                (_, None) => Some(EpochEnd::TooNew),
+                (Some((&epoch, _)), Some((_, &end))) => at(epoch, end),
+                (None, Some((_, &end))) => at(asked, end),
+            }
+        }
+    }
+
+    fn check_parting(read: &[(i32, i64)], leader: impl Fn(LeaderEpoch) -> Option<EpochEnd>, expected: Option<i64>) {
+        let read = epochs(151, read).unwrap();
+        let found = parting(&read, Position(152), leader).unwrap();
+        assert_eq!(found, expected.map_or(Parting::Unproven, |at| Parting::At(Position(at))), "{read:?}");
+    }
+
+    /// The rows of the table of [`parting`], in its order.
+    #[test]
+    fn logs_part_where_the_epochs_prove_it() {
+        check_parting(&[(3, 0)], leader(&[(3, 0)], 152), Some(152));
+        check_parting(&[(3, 0)], leader(&[(3, 0), (4, 200)], 300), Some(152));
+        check_parting(&[(3, 0)], leader(&[(3, 0), (4, 100)], 300), Some(100));
+        check_parting(&[(3, 0)], leader(&[(3, 0), (4, 100)], 100), Some(100));
+        check_parting(&[(3, 0)], leader(&[(4, 0)], 300), Some(0));
+        check_parting(&[(3, 0)], leader(&[(3, 0)], 100), None);
+        check_parting(&[(3, 0), (5, 100)], leader(&[(3, 0), (6, 100)], 300), Some(100));
+        check_parting(&[(3, 0), (5, 100)], leader(&[(3, 0), (6, 120)], 300), Some(100));
+        check_parting(&[(3, 0), (5, 100)], leader(&[(3, 0), (4, 80), (6, 120)], 300), Some(80));
+        check_parting(&[(2, 0), (4, 90), (5, 100)], leader(&[(2, 0), (3, 40), (6, 300)], 300), Some(40));
+        check_parting(&[(5, 100)], leader(&[(3, 0), (6, 100)], 300), None);
+        check_parting(&[(5, 100)], leader(&[(3, 0)], 300), None);
+        check_parting(&[(5, 100)], |_| Some(EpochEnd::Unsupported), None);
+        let read = epochs(151, &[(3, 0)]).unwrap();
+        assert_eq!(parting(&read, Position(152), |_| None), None, "no answer is no proof");
+    }
+
+    /// For any two logs with a common beginning: the position is never above the first record that differs.
+    #[test]
+    fn logs_never_part_later_than_they_do() {
+        use proptest::prelude::*;
+        // The common part, then the epochs of each record of both logs. Leaders take turns: no epoch has two of them.
+        let steps = || proptest::collection::vec((0..3_i32, 1..5_usize), 0..4);
+        proptest!(|(common in steps(), ours in steps(), theirs in steps())| {
+            let continued = |before: &[i32], steps: &[(i32, usize)], parity: i32| -> Vec<i32> {
+                let (mut records, mut epoch) = (before.to_vec(), before.last().copied().unwrap_or_default());
+                for (rise, count) in steps {
+                    epoch += rise + 1;
+                    epoch += i32::from(epoch % 2 != parity);
+                    records.extend(std::iter::repeat_n(epoch, *count));
+                }
+                records
+            };
+            let shared = continued(&[], &common, 0);
+            let (ours, theirs) = (continued(&shared, &ours, 0), continued(&shared, &theirs, 1));
+            let records = ours.iter().zip(0..).map(|(epoch, offset)| (Offset(offset), Some(LeaderEpoch(*epoch))));
+            let read = LeaderEpochs::after(None, records);
+            if let Some(read) = read {
+                let mut starts: Vec<(i32, i64)> = Vec::new();
+                for (epoch, offset) in theirs.iter().zip(0..) {
+                    if starts.last().is_none_or(|(last, _)| last != epoch) {
+                        starts.push((*epoch, offset));
+                    }
+                }
+                let end = i64::try_from(theirs.len()).unwrap();
+                starts.push((1_000, end)); // the current leader, which has written nothing yet
+                let at = Position(i64::try_from(ours.len()).unwrap());
+                let parts_at = i64::try_from(shared.len()).unwrap();
+                match parting(&read, at, leader(&starts, end)).unwrap() {
+                    Parting::At(position) => prop_assert_eq!(position, Position(parts_at)),
+                    Parting::Unproven => prop_assert_eq!(parts_at, 0, "a common epoch proves it"),
+                }
+            }
+        });
+    }
+
+    #[test]
+    fn epochs_are_kept_while_they_rise() {
+        let then = |known, offset, epoch: i32| LeaderEpochs::then(known, Offset(offset), Some(LeaderEpoch(epoch)));
+        let two = then(then(then(None, 4, 3), 5, 3), 9, 5);
+        assert_eq!(two, epochs(9, &[(3, 4), (5, 9)]));
+        assert_eq!(then(two.clone(), 10, 4), epochs(10, &[(4, 10)]), "a lower epoch is another log");
+        assert_eq!(LeaderEpochs::then(two, Offset(10), None), None);
+        let many = (0..1_000).fold(None, |known, epoch| then(known, i64::from(epoch), epoch)).unwrap();
+        assert_eq!((many.starts.len(), many.starts.first_key_value()), (MOST, Some((&LeaderEpoch(936), &Offset(936)))));
+    }
+
+    #[test]
+    fn epochs_of_no_log_are_refused() {
+        assert_eq!(epochs(9, &[]), None);
+        assert_eq!(epochs(9, &[(3, 10)]), None, "the first record lies behind the last one");
+        assert_eq!(epochs(9, &[(3, 5), (4, 5)]), None);
+        assert_eq!(epochs(9, &[(3, 5), (4, 2)]), None);
+    }
+
+    #[test]
+    fn a_log_lacks_a_record_if_its_epoch_ends_at_or_before_it() {
+        let check = |end: EpochEnd, lacks| assert_eq!(end.lacks(Offset(151), LeaderEpoch(5)), lacks, "{end:?}");
+        check(EpochEnd::At(LeaderEpoch(5), Position(152)), false);
+        check(EpochEnd::At(LeaderEpoch(5), Position(151)), true);
+        check(EpochEnd::At(LeaderEpoch(4), Position(400)), true);
+        check(EpochEnd::TooNew, true);
+        check(EpochEnd::Unsupported, false);
+    }
+
+    /// The rows of the table of [`gap_in_doubt`], in its order.
+    #[test]
+    fn a_gap_begins_at_the_lowest_offset_in_doubt() {
+        use GapReason::{LogReplaced, LogTruncated};
+        use LogDoubt::{Differs, Parted, Shorter};
+        let read = epochs(151, &[(3, 0)]);
+        let check = |doubt, parts_at: Option<i64>, expected: Option<(GapReason, i64)>| {
+            let parting = parts_at.map_or(Parting::Unproven, |at| Parting::At(Position(at)));
+            let gap = gap_in_doubt(doubt, parting, read.as_ref(), Position(155), Position(7));
+            let to = Position(155);
+            assert_eq!(
+                gap,
+                expected.map(|(reason, from)| Gap { reason, from: Position(from), to }),
+                "{doubt:?} {parts_at:?}"
+            );
+        };
+        check(Shorter(Position(130)), Some(100), Some((LogTruncated, 100)));
+        check(Shorter(Position(130)), Some(152), Some((LogTruncated, 130)));
+        check(Differs(Offset(151)), Some(100), Some((LogTruncated, 100)));
+        check(Differs(Offset(153)), Some(152), Some((LogTruncated, 152)));
+        check(Differs(Offset(151)), Some(152), Some((LogReplaced, 7)));
+        check(Differs(Offset(151)), None, Some((LogReplaced, 7)));
+        check(Differs(Offset(5)), None, Some((LogReplaced, 5)));
+        check(Parted, Some(100), Some((LogTruncated, 100)));
+        check(Parted, Some(152), None);
+        check(Parted, None, Some((LogTruncated, 7)));
+        check(Shorter(Position(130)), None, Some((LogTruncated, 7)));
+    }
+}

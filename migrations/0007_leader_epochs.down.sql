@@ -1,0 +1,1 @@
+alter table consumer_offsets drop leader_epochs;
