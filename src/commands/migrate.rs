@@ -131,7 +131,13 @@ impl<Out: Write> MigrationJob<'_, Out> {
         let mut watch = if lacks(BOOKING_HISTORY) { self.prepare_adoption(ignore_sessions).await? } else { None };
         for up in pending {
             self.say(format_args!("applying {}", title(up)))?;
-            self.apply(up, watch.as_mut()).await?;
+            let applied = self.apply(up, watch.as_mut()).await;
+            if applied.is_err() && up.version == BOOKING_HISTORY && watch.is_some() {
+                self.say(
+                    "0000 is applied: run this command again, or `booking-history migrate down` to restore the types",
+                )?;
+            }
+            applied?;
         }
         self.say("the schema is up to date now")
     }
@@ -188,11 +194,7 @@ impl<Out: Write> MigrationJob<'_, Out> {
         let downs = applied.iter().rev().take(count).map(|applied| down(applied.version));
         let downs = downs.collect::<Result<Vec<&Migration>, MigrateError>>()?;
         if !yes {
-            let dropped = dropped_rows(self.connection, &downs).await.map_err(MigrateError::from)?;
-            let rows = in_words(&dropped);
-            if !dropped.is_empty() && asked(rows.clone()).await != Some(true) {
-                return Err(MigrationProblem::DropsRows(rows));
-            }
+            self.ask_to_drop_rows(&downs).await?;
         }
         for down in downs {
             self.say(format_args!("reverting {}", title(down)))?;
@@ -201,6 +203,21 @@ impl<Out: Write> MigrationJob<'_, Out> {
         match applied.len().checked_sub(count) {
             Some(left @ 1..) => self.say(format_args!("{left} left")),
             Some(0) | None => self.say("none left"),
+        }
+    }
+
+    /// The answer can take long, and a running service adds rows: then it asks again.
+    async fn ask_to_drop_rows(&mut self, downs: &[&Migration]) -> Result<(), MigrationProblem> {
+        let mut agreed = String::new();
+        loop {
+            let rows = in_words(&dropped_rows(self.connection, downs).await.map_err(MigrateError::from)?);
+            if rows == agreed {
+                return Ok(());
+            }
+            if asked(rows.clone()).await != Some(true) {
+                return Err(MigrationProblem::DropsRows(rows));
+            }
+            agreed = rows;
         }
     }
 

@@ -57,7 +57,7 @@ pub(crate) enum Rebalance {
 
 /// Reacts to a rebalance.
 pub(crate) trait RebalanceListener: Send + Sync {
-    /// The implementation must stop a revoked partition that is read before it returns.
+    /// The implementation must release the revoked partitions that are read before it returns.
     fn rebalanced(&self, member: &GroupMember<'_>, rebalance: Rebalance);
 
     /// In the last seconds a part of a response has arrived. The response is not complete.
@@ -158,21 +158,31 @@ impl GroupMember<'_> {
     }
 
     /// Ends the reading of partitions.
-    ///
-    /// During a revoke this acknowledges it. librdkafka waits for a successful call without a limit, and refuses a
-    /// whole list because of one partition that it does not read. So after a refusal, the call is repeated with what it
-    /// reads, perhaps nothing.
     pub(crate) fn stop(&self, partitions: &[Partition]) {
-        let Err(error) = self.consumer.incremental_unassign(&self.list(partitions.iter().copied())) else { return };
-        tracing::warn!(%error, "unassign_failed");
-        let read = self.consumer.assignment().unwrap_or_default();
-        let read = partitions
-            .iter()
-            .copied()
-            .filter(|partition| read.find_partition(&self.consumer.context().topic, partition.0).is_some());
-        if let Err(error) = self.consumer.incremental_unassign(&self.list(read)) {
-            tracing::warn!(%error, "unassign_failed");
+        if let Err(read) = self.unassign(partitions)
+            && !read.is_empty()
+        {
+            drop(self.unassign(&read));
         }
+    }
+
+    /// Ends the reading of partitions, and acknowledges the revoke during which it is called. librdkafka waits for a
+    /// successful call without a limit. So after a refusal, the call is repeated with what it reads, perhaps nothing.
+    pub(crate) fn release(&self, partitions: &[Partition]) {
+        if let Err(read) = self.unassign(partitions) {
+            drop(self.unassign(&read));
+        }
+    }
+
+    /// librdkafka refuses a whole list because of one partition that it does not read. The error has those that it reads.
+    fn unassign(&self, partitions: &[Partition]) -> Result<(), Vec<Partition>> {
+        let Err(error) = self.consumer.incremental_unassign(&self.list(partitions.iter().copied())) else {
+            return Ok(());
+        };
+        tracing::warn!(%error, "unassign_failed");
+        let (topic, read) = (&self.consumer.context().topic, self.consumer.assignment().unwrap_or_default());
+        let is_read = |partition: &Partition| read.find_partition(topic, partition.0).is_some();
+        Err(partitions.iter().copied().filter(is_read).collect())
     }
 
     /// Pauses the fetch of partitions, or resumes it.

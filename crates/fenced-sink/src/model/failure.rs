@@ -41,6 +41,7 @@ pub(crate) struct FailureRecord {
     /// The position of the last batch that failed.
     at: Option<Position>,
     since: Instant,
+    last_at: Instant,
     times: u32,
     unclassified: u32,
     /// The database has refused each operation since then, and a retry does not help.
@@ -59,6 +60,7 @@ impl FailureRecord {
         });
         Self {
             since,
+            last_at: now,
             times: times.saturating_add(1),
             unclassified: if failure.class == ErrorClass::Unknown { unclassified.saturating_add(1) } else { 0 },
             refused_since: refused.and(refused_before.or(refused)),
@@ -71,6 +73,12 @@ impl FailureRecord {
     /// Whether the success of an operation ends the failure.
     pub(crate) fn is_ended_by(&self, operation: DbOperation) -> bool {
         operation >= self.proof
+    }
+
+    /// Whether nothing was tried for so long that the failure says nothing about the database of today. `pause` is longer
+    /// than any delay between two attempts.
+    pub(crate) fn is_outdated(&self, now: Instant, pause: Duration) -> bool {
+        now.saturating_duration_since(self.last_at) >= pause
     }
 
     /// Whether the failure can concern a partition at this position. A failure without a batch concerns any.
@@ -113,10 +121,19 @@ impl Failure {
         self.step.map(Step::from)
     }
 
-    /// Whether only an operator can end the failure. An error without a class counts: the writers retry it anyway.
-    fn refuses(&self) -> bool {
-        self.class.without_a_record() == ErrorClass::Operator
+    /// Whether only an operator can end the failure, and no other partition can be the cause. An error that would blame a
+    /// record counts: the records were tried one by one before.
+    pub(crate) fn refuses(&self) -> bool {
+        !self.shared && self.class.without_a_record() == ErrorClass::Operator
     }
+}
+
+/// The cause for people, without a value of a record: the text of an error that would blame a record can come from a
+/// trigger or a constraint, and name the values of the row.
+pub(crate) fn cause(class: ErrorClass, sqlstate: Option<SqlState>, error: &str) -> String {
+    let text = if matches!(class, ErrorClass::Record | ErrorClass::Unknown) { None } else { Some(error.to_owned()) };
+    let state = sqlstate.map(|state| format!("SQLSTATE {state}"));
+    [state, text].into_iter().flatten().collect::<Vec<_>>().join(": ")
 }
 
 /// The failures of one partition in a row, as observers see them.
@@ -138,11 +155,8 @@ impl fmt::Display for PartitionFailure {
         if let Some(step) = step {
             write!(f, ", offsets {} to {}", step.from(), step.to().0.saturating_sub(1))?;
         }
-        if let Some(state) = sqlstate {
-            write!(f, ", SQLSTATE {state}")?;
-        }
-        // The text of an error without a class can come from a trigger that names the values of the row.
-        if *class == ErrorClass::Unknown { Ok(()) } else { write!(f, ": {error}") }
+        let cause = cause(*class, *sqlstate, error);
+        if cause.is_empty() { Ok(()) } else { write!(f, ", {cause}") }
     }
 }
 
@@ -193,6 +207,16 @@ mod tests {
         check(&[refused, (ReadRow, CONNECTION, None), refused], 3, 2, Some(0));
         check(&[refused, (Commit, CONNECTION, Some(5))], 2, 1, None);
         check(&[(Commit, ErrorClass::Unknown, Some(5)), refused], 2, 1, Some(1));
+        let shared = Failure { shared: true, ..failure(Commit, ErrorClass::Operator, Some(5)) };
+        let record = FailureRecord::after(None, Instant::now(), shared);
+        assert_eq!(record.refused_since(), None, "another partition can be the cause");
+    }
+
+    #[test]
+    fn a_failure_that_is_not_followed_by_another_one_is_outdated_in_the_end() {
+        let (record, now) = record(&[(DbOperation::Commit, CONNECTION, Some(5)); 2]);
+        assert!(!record.is_outdated(now + 59 * SECOND, 60 * SECOND));
+        assert!(record.is_outdated(now + 60 * SECOND, 60 * SECOND));
     }
 
     #[test]

@@ -10,6 +10,7 @@ use uuid::Uuid;
 
 use crate::event::Event;
 use crate::model::event::{Parsed, Reason, Refusal};
+use crate::model::failure::cause;
 use crate::model::outcome::{DeadLetterCause, RecordOutcome};
 use crate::pipeline::error::EngineError;
 use crate::pipeline::writer::WriterContext;
@@ -28,6 +29,8 @@ const COUNT_INTERVAL: Duration = Duration::from_secs(15);
 const COUNT_SHARE: u32 = 100;
 /// The maximum time that one count may delay the redrive.
 const COUNT_LIMIT: Duration = Duration::from_secs(5);
+/// The longest delay between two attempts to connect: readiness reports a redrive that is not possible.
+const CONNECT_AGAIN: Duration = Duration::from_secs(5);
 /// The minimum time between two warnings about a redrive that fails.
 const WARNING_INTERVAL: Duration = Duration::from_mins(1);
 
@@ -53,8 +56,13 @@ impl<E: Event> Redrive<E> {
     /// Runs until the scheduler stops.
     pub(crate) async fn run(mut self) -> Result<(), EngineError> {
         while !self.context.scheduler.is_stopping() {
-            let wait = match self.redrive_one().await {
-                Ok(true) => Duration::ZERO,
+            let redriven = match self.is_connected().await {
+                Ok(true) => self.redrive_one().await,
+                Ok(false) => return Ok(()),
+                Err(error) => Err(error),
+            };
+            let wait = match redriven {
+                Ok(true) => self.redriven(),
                 Ok(false) => self.passed(),
                 Err(error) => self.failed(&error),
             };
@@ -65,6 +73,27 @@ impl<E: Event> Redrive<E> {
             }
         }
         Ok(())
+    }
+
+    /// Connects if necessary. False: the service stops first.
+    async fn is_connected(&mut self) -> sqlx::Result<bool> {
+        if self.session.is_none() {
+            let context = Arc::clone(&self.context);
+            self.session = tokio::select! {
+                connected = context.connect() => Some(connected?),
+                () = context.scheduler.until_stopping() => return Ok(false),
+            };
+        }
+        Ok(true)
+    }
+
+    /// A letter was redriven. There may be another one.
+    fn redriven(&mut self) -> Duration {
+        self.backoff.reset();
+        if self.passed_over.is_empty() {
+            self.context.health.redrive_succeeded();
+        }
+        Duration::ZERO
     }
 
     /// No other letter is due.
@@ -80,25 +109,28 @@ impl<E: Event> Redrive<E> {
 
     /// The cause is not the letter: the letter stays unchanged, and the others are tried first.
     fn failed(&mut self, error: &sqlx::Error) -> Duration {
-        self.session = None;
-        self.context.health.redrive_failed(classify(error).without_a_record(), error.to_string());
+        let connected = self.session.take().is_some();
+        let (class, sqlstate) = (classify(error), sqlstate_of(error));
+        self.context.health.redrive_failed(class.without_a_record(), cause(class, sqlstate, &error.to_string()));
         let now = Instant::now();
         if self.warn_at <= now {
             self.warn_at = now + WARNING_INTERVAL;
-            let sqlstate = sqlstate_of(error).map(tracing::field::display);
+            let sqlstate = sqlstate.map(tracing::field::display);
             let hint = "dead letters that are due wait until this ends";
             tracing::warn!(topic = self.context.ledger.topic(), %error, sqlstate, hint, "redrive_postponed");
         }
-        if self.passed_over.is_empty() { POLL.max(self.backoff.wait()) } else { POLL }
+        match (connected, self.passed_over.is_empty()) {
+            (true, true) => POLL.max(self.backoff.wait()),
+            // The other letters are tried.
+            (true, false) => POLL,
+            (false, _) => POLL.max(self.backoff.wait().min(CONNECT_AGAIN)),
+        }
     }
 
     /// Redrives the letter that has been due for the longest time. False: no letter is due.
     async fn redrive_one(&mut self) -> sqlx::Result<bool> {
         let context = Arc::clone(&self.context);
         let (ledger, owner) = (&context.ledger, context.ledger.owner());
-        if self.session.is_none() {
-            self.session = Some(context.connect().await?);
-        }
         let Some(session) = self.session.as_mut() else { return Ok(false) };
         let mut transaction = session.begin().await?;
         let passed_over = &self.passed_over;
@@ -123,7 +155,6 @@ impl<E: Event> Redrive<E> {
         }
         transaction.commit().await?;
         self.passed_over.pop();
-        self.backoff.reset();
         self.log(&due, &outcome);
         Ok(true)
     }

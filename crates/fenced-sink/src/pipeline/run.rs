@@ -46,7 +46,8 @@ pub async fn run<E: Event>(mut options: Options, shutdown: impl Future<Output = 
     options.properties.insert("group.id".to_owned(), options.group_id.clone());
     let limits = BatchLimits { records: options.batch_max_records, bytes: options.batch_max_bytes };
     let delays = RetryDelays::new(options.retry_initial, options.retry_max);
-    let scheduler = Arc::new(SharedScheduler::new(limits, session_timeout(&options.properties), delays));
+    let scheduler =
+        Arc::new(SharedScheduler::new(limits, session_timeout(&options.properties), delays, options.writers));
     options.health.began(&options.topic, Arc::<SharedScheduler<E>>::clone(&scheduler));
     let mut consumer = ConsumerHandle::start::<E>(&options, &scheduler)?;
     let mut tasks = spawn_tasks::<E>(&options, &scheduler);

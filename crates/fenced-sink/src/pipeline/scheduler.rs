@@ -18,7 +18,7 @@ use crate::pipeline::reports::{
     KafkaReport, LogDoubtReport, PartitionQuestion, ProbePurpose, ProbeQuestion, ReadTarget, SettledDoubt,
     WriterReport, WriterTask,
 };
-use crate::pipeline::slot::Slot;
+use crate::pipeline::slot::{Slot, SlotWork};
 use crate::postgres::retry::RetryDelays;
 
 /// The interval at which the rows of all partitions are read, so that a change by an operator takes effect.
@@ -31,6 +31,7 @@ pub(super) struct Scheduler<E> {
     limits: BatchLimits,
     longest_claim_wait: Duration,
     delays: RetryDelays,
+    writers: usize,
     rows_due: Instant,
     turn: u64,
     membership: Membership,
@@ -41,12 +42,19 @@ pub(super) struct Scheduler<E> {
 
 impl<E> Scheduler<E> {
     /// A scheduler without partitions. A fenced partition waits at most `longest_claim_wait` before the next claim.
-    pub(super) fn new(now: Instant, limits: BatchLimits, longest_claim_wait: Duration, delays: RetryDelays) -> Self {
+    pub(super) fn new(
+        now: Instant,
+        limits: BatchLimits,
+        longest_claim_wait: Duration,
+        delays: RetryDelays,
+        writers: usize,
+    ) -> Self {
         Self {
             slots: BTreeMap::new(),
             limits,
             longest_claim_wait,
             delays,
+            writers,
             rows_due: now,
             turn: 0,
             membership: Membership::default(),
@@ -95,11 +103,11 @@ impl<E> Scheduler<E> {
 
     /// Applies a report of a writer, and returns the effect of the row on the partition.
     pub(super) fn writer_reported(&mut self, now: Instant, report: WriterReport) -> RowEffect {
-        let (longest, most_records, delays) = (self.longest_claim_wait, self.limits.records, self.delays);
+        let (longest, delays) = (self.longest_claim_wait, self.delays);
         let slot = self.slot(now, report.partition());
         match report {
             WriterReport::Claimed(_, generation, row) => return slot.claimed(now, generation, row, longest),
-            WriterReport::RowRead(_, token, row) => return slot.row_read(now, token, row, longest),
+            WriterReport::RowRead(_, token, row) => return slot.row_read(now, token, row, longest, &delays),
             WriterReport::ClaimFailed(_, generation, failure) => slot.claim_failed(now, generation, failure, &delays),
             WriterReport::RowNotRead(_, token, failure) => slot.row_not_read(now, token, failure, &delays),
             WriterReport::LogFaultRecorded(_, generation, halted) => slot.log_fault_recorded(now, generation, halted),
@@ -107,7 +115,7 @@ impl<E> Scheduler<E> {
                 slot.log_fault_not_recorded(now, generation, failure, &delays);
             }
             WriterReport::Committed { position, needed_row_by_row, halted } => {
-                slot.committed(position, needed_row_by_row, halted, most_records);
+                slot.committed(position, needed_row_by_row, halted);
             }
             WriterReport::Fenced(_) => slot.fenced(now),
             WriterReport::CommitFailed(_, failure) => slot.commit_failed(now, failure, &delays),
@@ -116,21 +124,32 @@ impl<E> Scheduler<E> {
     }
 
     /// The most urgent task, or the instant to ask again.
+    ///
+    /// A partition whose last operation failed has no priority: it takes its turn with the batches of the others. And one
+    /// writer of several never works on such a partition, because an operation that fails can take long.
     pub(super) fn next_task(&mut self, now: Instant, stopping: bool) -> Result<WriterTask<E>, Instant> {
-        if !stopping && let Some(task) = self.log_fault().or_else(|| self.row_reads(now)).or_else(|| self.claim(now)) {
+        if !stopping && let Some(task) = self.row_reads(now) {
             return Ok(task);
         }
-        let batches = self.batches();
-        match (batches.is_empty(), stopping) {
-            (false, _) => Ok(WriterTask::Commit(batches)),
-            (true, true) if self.reading_ended => Ok(WriterTask::Stop),
-            (true, true) => Err(now + ROW_READ_INTERVAL),
-            (true, false) => Err(self.next_due(now)),
+        let tried_again = self.slots.values().filter(|slot| slot.is_tried_again()).count();
+        let try_again = tried_again < self.writers.saturating_sub(1).max(1);
+        self.turn = self.turn.saturating_add(1);
+        let task = match self.next_work(now, stopping, try_again) {
+            Some((SlotWork::RecordLogFault, slot)) => slot.take_log_fault().map(WriterTask::RecordLogFault),
+            Some((SlotWork::Claim, slot)) => {
+                slot.begin_claim(now).map(|generation| WriterTask::Claim(slot.partition(), generation))
+            }
+            Some((SlotWork::Commit, _)) => {
+                Some(self.batches(try_again)).filter(|batches| !batches.is_empty()).map(WriterTask::Commit)
+            }
+            None => None,
+        };
+        match task {
+            Some(task) => Ok(task),
+            None if stopping && self.reading_ended => Ok(WriterTask::Stop),
+            None if stopping => Err(now + ROW_READ_INTERVAL),
+            None => Err(self.next_due(now, try_again)),
         }
-    }
-
-    fn log_fault(&mut self) -> Option<WriterTask<E>> {
-        self.slots.values_mut().find_map(Slot::take_log_fault).map(WriterTask::RecordLogFault)
     }
 
     /// Reads all rows once per interval, and at once if the state of one is unknown. Without partitions it reads none: a
@@ -145,18 +164,26 @@ impl<E> Scheduler<E> {
         Some(WriterTask::ReadRows(self.slots.iter_mut().filter_map(read).collect()))
     }
 
-    fn claim(&mut self, now: Instant) -> Option<WriterTask<E>> {
-        let claim =
-            |(partition, slot): (&Partition, &mut Slot<E>)| Some(WriterTask::Claim(*partition, slot.begin_claim(now)?));
-        self.slots.iter_mut().find_map(claim)
+    /// The partition whose turn it is. Claims and log faults come first, then the partition that has waited longest.
+    fn next_work(&mut self, now: Instant, stopping: bool, try_again: bool) -> Option<(SlotWork, &mut Slot<E>)> {
+        let turn = self.turn;
+        let work = self.slots.values_mut().filter(|slot| try_again || !slot.is_failing());
+        let work = work.filter_map(|slot| Some((slot.work(now, stopping)?, slot)));
+        let mut next =
+            work.min_by_key(|(work, slot)| (slot.is_failing() || *work == SlotWork::Commit, slot.last_turn()));
+        if let Some((SlotWork::RecordLogFault | SlotWork::Claim, slot)) = next.as_mut() {
+            slot.takes_turn(turn);
+        }
+        next
     }
 
     /// The next batches, up to the limits of one transaction. The partition that has waited longest comes first. A
     /// partition whose last transaction failed is written alone, so that its failure delays no other partition.
-    fn batches(&mut self) -> Vec<ClaimedBatch<E>> {
+    fn batches(&mut self, try_again: bool) -> Vec<ClaimedBatch<E>> {
         let mut room = self.limits;
         let mut batches: Vec<ClaimedBatch<E>> = Vec::new();
-        let mut slots: Vec<&mut Slot<E>> = self.slots.values_mut().filter(|slot| slot.has_batch()).collect();
+        let ready = |slot: &&mut Slot<E>| slot.has_batch() && (try_again || !slot.is_failing());
+        let mut slots: Vec<&mut Slot<E>> = self.slots.values_mut().filter(ready).collect();
         slots.sort_by_key(|slot| slot.last_turn());
         for slot in slots {
             if room.records == 0 || room.bytes == 0 {
@@ -167,7 +194,8 @@ impl<E> Scheduler<E> {
                 continue;
             }
             self.turn = self.turn.saturating_add(1);
-            let Some(claimed) = slot.begin_commit(room, self.turn) else { continue };
+            slot.takes_turn(self.turn);
+            let Some(claimed) = slot.begin_commit(room) else { continue };
             room.records = room.records.saturating_sub(claimed.batch.entries().len());
             room.bytes = room.bytes.saturating_sub(claimed.batch.bytes());
             batches.push(claimed);
@@ -178,8 +206,9 @@ impl<E> Scheduler<E> {
         batches
     }
 
-    fn next_due(&self, now: Instant) -> Instant {
-        let due = self.slots.values().filter_map(Slot::due).map(|due| due.max(now));
+    /// A partition that may not be tried again now is due when the answer of a writer arrives, which wakes the others.
+    fn next_due(&self, now: Instant, try_again: bool) -> Instant {
+        let due = self.slots.values().filter_map(|slot| slot.due(try_again)).map(|due| due.max(now));
         due.fold(self.rows_due.max(now), Instant::min)
     }
 

@@ -39,9 +39,9 @@ pub(crate) struct SharedScheduler<E> {
 impl<E> SharedScheduler<E> {
     /// A scheduler without partitions. A fenced partition waits at most `longest_claim_wait` before the next claim.
     #[must_use]
-    pub(crate) fn new(limits: BatchLimits, longest_claim_wait: Duration, delays: RetryDelays) -> Self {
+    pub(crate) fn new(limits: BatchLimits, longest_claim_wait: Duration, delays: RetryDelays, writers: usize) -> Self {
         Self {
-            scheduler: Mutex::new(Scheduler::new(Instant::now(), limits, longest_claim_wait, delays)),
+            scheduler: Mutex::new(Scheduler::new(Instant::now(), limits, longest_claim_wait, delays, writers)),
             writer_reported: Condvar::new(),
             task: Notify::new(),
             log_check: Notify::new(),

@@ -32,8 +32,18 @@ const RESTART_AFTER: Duration = Duration::from_secs(1);
 const ROW_BY_ROW_BATCHES: u32 = 8;
 /// The longest retry delay while another transaction holds a lock: the wait for the lock is a delay, too.
 const AFTER_CONTENTION: Duration = Duration::from_secs(1);
+/// A failure ends if the row can be read, and nothing else was tried for this time, or for two of the longest delays.
+const OUTDATED: Duration = Duration::from_mins(1);
 /// A batch that the database refuses is divided by this, until only the record at fault waits.
 const REFUSED_DIVISOR: usize = 4;
+
+/// The work that a writer can do for a partition.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum SlotWork {
+    RecordLogFault,
+    Claim,
+    Commit,
+}
 
 /// The state of one partition in this process.
 #[derive(Debug)]
@@ -51,6 +61,7 @@ pub(super) struct Slot<E> {
     row_by_row_batches: u32,
     /// Reduced when a batch was too slow or was refused, doubled after a commit.
     max_records: usize,
+    most_records: usize,
     last_turn: u64,
     committed: Option<CommittedPosition>,
     log_doubt: Option<LogDoubtReport>,
@@ -58,7 +69,7 @@ pub(super) struct Slot<E> {
 }
 
 impl<E> Slot<E> {
-    pub(super) fn new(now: Instant, partition: Partition, max_records: usize) -> Self {
+    pub(super) fn new(now: Instant, partition: Partition, most_records: usize) -> Self {
         Self {
             partition,
             protocol: Protocol::default(),
@@ -69,7 +80,8 @@ impl<E> Slot<E> {
             claims_without_row: 0,
             failure: None,
             row_by_row_batches: 0,
-            max_records,
+            max_records: most_records,
+            most_records,
             last_turn: 0,
             committed: None,
             log_doubt: None,
@@ -87,9 +99,38 @@ impl<E> Slot<E> {
         HeldPartition { partition, state, records_wait, failure, comparison_waits }
     }
 
-    /// Whether its last transaction failed, so that the next one must not have batches of other partitions.
-    pub(super) fn is_isolated(&self) -> bool {
+    /// Whether its last operation failed.
+    pub(super) fn is_failing(&self) -> bool {
         self.failure.is_some()
+    }
+
+    /// Whether a transaction of this partition must not have batches of other partitions. The failure of a large batch can
+    /// follow the success of a small one.
+    pub(super) fn is_isolated(&self) -> bool {
+        self.failure.is_some() || self.max_records < self.most_records
+    }
+
+    /// Whether a writer works on this partition although its last operation failed.
+    pub(super) fn is_tried_again(&self) -> bool {
+        let busy = matches!(self.protocol.state(), State::Claiming | State::InFlight(..) | State::Draining(_));
+        self.failure.is_some() && busy
+    }
+
+    /// The work that a writer can do for this partition now, except a read of its row. While the process stops, it is only
+    /// a commit.
+    pub(super) fn work(&self, now: Instant, stopping: bool) -> Option<SlotWork> {
+        let may_claim = matches!(self.protocol.state(), State::Assigned | State::Fenced) && self.not_before <= now;
+        if self.log_fault.is_some() && !stopping {
+            Some(SlotWork::RecordLogFault)
+        } else if may_claim && !stopping {
+            Some(SlotWork::Claim)
+        } else {
+            self.has_batch().then_some(SlotWork::Commit)
+        }
+    }
+
+    pub(super) fn partition(&self) -> Partition {
+        self.partition
     }
 
     /// Whether this process may write the row: it is assigned, and neither halted nor fenced.
@@ -129,9 +170,17 @@ impl<E> Slot<E> {
         self.last_turn
     }
 
-    /// When a claim or an urgent row read is due. `None`: the partition waits for neither.
-    pub(super) fn due(&self) -> Option<Instant> {
-        let waits = matches!(self.protocol.state(), State::Assigned | State::Fenced | State::Unknown(_));
+    pub(super) fn takes_turn(&mut self, turn: u64) {
+        self.last_turn = turn;
+    }
+
+    /// When a claim or an urgent row read is due. `None`: the partition waits for neither, or may not be tried again now.
+    pub(super) fn due(&self, try_again: bool) -> Option<Instant> {
+        let waits = match self.protocol.state() {
+            State::Unknown(_) => true,
+            State::Assigned | State::Fenced => try_again || self.failure.is_none(),
+            _ => false,
+        };
         waits.then_some(self.not_before)
     }
 
@@ -176,7 +225,7 @@ impl<E> Slot<E> {
     /// The consumer thread is about to start reading. False: it must not, the target has changed.
     pub(super) fn started(&mut self, generation: Generation) -> bool {
         let starts = self.log.is_checked() && self.protocol.started(generation);
-        if starts {
+        if starts && self.log.last_record().is_none() {
             self.succeeded(DbOperation::RecordGap); // a fault that could not be recorded no longer exists
         }
         starts
@@ -219,6 +268,7 @@ impl<E> Slot<E> {
     pub(super) fn last_record_matched(&mut self, generation: Generation, at: Position) {
         if self.protocol.generation() == generation {
             self.log.last_record_matched(at);
+            self.succeeded(DbOperation::RecordGap); // nor does the fault that this record was another one
         }
     }
 
@@ -352,10 +402,12 @@ impl<E> Slot<E> {
     }
 
     pub(super) fn log_fault_recorded(&mut self, now: Instant, generation: Generation, halted: bool) {
-        self.protocol.log_fault_recorded(generation, halted);
-        self.succeeded(DbOperation::RecordGap);
-        self.drop_stale_records();
-        self.not_before = now;
+        if self.is_faulty(generation) {
+            self.protocol.log_fault_recorded(generation, halted);
+            self.failure.take_if(|failure| halted || failure.is_ended_by(DbOperation::RecordGap));
+            self.drop_stale_records();
+            self.not_before = now;
+        }
     }
 
     pub(super) fn log_fault_not_recorded(
@@ -365,13 +417,16 @@ impl<E> Slot<E> {
         failure: Failure,
         delays: &RetryDelays,
     ) {
-        let is_current =
-            self.protocol.generation() == generation && matches!(self.protocol.state(), State::LogFault(..));
-        if is_current {
+        if self.is_faulty(generation) {
             self.protocol.log_fault_recorded(generation, false);
             self.drop_stale_records();
             self.failed(now, failure, delays);
         }
+    }
+
+    /// Whether the log fault is the one that the writer has tried to record.
+    fn is_faulty(&self, generation: Generation) -> bool {
+        self.protocol.generation() == generation && matches!(self.protocol.state(), State::LogFault(..))
     }
 
     // ---- the row ----
@@ -431,6 +486,7 @@ impl<E> Slot<E> {
         token: RowReadToken,
         row: Option<StoredRow>,
         longest_wait: Duration,
+        delays: &RetryDelays,
     ) -> RowEffect {
         if !self.reads_row(token) {
             return RowEffect::Unchanged;
@@ -438,8 +494,9 @@ impl<E> Slot<E> {
         let next = row.as_ref().map(|row| row.row.next);
         let effect = self.protocol.row_read(token, row.as_ref().map(|row| row.row));
         self.succeeded(DbOperation::ReadRow);
-        // The commit whose answer was lost succeeded, or an operator moved the position.
-        self.failure.take_if(|failure| !failure.concerns(next));
+        // The commit whose answer was lost succeeded, or an operator moved the position, or nothing is left to commit.
+        let pause = delays.max.saturating_mul(2).max(OUTDATED);
+        self.failure.take_if(|failure| !failure.concerns(next) || failure.is_outdated(now, pause));
         self.apply(now, effect, row);
         if effect != RowEffect::Unchanged {
             self.delay(now, longest_wait);
@@ -485,26 +542,19 @@ impl<E> Slot<E> {
     }
 
     /// Cuts the next batch, with the right to commit it.
-    pub(super) fn begin_commit(&mut self, limits: BatchLimits, turn: u64) -> Option<ClaimedBatch<E>> {
+    pub(super) fn begin_commit(&mut self, limits: BatchLimits) -> Option<ClaimedBatch<E>> {
         let limits = BatchLimits { records: limits.records.min(self.max_records), bytes: limits.bytes };
         let batch = self.protocol.ready_at().and_then(|from| self.queue.take(from, limits))?;
         let epoch = self.protocol.begin_commit(batch.step())?;
         self.in_flight_bytes = batch.bytes();
-        self.last_turn = turn;
         let bisect = self.failure.as_ref().is_some_and(FailureRecord::suspects_a_record);
         let (row_by_row, known) = (self.row_by_row_batches > 0, self.log.known().cloned());
         self.log.records_read(batch.leader_epochs());
         Some(ClaimedBatch { batch, epoch, row_by_row, bisect, known })
     }
 
-    /// The batch in flight is committed; `most_records` is the limit that the size of batches may grow to.
-    pub(super) fn committed(
-        &mut self,
-        position: CommittedPosition,
-        needed_row_by_row: bool,
-        halted: bool,
-        most_records: usize,
-    ) {
+    /// The batch in flight is committed.
+    pub(super) fn committed(&mut self, position: CommittedPosition, needed_row_by_row: bool, halted: bool) {
         if halted {
             self.protocol.committed_and_halted();
         } else {
@@ -514,7 +564,7 @@ impl<E> Slot<E> {
         self.failure = None;
         self.drop_stale_records();
         self.committed = Some(position);
-        self.max_records = self.max_records.saturating_mul(2).min(most_records);
+        self.max_records = self.max_records.saturating_mul(2).min(self.most_records);
         self.row_by_row_batches =
             if needed_row_by_row { ROW_BY_ROW_BATCHES } else { self.row_by_row_batches.saturating_sub(1) };
     }
@@ -536,7 +586,9 @@ impl<E> Slot<E> {
         }
         let divisor = match failure.class {
             ErrorClass::TooSlow => 2,
-            ErrorClass::Operator if !failure.shared => REFUSED_DIVISOR,
+            // All records of a large batch fail if the database is the cause. In a batch of one that can't be seen.
+            ErrorClass::Unknown => 1,
+            _ if failure.refuses() => REFUSED_DIVISOR,
             _ => 1,
         };
         self.max_records = self.max_records.div_euclid(divisor).max(1);

@@ -27,7 +27,7 @@ impl RebalanceListener for Assignment {
             Rebalance::Assigned(partitions) => assigned.extend(partitions),
             Rebalance::Revoked { partitions, .. } => {
                 assigned.retain(|partition| !partitions.contains(partition));
-                member.stop(&[NEVER_READ]);
+                member.release(&[NEVER_READ]);
             }
         }
     }

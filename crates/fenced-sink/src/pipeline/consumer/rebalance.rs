@@ -100,7 +100,7 @@ impl<E: Event> Rebalancer<E> {
             }
         }
         let fetched = self.fetches().remove(partitions);
-        member.stop(&fetched);
+        member.release(&fetched);
         for partition in partitions {
             tracing::info!(topic = self.topic, partition = partition.0, lost, "partition_revoked");
         }

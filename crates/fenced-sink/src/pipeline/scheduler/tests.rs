@@ -66,7 +66,7 @@ impl World {
         let limits = BatchLimits { records: 100, bytes: 1 << 20 };
         let delays = RetryDelays { initial: Duration::from_millis(100), max: RETRY_MAX, random: || 1.0 };
         let partitions = || (0..PARTITIONS).map(Partition);
-        let mut scheduler = Scheduler::new(now, limits, Duration::from_secs(45), delays);
+        let mut scheduler = Scheduler::new(now, limits, Duration::from_secs(45), delays, 1);
         scheduler.kafka_reported(now, KafkaReport::Assigned(partitions().collect()));
         Self {
             scheduler,
@@ -303,6 +303,58 @@ fn faults() -> impl Strategy<Value = Vec<Fault>> {
 fn changes() -> impl Strategy<Value = Vec<(u64, i32, Change)>> {
     let change = prop_oneof![Just(Change::Error), Just(Change::Lost)];
     proptest::collection::vec((0_u64..350, 0..PARTITIONS, change), 0..6)
+}
+
+/// Claims of three of the four partitions wait for locks.
+#[test]
+fn claims_that_wait_for_locks_do_not_keep_another_partition_waiting() {
+    for healthy in [0, PARTITIONS - 1] {
+        let locked = (0..PARTITIONS).filter(|partition| *partition != healthy).map(|partition| Fault {
+            partition: Partition(partition),
+            operation: DbOperation::Claim,
+            class: ErrorClass::Retry(RetryCause::Contention),
+            at: Duration::ZERO..END,
+        });
+        let mut world = World::new(locked.collect());
+        while world.elapsed() < END {
+            world.kafka();
+            world.writer();
+            world.check();
+        }
+    }
+}
+
+#[test]
+fn one_of_several_writers_never_works_on_a_partition_that_failed() {
+    let mut world = World::new(Vec::new());
+    world.scheduler.writers = 2;
+    let claims: Vec<_> = (0..PARTITIONS)
+        .map(|_| {
+            loop {
+                if let Ok(WriterTask::Claim(partition, generation)) = world.scheduler.next_task(world.now, false) {
+                    break (partition, generation);
+                }
+            }
+        })
+        .collect();
+    let failure = Failure {
+        operation: DbOperation::Claim,
+        class: ErrorClass::Retry(RetryCause::Contention),
+        sqlstate: None,
+        error: String::new(),
+        step: None,
+        shared: false,
+    };
+    for (partition, generation) in claims {
+        world.scheduler.writer_reported(world.now, WriterReport::ClaimFailed(partition, generation, failure.clone()));
+    }
+    world.now += Duration::from_secs(5);
+    let mut next = || match world.scheduler.next_task(world.now, false) {
+        Ok(WriterTask::ReadRows(_)) => world.scheduler.next_task(world.now, false).ok(),
+        other => other.ok(),
+    };
+    assert!(matches!(next(), Some(WriterTask::Claim(..))), "the first writer tries again");
+    assert!(next().is_none(), "the second one stays free");
 }
 
 proptest! {

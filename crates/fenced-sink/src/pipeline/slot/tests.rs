@@ -77,7 +77,7 @@ impl World {
         let token = self.slot.begin_row_read(self.now, self.now).unwrap();
         let row = LedgerRow { next: Position(10), epoch: Epoch(1), halted: false };
         let row = StoredRow { row, known: known(), halt_reason: None };
-        self.slot.row_read(self.now, token, Some(row), Duration::ZERO);
+        self.slot.row_read(self.now, token, Some(row), Duration::ZERO, &delays());
     }
 
     /// The answers of Kafka are the bounds up to this end, if there are any.
@@ -138,7 +138,7 @@ fn a_late_answer_of_an_earlier_claim_neither_delays_nor_ends_the_next_one() {
     slot.claim_failed(now, earlier, failure(ErrorClass::Operator, None, false), &delays());
     assert!(slot.begin_claim(now).is_some(), "the next claim begins at once");
     slot.claim_failed(now, earlier, failure(ErrorClass::Operator, None, false), &delays());
-    assert!(slot.is_claiming(slot.protocol.generation()) && !slot.is_isolated());
+    assert!(slot.is_claiming(slot.protocol.generation()) && !slot.is_failing());
 }
 
 #[test]
@@ -154,6 +154,7 @@ fn a_refused_batch_becomes_smaller_only_if_no_other_partition_can_be_the_cause()
     check(ErrorClass::Operator, true, 100);
     check(ErrorClass::Operator, false, 25);
     check(ErrorClass::TooSlow, true, 50);
+    check(ErrorClass::Record, false, 25);
     check(ErrorClass::Unknown, false, 100);
 }
 
@@ -169,8 +170,14 @@ fn a_failed_commit_is_tried_again_after_its_delay_and_another_position_ends_the_
         let token = world.slot.begin_row_read(world.now, world.now).unwrap();
         let known = world.slot.log.known().cloned().unwrap();
         let row = LedgerRow { next: Position(next), epoch: Epoch(1), halted: false };
-        world.slot.row_read(world.now, token, Some(StoredRow { row, known, halt_reason: None }), Duration::ZERO);
-        assert_eq!(world.slot.is_isolated(), fails, "the row is at {next}");
+        world.slot.row_read(
+            world.now,
+            token,
+            Some(StoredRow { row, known, halt_reason: None }),
+            Duration::ZERO,
+            &delays(),
+        );
+        assert_eq!(world.slot.is_failing(), fails, "the row is at {next}");
     }
 }
 
@@ -188,8 +195,62 @@ fn a_log_fault_that_is_not_recorded_is_a_failure_until_it_is() {
     let token = world.slot.begin_row_read(world.now, world.now).unwrap();
     let known = world.slot.log.known().cloned().unwrap();
     let row = LedgerRow { next: Position(10), epoch: Epoch(1), halted: false };
-    world.slot.row_read(world.now, token, Some(StoredRow { row, known, halt_reason: None }), Duration::ZERO);
+    world.slot.row_read(world.now, token, Some(StoredRow { row, known, halt_reason: None }), Duration::ZERO, &delays());
     assert!(world.slot.held(world.now).failure.is_some(), "a row that was read proves nothing about a gap");
+}
+
+#[test]
+fn a_log_fault_that_is_found_again_and_again_stays_a_failure_until_its_record_matches() {
+    let mut world = World::started();
+    for times in 1..4 {
+        world.slot.last_record_differs(world.generation(), Offset(9));
+        let report = world.slot.take_log_doubt().unwrap();
+        world.slot.log_doubt_settled(world.now, settled(&report, Some(replaced(9, 10))));
+        let fault = world.slot.take_log_fault().unwrap();
+        let not_recorded = Failure { operation: DbOperation::RecordGap, ..failure(ErrorClass::Operator, None, false) };
+        world.slot.log_fault_not_recorded(world.now, fault.generation, not_recorded, &delays());
+        world.now += Duration::from_mins(1);
+        let token = world.slot.begin_row_read(world.now, world.now).unwrap();
+        let row = LedgerRow { next: Position(10), epoch: Epoch(1), halted: false };
+        let row = StoredRow { row, known: known(), halt_reason: None };
+        world.slot.row_read(world.now, token, Some(row), Duration::ZERO, &delays());
+        world.bounds(Some(50));
+        assert!(world.start());
+        assert_eq!(world.slot.held(world.now).failure.map(|failure| failure.times), Some(times));
+    }
+    world.slot.last_record_matched(world.generation(), Position(10));
+    assert!(!world.slot.is_failing());
+}
+
+#[test]
+fn a_halt_ends_a_failure_and_a_late_answer_changes_nothing() {
+    let mut world = World::started();
+    world.slot.protocol.begin_commit(Step::new(Position(10), Position(20)).unwrap()).unwrap();
+    world.slot.commit_failed(world.now, failure(ErrorClass::Operator, Some((10, 20)), false), &delays());
+    let late = world.generation();
+    world.slot.assigned(world.now);
+    world.slot.begin_claim(world.now).unwrap();
+    let current = world.generation();
+    world.slot.claim_failed(world.now, current, failure(ErrorClass::Operator, None, false), &delays());
+    world.slot.log_fault_recorded(world.now, late, false);
+    assert!(world.slot.is_failing() && world.slot.begin_claim(world.now).is_none(), "its delay is not over");
+
+    let mut world = World::started();
+    world.slot.protocol.begin_commit(Step::new(Position(10), Position(20)).unwrap()).unwrap();
+    world.slot.commit_failed(world.now, failure(ErrorClass::Operator, Some((10, 20)), false), &delays());
+    world.now += Duration::from_secs(4);
+    let token = world.slot.begin_row_read(world.now, world.now).unwrap();
+    let row = LedgerRow { next: Position(10), epoch: Epoch(1), halted: false };
+    let row = StoredRow { row, known: known(), halt_reason: None };
+    world.slot.row_read(world.now, token, Some(row), Duration::ZERO, &delays());
+    world.bounds(Some(50));
+    assert!(world.start() && world.slot.is_failing());
+    world.slot.last_record_differs(world.generation(), Offset(9));
+    let report = world.slot.take_log_doubt().unwrap();
+    world.slot.log_doubt_settled(world.now, settled(&report, Some(replaced(9, 10))));
+    let fault = world.slot.take_log_fault().unwrap();
+    world.slot.log_fault_recorded(world.now, fault.generation, true);
+    assert!(!world.slot.is_failing(), "a halted partition is not tried again");
 }
 
 #[test]
@@ -275,7 +336,7 @@ fn the_leader_epochs_are_asked_before_reading_starts_and_follow_the_records() {
     };
     let entry = Entry { record, parsed: Ok(Parsed::Event(())) };
     world.slot.arrived(world.now, world.generation(), Arrival::Record(entry));
-    let batch = world.slot.begin_commit(BatchLimits { records: 10, bytes: 1_000 }, 1).unwrap();
+    let batch = world.slot.begin_commit(BatchLimits { records: 10, bytes: 1_000 }).unwrap();
     let before = batch.known.and_then(|known| known.epochs).map(|epochs| epochs.newest());
     assert_eq!(before, Some(LeaderEpoch(3)), "the transaction adds those of its own records");
     assert_eq!(world.slot.log.last_with_epoch(), Some((Offset(10), LeaderEpoch(4))));
