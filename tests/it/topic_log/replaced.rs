@@ -266,3 +266,14 @@ async fn one_partition_of_a_replaced_topic_after_the_other_is_resumed() {
     let expected: BTreeSet<String> = before.expected.booking_ids.union(&after.expected.booking_ids).cloned().collect();
     assert_eq!(scene.booking_ids().await, expected.into_iter().collect::<Vec<_>>());
 }
+
+#[tokio::test]
+async fn a_topic_id_that_the_row_lacks_is_stored_while_the_partition_is_idle() {
+    let scene = Scene::new(2).await;
+    let _service = scene.start();
+    scene.wait_until_claimed(2).await;
+    let known = "select count(topic_id)::text from consumer_offsets";
+    scene.wait_until_lines(known, &["2"]).await;
+    scene.execute("update consumer_offsets set topic_id = null where partition = 1").await;
+    scene.wait_until_lines(known, &["2"]).await;
+}

@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use crate::model::batch::{BatchLimits, ClaimedBatch};
 use crate::model::mirror::CommittedPosition;
 use crate::model::protocol::{AfterDrain, Generation, RowEffect, State};
-use crate::model::record::Partition;
+use crate::model::record::{Epoch, Partition, TopicId};
 use crate::model::standing::{HeldPartition, Membership};
 use crate::model::topic_log::{LogObservation, Probe};
 use crate::pipeline::receiving::{Receiving, Stall};
@@ -252,6 +252,15 @@ impl<E> Scheduler<E> {
     /// Whether the claim is still wanted.
     pub(super) fn is_claiming(&self, partition: Partition, generation: Generation) -> bool {
         self.slots.get(&partition).is_some_and(|slot| slot.is_claiming(generation))
+    }
+
+    /// The topic ids that Kafka has returned for these partitions, each with the epoch of the claim.
+    pub(super) fn topic_ids(&self, partitions: &[Partition]) -> Vec<(Partition, Epoch, TopicId)> {
+        let id = |partition: &Partition| {
+            let (epoch, id) = self.slots.get(partition)?.topic_id()?;
+            Some((*partition, epoch, id))
+        };
+        partitions.iter().filter_map(id).collect()
     }
 
     /// How long the database has refused every partition that this process may write. `None`: it does not refuse all.

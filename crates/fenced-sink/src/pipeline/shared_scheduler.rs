@@ -12,7 +12,7 @@ use tokio::sync::{Notify, watch};
 use crate::model::batch::BatchLimits;
 use crate::model::mirror::CommittedPosition;
 use crate::model::protocol::{Generation, RowEffect};
-use crate::model::record::Partition;
+use crate::model::record::{Epoch, Partition, TopicId};
 use crate::model::standing::{HeldPartition, Membership, SchedulerView};
 use crate::model::topic_log::{LogObservation, Probe};
 use crate::pipeline::reports::{
@@ -210,6 +210,12 @@ impl<E> SharedScheduler<E> {
     #[must_use]
     pub(crate) fn is_claiming(&self, partition: Partition, generation: Generation) -> bool {
         self.lock().is_claiming(partition, generation)
+    }
+
+    /// The topic ids that Kafka has returned for these partitions, each with the epoch of the claim.
+    #[must_use]
+    pub(crate) fn topic_ids(&self, partitions: &[Partition]) -> Vec<(Partition, Epoch, TopicId)> {
+        self.lock().topic_ids(partitions)
     }
 
     /// Applies a report of a writer, and returns the effect of the row on the partition.

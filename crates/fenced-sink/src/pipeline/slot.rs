@@ -14,7 +14,7 @@ use crate::model::leader_epochs::LogDoubt;
 use crate::model::mirror::CommittedPosition;
 use crate::model::operation::DbOperation;
 use crate::model::protocol::{AfterDrain, Generation, Protocol, RowEffect, RowReadToken, State};
-use crate::model::record::{LeaderEpoch, Offset, Partition, Position};
+use crate::model::record::{Epoch, LeaderEpoch, Offset, Partition, Position, TopicId};
 use crate::model::standing::HeldPartition;
 use crate::model::stored_row::StoredRow;
 use crate::model::topic_log::{Gap, LogObservation, Probe};
@@ -533,6 +533,12 @@ impl<E> Slot<E> {
             times => CLAIM_AGAIN.saturating_mul(2_u32.saturating_pow(times - 1)).min(longest),
         };
         self.not_before = now + wait;
+    }
+
+    /// The topic id that Kafka has returned, and the epoch of the claim, while the partition is read.
+    pub(super) fn topic_id(&self) -> Option<(Epoch, TopicId)> {
+        let State::Started(epoch, _) = self.protocol.state() else { return None };
+        Some((epoch, self.log.known()?.topic_id.clone()?))
     }
 
     // ---- batches ----

@@ -58,12 +58,20 @@ impl<E: Event> Writer<E> {
         let session = self.session()?;
         let found = session.run(|connection| context.ledger.read_rows(connection, &partitions)).await;
         let mut found = found.inspect_err(|error| self.rows_not_read(&rows, error))?;
+        let without_id = found.iter().filter(|(_, row)| row.known.topic_id.is_none());
+        let without_id: Vec<Partition> = without_id.map(|(partition, _)| *partition).collect();
         for (partition, token) in rows {
             let row = found.remove(&partition);
             let halt_reason = row.as_ref().and_then(|row| row.halt_reason.clone());
             context.health.seen(partition, row.as_ref().map(|row| row.row), halt_reason);
             let effect = context.scheduler.answer(WriterReport::RowRead(partition, token, row));
             self.log(partition, effect);
+        }
+        // A commit stores the topic id, too. But an idle partition commits nothing.
+        let learnt = context.scheduler.topic_ids(&without_id);
+        if !learnt.is_empty() {
+            let session = self.session()?;
+            session.run(|connection| context.ledger.store_topic_ids(connection, &learnt)).await?;
         }
         Ok(())
     }

@@ -91,6 +91,42 @@ impl Ledger {
         transaction.commit().await
     }
 
+    /// Stores topic ids in rows that have none, if their epoch is the one of the claim. A locked row is left out: its owner
+    /// tries again.
+    ///
+    /// # Errors
+    /// What the database answered.
+    pub(crate) async fn store_topic_ids(
+        &self,
+        connection: &mut PgConnection,
+        learnt: &[(Partition, Epoch, TopicId)],
+    ) -> sqlx::Result<()> {
+        let partitions: Vec<i32> = learnt.iter().map(|(partition, ..)| partition.0).collect();
+        let epochs: Vec<i64> = learnt.iter().map(|(_, epoch, _)| epoch.0).collect();
+        let ids: Vec<String> = learnt.iter().map(|(.., id)| id.0.clone()).collect();
+        sqlx::query!(
+            "with free as (
+                 select held.partition, learnt.topic_id
+                 from consumer_offsets as held
+                 join unnest($3::integer[], $4::bigint[], $5::text[]) as learnt (partition, epoch, topic_id)
+                   on held.partition = learnt.partition and held.epoch = learnt.epoch
+                 where held.group_id = $1 and held.topic = $2 and held.topic_id is null
+                 order by held.partition
+                 for no key update of held skip locked
+             )
+             update consumer_offsets as row set topic_id = free.topic_id, updated_at = now()
+             from free where row.group_id = $1 and row.topic = $2 and row.partition = free.partition",
+            self.group_id,
+            self.topic,
+            &partitions,
+            &epochs,
+            &ids
+        )
+        .execute(connection)
+        .await
+        .map(drop)
+    }
+
     /// Reads rows without a lock.
     ///
     /// # Errors
