@@ -198,7 +198,19 @@ impl<E> Queue<E> {
 
     /// Takes the next batch, which begins at `from`. Drops records below `from`: they are handled already. `None`:
     /// nothing in the queue moves the partition.
+    #[cfg(any(test, feature = "simulation"))]
     pub(crate) fn take(&mut self, from: Position, limits: BatchLimits) -> Option<Batch<E>> {
+        self.take_until(from, limits, |_| false)
+    }
+
+    /// Takes the next batch, which begins at `from` and ends before the first record that `stops` it. Drops records below
+    /// `from`: they are handled already. `None`: nothing in front of that record moves the partition.
+    pub(crate) fn take_until(
+        &mut self,
+        from: Position,
+        limits: BatchLimits,
+        mut stops: impl FnMut(&Record) -> bool,
+    ) -> Option<Batch<E>> {
         let mut batch_bytes = 0_usize;
         let mut entries = Vec::new();
         let mut to = from;
@@ -206,6 +218,12 @@ impl<E> Queue<E> {
             let bytes = size(arrival);
             let full = entries.len() >= limits.records || batch_bytes.saturating_add(bytes) > limits.bytes;
             if full && !entries.is_empty() && matches!(arrival, Arrival::Record(_)) {
+                break;
+            }
+            if let Arrival::Record(entry) = arrival
+                && entry.record.offset.next() > to
+                && stops(&entry.record)
+            {
                 break;
             }
             self.bytes = self.bytes.saturating_sub(bytes);

@@ -141,6 +141,8 @@ pub(crate) struct LogQuestion {
     pub(crate) out_of_range: bool,
     /// The last record that was read, and its leader epoch. Asked until it is answered once after a read of the row.
     pub(crate) last: Option<(Offset, LeaderEpoch)>,
+    /// The later leader epoch of which a record waits. It is committed only after the answer.
+    pub(crate) later: Option<LeaderEpoch>,
 }
 
 /// The result of a read of one partition at one position by a client of its own.
@@ -170,6 +172,8 @@ pub(crate) struct LogObservation {
     pub(crate) last_ends: BTreeMap<Partition, Position>,
     /// The ends of the leader epochs of the last records.
     pub(crate) epoch_ends: BTreeMap<Partition, EpochEnd>,
+    /// All questions were asked: no other answer follows for now.
+    pub(crate) complete: bool,
 }
 
 /// The result of [`check_log`].
@@ -270,12 +274,12 @@ mod tests {
     #[test]
     fn a_position_is_checked_as_the_table_says() {
         let check = |at, out_of_range, seen: &LogObservation, expected: LogCheck| {
-            let question = LogQuestion { at: Position(at), out_of_range, last: None };
+            let question = LogQuestion { at: Position(at), out_of_range, last: None, later: None };
             assert_eq!(check_log(P, question, seen), expected, "{at} {out_of_range} {seen:?}");
         };
         let check_epoch = |out_of_range, end: Option<i64>, expected: LogCheck| {
             let last = Some((Offset(24), LeaderEpoch(3)));
-            let question = LogQuestion { at: Position(25), out_of_range, last };
+            let question = LogQuestion { at: Position(25), out_of_range, last, later: None };
             let epoch_ends = end.map(|end| (P, EpochEnd::At(LeaderEpoch(3), Position(end)))).into_iter().collect();
             let last_ends = BTreeMap::from([(P, Position(40))]);
             let seen = LogObservation { last_ends, epoch_ends, ..seen(0, 40) };

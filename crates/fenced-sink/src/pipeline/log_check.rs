@@ -81,7 +81,7 @@ impl<E: Event> LogCheckTask<E> {
         };
         // After the bounds reading can start. So the scheduler receives them last.
         let ((), bounds) = tokio::join!(identity, bounds);
-        let mut seen = LogObservation { bounds, ..LogObservation::default() };
+        let mut seen = LogObservation { bounds, complete: true, ..LogObservation::default() };
         let needs_more = |asked: &&PartitionQuestion| asked.question.out_of_range || asked.question.last.is_some();
         let (others, known): (Vec<_>, Vec<_>) = questions.iter().partition(needs_more);
         self.scheduler.observed(&known, &seen);

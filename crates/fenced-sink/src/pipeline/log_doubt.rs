@@ -6,7 +6,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use tokio::task::JoinSet;
 
@@ -24,6 +24,8 @@ const TIMEOUT: Duration = Duration::from_secs(5);
 /// At most this many partitions are asked about at once. Each has its own clients. Each question has a limit, but dropping
 /// a client of a frozen broker has none: so a partition waits for it, and the number of clients stays limited.
 const AT_ONCE: usize = 4;
+/// The minimum time between two warnings.
+const WARNING_INTERVAL: Duration = Duration::from_mins(1);
 /// The topic id is asked this many times: without it, the leader epochs prove nothing.
 const TOPIC_ID_TRIES: usize = 3;
 
@@ -31,29 +33,48 @@ const TOPIC_ID_TRIES: usize = 3;
 pub(crate) struct LogDoubtTask<E> {
     scheduler: Arc<SharedScheduler<E>>,
     topic_log: Arc<TopicLogClient>,
+    topic: String,
+    warn_at: Instant,
 }
 
 impl<E: Event> LogDoubtTask<E> {
     /// Nothing is asked yet.
     pub(crate) fn new(options: &Options, scheduler: Arc<SharedScheduler<E>>) -> Self {
         let topic_log = TopicLogClient::new(&options.properties, &options.topic).with_timeout(TIMEOUT);
-        Self { scheduler, topic_log: Arc::new(topic_log) }
+        Self { scheduler, topic_log: Arc::new(topic_log), topic: options.topic.clone(), warn_at: Instant::now() }
     }
 
     /// Runs until the scheduler stops.
-    pub(crate) async fn run(self) -> Result<(), EngineError> {
+    pub(crate) async fn run(mut self) -> Result<(), EngineError> {
         let mut settling = JoinSet::new();
         loop {
             tokio::select! {
                 () = self.scheduler.until_stopping() => return Ok(()),
                 () = self.scheduler.log_doubt_possible() => {}
-                Some(Ok(settled)) = settling.join_next() => self.scheduler.log_doubt_settled(settled),
+                Some(Ok(settled)) = settling.join_next() => {
+                    self.warn(&settled);
+                    self.scheduler.log_doubt_settled(settled);
+                }
             }
             while settling.len() < AT_ONCE
                 && let Some(report) = self.scheduler.take_log_doubt()
             {
                 settling.spawn(settle(Arc::clone(&self.topic_log), report));
             }
+        }
+    }
+}
+
+impl<E> LogDoubtTask<E> {
+    /// A doubt without a gap is checked again, and can last.
+    fn warn(&mut self, settled: &SettledDoubt) {
+        let now = Instant::now();
+        if settled.gap.is_none() && self.warn_at <= now {
+            self.warn_at = now + WARNING_INTERVAL;
+            let (topic, partition, position) = (&self.topic, settled.partition.0, settled.at.0);
+            let hint = "the log may be another one than the records that were read, and Kafka does not answer where they part: \
+                        the partition is not read, and the log is checked again";
+            tracing::warn!(topic, partition, position, hint, "log_in_doubt");
         }
     }
 }

@@ -191,7 +191,13 @@ impl<E> SharedScheduler<E> {
     /// Waits for a task.
     pub(crate) async fn next_task(&self) -> WriterTask<E> {
         loop {
-            let next = self.lock().next_task(Instant::now(), self.is_stopping());
+            let (next, needs_check) = {
+                let mut scheduler = self.lock();
+                (scheduler.next_task(Instant::now(), self.is_stopping()), scheduler.waits_for_log_check())
+            };
+            if needs_check {
+                self.request_log_check();
+            }
             match next {
                 Ok(task) => {
                     self.task.notify_one(); // there may be another task for another writer

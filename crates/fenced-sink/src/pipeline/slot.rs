@@ -6,7 +6,7 @@ mod log_state;
 
 use std::time::{Duration, Instant};
 
-use self::log_state::{LogState, LogVerdict};
+use self::log_state::{Follows, LogState, LogVerdict};
 use crate::model::batch::{Arrival, BatchLimits, ClaimedBatch, Queue};
 use crate::model::error_class::ErrorClass;
 use crate::model::failure::{Failure, FailureRecord};
@@ -53,6 +53,8 @@ pub(super) struct Slot<E> {
     queue: Queue<E>,
     log: LogState,
     in_flight_bytes: usize,
+    /// The first record in the queue waits for a comparison of the log.
+    is_stopped: bool,
     /// No claim and no urgent row read before this instant.
     not_before: Instant,
     /// The claims in a row that found no row and could create none.
@@ -76,6 +78,7 @@ impl<E> Slot<E> {
             queue: Queue::new(partition),
             log: LogState::new(now),
             in_flight_bytes: 0,
+            is_stopped: false,
             not_before: now,
             claims_without_row: 0,
             failure: None,
@@ -224,9 +227,11 @@ impl<E> Slot<E> {
         (!starting || self.log.is_checked()).then_some(target)
     }
 
-    /// Whether the partition waits for a check of its log before it is read. If damage is proven, it waits for probes.
+    /// Whether the partition waits for a check of its log: before it is read, or before records of a new leader are
+    /// committed. If damage is proven, it waits for probes.
     pub(super) fn waits_for_log_check(&self) -> bool {
-        self.protocol.read_target().is_some() && self.read_target().is_none() && !self.log.is_damaged()
+        let waits = self.log.has_later_record() || self.read_target().is_none() && !self.log.is_damaged();
+        self.protocol.read_target().is_some() && waits
     }
 
     /// The consumer thread is about to start reading. False: it must not, the target has changed.
@@ -301,6 +306,7 @@ impl<E> Slot<E> {
         let at = self.protocol.read_target().map_or(question.at, |(_, at)| at);
         let nothing_waits = self.nothing_waits();
         let verdict = self.log.observed(now, self.partition, question, seen, at, nothing_waits);
+        self.is_stopped &= self.log.has_later_record();
         self.apply_verdict(now, verdict);
     }
 
@@ -555,13 +561,31 @@ impl<E> Slot<E> {
     // ---- batches ----
 
     pub(super) fn has_batch(&self) -> bool {
-        self.protocol.ready_at().is_some() && !self.queue.is_empty()
+        self.protocol.ready_at().is_some() && !self.queue.is_empty() && !self.is_stopped
     }
 
     /// Cuts the next batch, with the right to commit it.
     pub(super) fn begin_commit(&mut self, limits: BatchLimits) -> Option<ClaimedBatch<E>> {
         let limits = BatchLimits { records: limits.records.min(self.max_records), bytes: limits.bytes };
-        let batch = self.protocol.ready_at().and_then(|from| self.queue.take(from, limits))?;
+        let from = self.protocol.ready_at()?;
+        let mut before = self.log.last_with_epoch().map(|(_, epoch)| epoch);
+        let mut stopped_by = Follows::Now;
+        let log = &self.log;
+        let batch = self.queue.take_until(from, limits, |record| {
+            stopped_by = log.follows(before, record.leader_epoch);
+            before = record.leader_epoch;
+            stopped_by != Follows::Now
+        });
+        if let Follows::AfterAnswer(later) = stopped_by {
+            self.log.waits_for_answer(later);
+        }
+        let Some(batch) = batch else {
+            if stopped_by == Follows::Never {
+                self.found_log_doubt(self.protocol.generation(), LogDoubt::Parted);
+            }
+            self.is_stopped = stopped_by != Follows::Now;
+            return None;
+        };
         let epoch = self.protocol.begin_commit(batch.step())?;
         self.in_flight_bytes = batch.bytes();
         let bisect = self.failure.as_ref().is_some_and(FailureRecord::suspects_a_record);
@@ -655,6 +679,7 @@ impl<E> Slot<E> {
     /// Follows every change of the protocol: the queue holds records of the current generation only.
     fn drop_stale_records(&mut self) {
         self.queue.set_generation(self.protocol.generation());
+        self.is_stopped &= !self.queue.is_empty();
     }
 }
 

@@ -127,10 +127,8 @@ impl WaitingRecords {
 fn waits(health: &PartitionHealth) -> bool {
     match health.status {
         PartitionStatus::Halted | PartitionStatus::Fenced => false,
-        PartitionStatus::Claiming | PartitionStatus::Starting => true,
-        PartitionStatus::Running | PartitionStatus::Recovering => {
-            health.records_wait || health.lag.is_some_and(|lag| lag > 0)
-        }
+        PartitionStatus::Claiming | PartitionStatus::Starting | PartitionStatus::Recovering => true,
+        PartitionStatus::Running => health.records_wait || health.lag.is_some_and(|lag| lag > 0),
     }
 }
 
@@ -138,8 +136,8 @@ fn log(topic: &str, change: StallChange) {
     let (partition, seconds) = (change.partition.0, change.waited.as_secs());
     if change.begins {
         let hint = match change.status {
-            PartitionStatus::Claiming | PartitionStatus::Starting => {
-                "the partition is not read yet: Kafka may not answer about its log, or the database about its row; look for \
+            PartitionStatus::Claiming | PartitionStatus::Starting | PartitionStatus::Recovering => {
+                "the partition is not read: Kafka may not answer about its log, or the database about its row; look for \
                  other warnings in this log"
             }
             _ => {

@@ -103,6 +103,7 @@ impl World {
         let bounds = LogBounds { start: Position(0), end };
         let asked = self.scheduler.questions();
         let seen = LogObservation {
+            complete: true,
             bounds: asked.iter().map(|asked| (asked.partition, bounds)).collect(),
             ..LogObservation::default()
         };

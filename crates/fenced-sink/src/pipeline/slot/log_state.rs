@@ -37,6 +37,10 @@ pub(super) struct LogState {
     checked: bool,
     /// The leader epoch of the last record was compared since the row was read.
     epoch_checked: bool,
+    /// A record of this leader epoch waits, and the epoch before it has not been compared with the new leader.
+    later: Option<LeaderEpoch>,
+    /// Records of this leader epoch may follow those of the epoch before.
+    confirmed: Option<LeaderEpoch>,
     row_read_at: Instant,
     /// The broker refused the position.
     out_of_range: bool,
@@ -88,12 +92,25 @@ pub(super) enum LogVerdict {
     FetchStalled,
 }
 
+/// Whether a record may follow the records before it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Follows {
+    /// It has the same leader epoch, or a confirmed one, or none.
+    Now,
+    /// It is the first one of this leader epoch: the log of its leader must be compared first.
+    AfterAnswer(LeaderEpoch),
+    /// Its leader epoch is lower: in one log, leader epochs never decrease.
+    Never,
+}
+
 impl LogState {
     pub(super) fn new(now: Instant) -> Self {
         Self {
             known: None,
             checked: false,
             epoch_checked: false,
+            later: None,
+            confirmed: None,
             row_read_at: now,
             out_of_range: false,
             end: None,
@@ -136,6 +153,8 @@ impl LogState {
         self.damage = self.damage.filter(|damage| damage.search.from() == at);
         self.checked = false;
         self.epoch_checked = false;
+        self.later = None;
+        self.confirmed = None;
         self.row_read_at = now;
         self.wait = None;
     }
@@ -175,12 +194,35 @@ impl LogState {
         }
     }
 
+    /// How a record of this leader epoch follows records of `before`. A new leader may lack the last records that were
+    /// read, so its records are committed only after its log was compared.
+    pub(super) fn follows(&self, before: Option<LeaderEpoch>, epoch: Option<LeaderEpoch>) -> Follows {
+        match before.zip(epoch) {
+            Some((before, epoch)) if epoch < before => Follows::Never,
+            Some((before, epoch)) if epoch > before && self.confirmed != Some(epoch) => Follows::AfterAnswer(epoch),
+            _ => Follows::Now,
+        }
+    }
+
+    /// A record of a later leader epoch waits.
+    pub(super) fn waits_for_answer(&mut self, later: LeaderEpoch) {
+        if self.later != Some(later) {
+            self.later = Some(later);
+            self.epoch_checked = false;
+        }
+    }
+
+    /// Whether a record of a later leader epoch waits.
+    pub(super) fn has_later_record(&self) -> bool {
+        self.later.is_some()
+    }
+
     // ---- identity and bounds ----
 
     /// The question while the partition is at this position.
     pub(super) fn question(&self, at: Position) -> LogQuestion {
         let last = self.last_with_epoch().filter(|_| !self.epoch_checked);
-        LogQuestion { at, out_of_range: self.out_of_range, last }
+        LogQuestion { at, out_of_range: self.out_of_range, last, later: self.later }
     }
 
     /// An answer to `question`, for a partition that is at `at` now. `nothing_waits`: it is read, and all records that
@@ -200,7 +242,11 @@ impl LogState {
             return LogVerdict::Fault(known.gap_since_check(at));
         }
         let lacks_last_record = lacks_last_record(partition, question, seen);
-        self.epoch_checked |= lacks_last_record.is_some();
+        // An answer to an earlier question proves nothing about the leader of the record that waits now.
+        if lacks_last_record.is_some() && question.later == self.later {
+            self.epoch_checked = true;
+            self.confirmed = self.later.take().or(self.confirmed);
+        }
         let bounds = seen.bounds.get(&partition).copied();
         if let Some(bounds) = bounds {
             self.end = Some(bounds.end);
@@ -221,10 +267,13 @@ impl LogState {
                 self.begin_damage_check(at, bounds.end);
                 self.checked = self.damage.is_none();
             }
+            // Whether the leader epoch is compared makes no difference for damage.
+            (LogCheck::Unknown, Some(bounds)) if !self.out_of_range => self.begin_damage_check(at, bounds.end),
             (LogCheck::Good | LogCheck::Unknown, _) => {}
         }
-        let waited = now.saturating_duration_since(self.row_read_at) >= NO_ANSWER;
-        self.checked |= waited && !self.is_damaged();
+        // A refusal is an answer, so reading does not start before its cause is known.
+        let waited = now.saturating_duration_since(self.row_read_at) >= NO_ANSWER && !self.out_of_range;
+        self.checked |= seen.complete && waited && !self.is_damaged();
         LogVerdict::Nothing
     }
 

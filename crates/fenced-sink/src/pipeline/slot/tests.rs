@@ -67,7 +67,23 @@ impl World {
     }
 
     fn observe(&mut self, asked: &PartitionQuestion, seen: &LogObservation) {
-        self.slot.observed(self.now, asked, seen);
+        let seen = LogObservation { complete: true, ..seen.clone() };
+        self.slot.observed(self.now, asked, &seen);
+    }
+
+    /// A record of this leader epoch arrives.
+    fn arrives(&mut self, offset: i64, epoch: i32) {
+        let record = Record {
+            partition: P,
+            offset: Offset(offset),
+            timestamp: Timestamp { millis: 0, kind: TimestampType::None },
+            key: None,
+            value: None,
+            headers: Vec::new(),
+            leader_epoch: Some(LeaderEpoch(epoch)),
+        };
+        let entry = Entry { record, parsed: Ok(Parsed::Event(())) };
+        self.slot.arrived(self.now, self.generation(), Arrival::Record(entry));
     }
 
     /// Reading ends because of an error that is not known to be harmless, and the row is read again.
@@ -325,21 +341,67 @@ fn the_leader_epochs_are_asked_before_reading_starts_and_follow_the_records() {
     assert_eq!(world.ask().question.last, None, "it is answered: the consumer reports a new leader");
     let target = world.slot.read_target().unwrap();
     assert_eq!(target.leader_epoch, Some(LeaderEpoch(3)), "reading starts with the last record");
-    let record = Record {
-        partition: P,
-        offset: Offset(10),
-        timestamp: Timestamp { millis: 0, kind: TimestampType::None },
-        key: None,
-        value: None,
-        headers: Vec::new(),
-        leader_epoch: Some(LeaderEpoch(4)),
+    world.arrives(10, 3);
+    world.arrives(11, 3);
+    let batch = world.slot.begin_commit(ALL).unwrap();
+    let before = batch.known.and_then(|known| known.epochs).map(|epochs| epochs.last());
+    assert_eq!(before, Some(Offset(9)), "the transaction adds those of its own records");
+    assert_eq!(world.slot.log.last_with_epoch(), Some((Offset(11), LeaderEpoch(3))));
+}
+
+const ALL: BatchLimits = BatchLimits { records: 10, bytes: 10_000 };
+
+/// A started partition that has read 10 in epoch 3. Record 11, of epoch 5, waits for a comparison of its leader's log.
+fn later_record_waits() -> World {
+    let mut world = World::started();
+    world.arrives(10, 3);
+    world.arrives(11, 5);
+    let batch = world.slot.begin_commit(ALL).unwrap().batch;
+    assert_eq!(batch.step().to(), Position(11), "the batch ends before the first record of the new leader");
+    let position = CommittedPosition::confirmed(P, Position(11));
+    world.slot.committed(position, false, false);
+    assert!(world.slot.begin_commit(ALL).is_none() && !world.slot.has_batch());
+    assert!(world.slot.waits_for_log_check(), "the log is compared at once");
+    world
+}
+
+#[test]
+fn records_of_a_new_leader_are_committed_only_after_its_log_was_compared() {
+    let end = |end| LogObservation {
+        epoch_ends: BTreeMap::from([(P, EpochEnd::At(LeaderEpoch(3), Position(end)))]),
+        ..seen("a", 0, 50)
     };
-    let entry = Entry { record, parsed: Ok(Parsed::Event(())) };
-    world.slot.arrived(world.now, world.generation(), Arrival::Record(entry));
-    let batch = world.slot.begin_commit(BatchLimits { records: 10, bytes: 1_000 }).unwrap();
-    let before = batch.known.and_then(|known| known.epochs).map(|epochs| epochs.newest());
-    assert_eq!(before, Some(LeaderEpoch(3)), "the transaction adds those of its own records");
-    assert_eq!(world.slot.log.last_with_epoch(), Some((Offset(10), LeaderEpoch(4))));
+    let mut world = later_record_waits();
+    let asked = world.ask();
+    assert_eq!((asked.question.last, asked.question.later), (Some((Offset(10), LeaderEpoch(3))), Some(LeaderEpoch(5))));
+    world.observe(&asked, &seen("a", 0, 50));
+    assert!(!world.slot.has_batch(), "there is no answer yet");
+    world.observe(&asked, &end(11));
+    assert_eq!(world.slot.begin_commit(ALL).unwrap().batch.step().to(), Position(12));
+
+    let mut world = later_record_waits();
+    let asked = world.ask();
+    world.observe(&asked, &end(6));
+    let report = world.slot.take_log_doubt().unwrap();
+    assert_eq!((report.doubt, report.at), (LogDoubt::Parted, Position(11)));
+
+    // The answer of the former leader proves nothing about the new one.
+    let mut world = World::started();
+    let mut earlier = world.ask();
+    earlier.question.last = Some((Offset(9), LeaderEpoch(3)));
+    world.arrives(10, 5);
+    assert!(world.slot.begin_commit(ALL).is_none());
+    world.observe(&earlier, &end(50));
+    assert!(!world.slot.has_batch());
+    assert!(world.ask().question.last.is_some(), "it is asked again");
+}
+
+#[test]
+fn a_leader_epoch_that_decreases_puts_the_log_in_doubt() {
+    let mut world = World::started();
+    world.arrives(10, 2);
+    assert!(world.slot.begin_commit(ALL).is_none());
+    assert_eq!(world.slot.take_log_doubt().map(|report| report.doubt), Some(LogDoubt::Parted));
 }
 
 #[test]
