@@ -309,7 +309,7 @@ fn the_leader_epochs_are_asked_before_reading_starts_and_follow_the_records() {
     assert_eq!(asked.question.last, Some((Offset(9), LeaderEpoch(3))));
     let lacks = EpochEnd::At(LeaderEpoch(3), Position(9));
     world.observe(&asked, &LogObservation { epoch_ends: BTreeMap::from([(P, lacks)]), ..seen("a", 0, 50) });
-    assert_eq!(world.slot.take_log_doubt().map(|report| report.doubt), Some(LogDoubt::Parted));
+    assert_eq!(world.slot.take_log_doubt().map(|report| report.doubt), Some(LogDoubt::Diverged));
 
     let mut world = World::claimed();
     let asked = world.ask();
@@ -319,7 +319,7 @@ fn the_leader_epochs_are_asked_before_reading_starts_and_follow_the_records() {
     let asked = world.ask();
     assert_eq!(asked.question.last, Some((Offset(9), LeaderEpoch(3))), "it is asked again");
     world.observe(&asked, &LogObservation { epoch_ends: BTreeMap::from([(P, lacks)]), ..seen("a", 0, 50) });
-    assert_eq!(world.slot.take_log_doubt().map(|report| report.doubt), Some(LogDoubt::Parted));
+    assert_eq!(world.slot.take_log_doubt().map(|report| report.doubt), Some(LogDoubt::Diverged));
 
     let mut world = World::started();
     assert_eq!(world.ask().question.last, None, "it is answered: the consumer reports a new leader");
