@@ -1,5 +1,6 @@
--- Gives the columns of an adopted table their old types and defaults, with one rewrite, and drops the indexes that `up`
--- added. All rows stay. If a value does not fit the old type of its column, nothing is changed and the column is named.
+-- Restores the old types and defaults of the columns of an adopted table, with one rewrite, and drops the indexes that
+-- `up` added. All rows stay. If a value does not fit the old type of its column, nothing is changed, and the error
+-- names the column.
 
 do $$
 declare

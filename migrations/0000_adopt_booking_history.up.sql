@@ -1,9 +1,9 @@
 -- Prepares a table `booking_history` of the old service for 0001, which adopts it.
 --
--- 0001 would rewrite the table once for each column whose type changes. This migration changes all types with one
--- ALTER TABLE, so 0001 finds nothing to change. A float that becomes numeric needs a rewrite: one for all columns. The
--- other changes (varchar to text, numeric(p, s) to numeric) do not touch the rows. What was changed is stored in
--- `booking_history_before`, for `down`.
+-- 0001 would rewrite the table once for each column whose type changes. This migration changes all types with one ALTER
+-- TABLE, so 0001 finds nothing to change. A float that becomes numeric needs a rewrite: one for all columns. The other
+-- changes (varchar to text, numeric(p, s) to numeric) do not rewrite the rows. `booking_history_before` stores what was
+-- changed, for `down`.
 --
 -- It does nothing in a database that has no such table, or that has 0001 already.
 
@@ -71,8 +71,9 @@ begin
         and attname in ('booking_id', 'user_id', 'hotel_id', 'promo_code', 'discount_percent', 'price')
         and format_type(atttypid, atttypmod) not in ('text', 'numeric');
 
-    -- Only a float has a USING: any other one would rewrite the table. The float goes through its shortest text that
-    -- reads back as the same float, so 89.99 stays 89.99, and `down` gives back the same bits.
+    -- Only a float column has a USING clause, because the clause makes PostgreSQL rewrite the table. A float is
+    -- converted through the shortest text that gives the same float again. So 89.99 stays 89.99, and `down` restores
+    -- the same float.
     perform set_config('extra_float_digits', '1', true);
     select string_agg(
         concat_ws(
@@ -94,7 +95,7 @@ begin
         execute 'alter table booking_history ' || changes;
     end if;
 
-    -- 0001 builds each missing index under a name of its own. If another relation has that name, the index is built here,
+    -- 0001 builds each missing index under a fixed name. If another relation has that name, the index is built here,
     -- under a name that PostgreSQL chooses.
     for missing in
         select name, is_unique

@@ -76,7 +76,7 @@ pub(super) async fn insert_each(
     Ok(inserted.into_iter().filter_map(|outcome| outcome.or_else(|| compared.next())).collect())
 }
 
-/// How the table gives its ids. Somebody else may have made the table, so each name comes from the catalog.
+/// How the table generates its ids. Another program may have created the table, so each name comes from the catalog.
 struct IdColumn {
     /// The unique indexes on the id alone, each as `schema.name`. A partition of the table has its own.
     unique_indexes: Vec<String>,
@@ -85,7 +85,7 @@ struct IdColumn {
 }
 
 impl IdColumn {
-    /// Must be read before an insert: after an error the transaction answers no question.
+    /// Must be called before an insert: after an error, `PostgreSQL` refuses every query in the transaction.
     async fn read(connection: &mut PgConnection) -> sqlx::Result<Self> {
         // Finds a sequence that the column owns, or else one that its default uses.
         sqlx::query_as!(

@@ -22,7 +22,7 @@ pub use state::{SchemaState, schema_state};
 use super::CommandError;
 use crate::config::{Database, Settings};
 use adoption::{OldTable, PROGRESS_INTERVAL, ProgressWatch, suspicious_sessions};
-use dropped::{asked, dropped_rows, in_words};
+use dropped::{ask_at_terminal, dropped_rows, in_words};
 use state::{AppliedMigration, applied, compare, is_known, ups};
 
 /// The version that creates or adopts the table `booking_history`.
@@ -39,7 +39,7 @@ Examples:
   booking-history migrate up                          apply the missing ones; stop the service first
   booking-history migrate down                        revert the newest one
   booking-history migrate down 2                      revert the newest two
-  booking-history migrate down 2 --yes                the same, also if that drops rows
+  booking-history migrate down 2 --yes                the same, even if tables with rows are dropped
   booking-history migrate up --database-timeout 5m    wait longer for the locks of the tables";
 
 /// The arguments of `migrate`.
@@ -53,7 +53,7 @@ pub(super) struct MigrateArgs {
 enum MigrateCommand {
     /// Apply every missing migration
     Up {
-        /// Adopt the table of the Python service although sessions are connected that may be of this service
+        /// Adopt the table of the Python service even if some sessions may belong to that service
         #[arg(long)]
         ignore_sessions: bool,
     },
@@ -62,7 +62,7 @@ enum MigrateCommand {
         /// The number of migrations to revert
         #[arg(default_value = "1")]
         count: NonZeroUsize,
-        /// Drop the rows of the tables that these migrations created, without a question
+        /// Do not ask before tables that have rows are dropped
         #[arg(long)]
         yes: bool,
     },
@@ -142,8 +142,8 @@ impl<Out: Write> MigrationJob<'_, Out> {
         self.say("the schema is up to date now")
     }
 
-    /// Says what the adoption of an old table does, and refuses it while the old service may be connected. `None`: there
-    /// is no old table, or its progress can't be observed.
+    /// Prints what the adoption of an old table does. Refuses it while the Python service may be connected. `None`:
+    /// there is no old table, or its progress can't be observed.
     async fn prepare_adoption(&mut self, ignore_sessions: bool) -> Result<Option<ProgressWatch>, MigrationProblem> {
         let Some(table) = OldTable::read(self.connection).await.map_err(MigrateError::from)? else { return Ok(None) };
         if !ignore_sessions {
@@ -206,7 +206,7 @@ impl<Out: Write> MigrationJob<'_, Out> {
         }
     }
 
-    /// The answer can take long, and a running service adds rows: then it asks again.
+    /// While the user decides, a running service can add rows. Then this asks again.
     async fn ask_to_drop_rows(&mut self, downs: &[&Migration]) -> Result<(), MigrationProblem> {
         let mut agreed = String::new();
         loop {
@@ -214,7 +214,7 @@ impl<Out: Write> MigrationJob<'_, Out> {
             if rows == agreed {
                 return Ok(());
             }
-            if asked(rows.clone()).await != Some(true) {
+            if ask_at_terminal(rows.clone()).await != Some(true) {
                 return Err(MigrationProblem::DropsRows(rows));
             }
             agreed = rows;
@@ -279,7 +279,7 @@ enum MigrationProblem {
     AnotherMigrate,
     /// The library has created the tables of the engine.
     TablesOfTheLibrary,
-    /// These sessions may belong to the old service.
+    /// These sessions may belong to the Python service.
     OldServiceConnected(Vec<String>),
     /// The user has not agreed to drop these rows.
     DropsRows(String),

@@ -29,7 +29,7 @@ Examples:
   booking-history offsets resume --partition 3          resume a halted partition
   booking-history offsets resume --all --at earliest    resume at another position
 
-The halts log_truncated, log_replaced and log_corrupt need --at. Without it, resume changes nothing and prints the right one.
+The halts log_truncated, log_replaced and log_corrupt need --at. Without it, resume changes nothing and prints the --at to use.
 
 Exit code 2: the topic log has no such position, a partition has no row yet, or a halt needs --at. Nothing was changed.";
 

@@ -75,29 +75,29 @@ fn end_not_reached(HaltedPartitions(partitions): &HaltedPartitions) -> String {
     )
 }
 
-/// Whether the database has what a run needs.
-enum Comparison {
+/// Whether the database has the schema and the privileges that a run needs.
+enum DatabaseCheck {
     Ready,
     /// A migration or a grant may follow.
     NotYet(String),
-    /// To wait would not help.
+    /// Waiting does not help.
     Never(String),
 }
 
-async fn compare(settings: &Settings) -> sqlx::Result<Comparison> {
+async fn check_database(settings: &Settings) -> sqlx::Result<DatabaseCheck> {
     let (mut session, state) = database::connect_and_compare(settings).await?;
     match state {
         SchemaState::Current => {}
-        SchemaState::Newer { .. } | SchemaState::Altered { .. } => return Ok(Comparison::Never(state.to_string())),
-        SchemaState::Missing | SchemaState::Older { .. } => return Ok(Comparison::NotYet(state.to_string())),
+        SchemaState::Newer { .. } | SchemaState::Altered { .. } => return Ok(DatabaseCheck::Never(state.to_string())),
+        SchemaState::Missing | SchemaState::Older { .. } => return Ok(DatabaseCheck::NotYet(state.to_string())),
     }
     let missing = session.run(|connection| missing_privileges(connection, &booking::PRIVILEGES)).await?;
     if missing.is_empty() {
-        return Ok(Comparison::Ready);
+        return Ok(DatabaseCheck::Ready);
     }
     let (database, user) = (&settings.database, settings.database.options().get_username());
     let grants: Vec<String> = missing.iter().map(|one| format!("grant {one} to \"{user}\";")).collect();
-    Ok(Comparison::NotYet(format!(
+    Ok(DatabaseCheck::NotYet(format!(
         "can't use PostgreSQL at {database} (42501): the user lacks {}; grant the privilege: {}",
         missing.join(", "),
         grants.join(" ")
@@ -110,14 +110,14 @@ async fn wait_for_schema(settings: &Settings) -> Result<(), CommandError> {
     let began = Instant::now();
     let mut backoff = Backoff::new(settings.retry_initial, settings.retry_max);
     loop {
-        let compared = compare(settings).await;
+        let compared = check_database(settings).await;
         let over = began.elapsed() >= settings.startup_timeout;
         let wait = backoff.wait();
         match compared {
-            Ok(Comparison::Ready) => return Ok(()),
-            Ok(Comparison::Never(why)) => return Err(CommandError::Unavailable(why)),
-            Ok(Comparison::NotYet(why)) if over => return Err(CommandError::Unavailable(why)),
-            Ok(Comparison::NotYet(why)) => tracing::warn!(hint = why, "schema_not_ready"),
+            Ok(DatabaseCheck::Ready) => return Ok(()),
+            Ok(DatabaseCheck::Never(why)) => return Err(CommandError::Unavailable(why)),
+            Ok(DatabaseCheck::NotYet(why)) if over => return Err(CommandError::Unavailable(why)),
+            Ok(DatabaseCheck::NotYet(why)) => tracing::warn!(hint = why, "schema_not_ready"),
             Err(error) => match classify(&error).without_a_record() {
                 ErrorClass::Corrupt => return Err(CommandError::database(&error, &settings.database)),
                 ErrorClass::Operator if over => return Err(CommandError::database(&error, &settings.database)),

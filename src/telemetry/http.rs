@@ -23,7 +23,7 @@ use tokio::task::JoinHandle;
 use super::metrics;
 use super::readiness::{Readiness, readiness};
 
-/// A connection ends after this time: a slow request, a slow reader of the answer, and a client that sends nothing.
+/// A connection ends after this time, with a slow request, a slow reader of the answer, or a client that sends nothing.
 const CONNECTION_TIMEOUT: Duration = Duration::from_secs(10);
 /// The maximum number of open connections.
 const MAX_CONNECTIONS: usize = 64;
@@ -47,8 +47,8 @@ pub async fn serve(address: SocketAddr, health: Health, prefix: &'static str) ->
     Ok(())
 }
 
-/// Accepts every connection at once. If too many are open, the oldest one ends: an ordinary request takes milliseconds,
-/// so the oldest connection is a slow one.
+/// Accepts every connection immediately. If too many are open, the oldest one ends: a normal request takes
+/// milliseconds, so the oldest connection is a slow one.
 async fn accept(mut listener: TcpListener, router: Router) {
     let mut open: VecDeque<JoinHandle<()>> = VecDeque::new();
     loop {

@@ -66,7 +66,8 @@ impl Scrape {
         let states = states.into_iter().map(|(state, count)| ([("state", state.to_owned())], count));
         families.gauge("partitions", "Partitions of this instance, by state", states)?;
         let stalled = partitions.iter().map(|health| u64::from(health.stalled)).sum();
-        let help = "Partitions of this instance with records that wait while nothing is committed";
+        let help =
+            "Partitions of this instance whose records wait while nothing is committed, or that are not read yet";
         families.gauge("stalled", help, [(NO_LABEL, stalled)])?;
         let failing = partitions.iter().map(|health| u64::from(health.failure.is_some())).sum();
         let help = "Partitions of this instance whose last database operation failed";

@@ -5,7 +5,7 @@ use std::time::Duration;
 use fenced_sink::{HaltReason, HealthSnapshot, Membership, PartitionHealth, PartitionStatus, RedriveFailure};
 use serde::Serialize;
 
-/// A failure that lasts shorter is no reason: a retry ends most of them.
+/// A failure is a reason after this time. A retry ends most failures earlier.
 const VISIBLE_AFTER: Duration = Duration::from_secs(5);
 
 /// The response of `/readyz`. The service is ready if there is no reason against it.
@@ -54,7 +54,7 @@ pub(super) fn readiness(snapshot: Option<HealthSnapshot>) -> Readiness {
     reasons.extend(stalled.map(|PartitionHealth { partition, .. }| {
         format!("partition {partition} of {topic} is stalled: records wait and nothing is committed")
     }));
-    // Without a connection no operation succeeds, and one reason says so.
+    // Without a connection no operation succeeds. The reason above says this.
     if snapshot.database_works {
         reasons.extend(failures(&snapshot));
     }
@@ -67,7 +67,7 @@ pub(super) fn readiness(snapshot: Option<HealthSnapshot>) -> Readiness {
     Readiness { ready: reasons.is_empty(), reasons, partitions: snapshot.partitions.into_iter().map(line).collect() }
 }
 
-/// The failures that last.
+/// The failures that have lasted long enough to be reasons.
 fn failures(snapshot: &HealthSnapshot) -> Vec<String> {
     let topic = &snapshot.topic;
     let failing = snapshot.partitions.iter().filter_map(|one| Some((one.partition, one.failure.as_ref()?)));

@@ -153,7 +153,7 @@ async fn half_sent_requests_keep_neither_probes_nor_the_database_from_an_answer(
     scene.send_and_handle("behind", 100).await;
     assert_eq!(service.get("/livez").body, "ok\n");
 
-    // Each of them ends, also those that were never too many.
+    // Each of them ends after its time limit, also those below the maximum number.
     for stream in &mut slow {
         stream.set_read_timeout(Some(PATIENCE)).unwrap();
         let ended = stream.read(&mut [0; 512]);

@@ -72,7 +72,7 @@ pub async fn verify<E: Event>(
         reporter.found(totals).await?;
     } else {
         for finding in &totals {
-            plan.doubt_total(finding);
+            plan.leave_out_total(finding);
         }
     }
     let records = comparer.records();
@@ -92,7 +92,7 @@ pub async fn verify<E: Event>(
         let mut pages = RowPages::<E>::new();
         while let Some(findings) = pages.next(&mut snapshot, explained).await? {
             if compacted.is_none() && !findings.is_empty() {
-                plan.doubt_extra();
+                plan.leave_out_extra();
                 break;
             }
             reporter.found(findings).await?;
@@ -127,7 +127,7 @@ struct ProgressReporter<'a, R> {
 }
 
 impl<R: FnMut(Progress<'_>) + Send> ProgressReporter<'_, R> {
-    /// What was read. A replaced topic is the cause of any error.
+    /// Returns what was read. After an error it first checks whether the topic was replaced: that is the cause then.
     async fn read<T>(&self, read: Result<T, VerifyError>) -> Result<T, VerifyError> {
         if read.is_err() {
             self.ended().await?;
@@ -135,7 +135,7 @@ impl<R: FnMut(Progress<'_>) + Send> ProgressReporter<'_, R> {
         read
     }
 
-    /// The end of the reading. Without an answer about the topic there is no sign that it was replaced.
+    /// Fails if the topic was replaced while it was read. If Kafka does not answer, it counts as the same topic.
     async fn ended(&self) -> Result<(), VerifyError> {
         match self.topic.is_same(self.topic_id.as_ref()).await {
             Some(false) => Err(self.topic.replaced()),

@@ -1,4 +1,4 @@
-//! A TCP proxy in front of a server: a link that is slow, that loses everything for a while, or that breaks.
+//! A TCP proxy in front of a server: a link that is slow, that passes nothing for a while, or that breaks.
 
 use std::io::{Read as _, Write as _};
 use std::net::{Ipv4Addr, Shutdown, SocketAddr, TcpListener, TcpStream};

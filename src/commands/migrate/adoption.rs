@@ -1,4 +1,4 @@
-//! What `migrate up` finds out and says before and while it adopts the table of the Python service.
+//! What `migrate up` checks and prints before and while it adopts the table of the Python service.
 
 use std::time::{Duration, Instant};
 
@@ -10,13 +10,13 @@ pub(super) const PROGRESS_INTERVAL: Duration = Duration::from_secs(5);
 /// A session of a service that was just stopped may exist this long.
 const SESSIONS_END: Duration = Duration::from_secs(5);
 const SESSIONS_INTERVAL: Duration = Duration::from_millis(200);
-/// The limit for one look at the progress.
+/// The time limit of one query for the progress.
 const LOOK: Duration = Duration::from_secs(1);
 
 /// The table that is about to be adopted.
 #[derive(Debug)]
 pub(super) struct OldTable {
-    /// By the statistics of `PostgreSQL`. 0: they have no rows, or there are no statistics.
+    /// The number of rows in the statistics of `PostgreSQL`. 0: the table is empty, or there are no statistics.
     rows: i64,
     /// Indexes included.
     bytes: i64,
@@ -75,8 +75,8 @@ impl OldTable {
     }
 }
 
-/// The sessions that may belong to the old service. It sets no name for its sessions, and an idle one shows no use of
-/// the table. So each session without a name counts, and each one that uses the table.
+/// The sessions that may belong to the Python service. That service sets no name for its sessions, and an idle session
+/// shows no use of the table. So each session without a name counts, and each one that uses the table.
 pub(super) async fn suspicious_sessions(connection: &mut PgConnection) -> sqlx::Result<Vec<String>> {
     let began = Instant::now();
     loop {
@@ -119,7 +119,7 @@ pub(super) struct ProgressWatch {
 }
 
 impl ProgressWatch {
-    /// `None`: there is no second connection. The migration needs none.
+    /// `None`: a second connection was not possible. The migration does not need it.
     pub(super) async fn start(options: &PgConnectOptions, table: &OldTable) -> Option<Self> {
         let connection = tokio::time::timeout(LOOK, PgConnection::connect_with(options)).await.ok()?.ok()?;
         let mut watch = Self { connection, began: Instant::now(), bytes_before: 0, table: table.size() };
@@ -127,8 +127,8 @@ impl ProgressWatch {
         Some(watch)
     }
 
-    /// `PostgreSQL` reports no progress of ALTER TABLE. But the new copy of the rows is in files, and other sessions see
-    /// the size of these.
+    /// `PostgreSQL` reports no progress of ALTER TABLE. But it writes a new copy of the rows to files, and other
+    /// sessions see their size.
     pub(super) async fn line(&mut self) -> Option<String> {
         let grown = self.database_bytes().await?.saturating_sub(self.bytes_before);
         Some(format!(

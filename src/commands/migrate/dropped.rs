@@ -30,12 +30,12 @@ pub(super) async fn dropped_rows(
     Ok(dropped)
 }
 
-/// Our migrations drop each table by a statement of its own.
+/// Each migration drops each table with a separate statement on one line.
 pub(super) fn dropped_tables(down: &Migration) -> impl Iterator<Item = &str> {
     down.sql.as_str().lines().filter_map(|line| line.trim().strip_prefix("drop table ")?.strip_suffix(';'))
 }
 
-/// The rows in words.
+/// The text for the user.
 pub(super) fn in_words(dropped: &[(String, i64)]) -> String {
     let mut words = String::new();
     for (index, (table, rows)) in dropped.iter().enumerate() {
@@ -48,7 +48,7 @@ pub(super) fn in_words(dropped: &[(String, i64)]) -> String {
 }
 
 /// Asks the person at the terminal. `None`: there is no terminal.
-pub(super) async fn asked(rows: String) -> Option<bool> {
+pub(super) async fn ask_at_terminal(rows: String) -> Option<bool> {
     if !(stdin().is_terminal() && stderr().is_terminal()) {
         return None;
     }

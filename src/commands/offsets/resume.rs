@@ -67,8 +67,8 @@ fn plan(
     halted().map(|(row, reason)| resumption(row, reason, at, log)).collect()
 }
 
-/// Why the user must choose the position, with the arguments to type. `None`: one position is right, so the user need
-/// not choose. The first position is one from which no record is missed.
+/// Why the user must choose the position, with the arguments to type. `None`: only one position is right, so the user
+/// does not choose. No record is missed from the first position in the text.
 fn undecided(row: &PartitionRow, reason: &HaltReason, log: &Result<LogFacts, String>) -> Option<String> {
     let (partition, next) = (row.partition, row.next);
     let bounds = log.as_ref().ok().and_then(|facts| facts.bounds.get(&partition));
@@ -81,10 +81,10 @@ fn undecided(row: &PartitionRow, reason: &HaltReason, log: &Result<LogFacts, Str
             let at = kept.map_or_else(|| "earliest".to_owned(), |from| from.to_string());
             let again = offsets(from, bounds.map_or(next, |bounds| next.min(bounds.end)));
             format!(
-                "from offset {from} on, the topic log no longer has the records that were read, and can have others; \
-                 {resume} {at}` continues there, with {again} below the position {next} to read again, and records that are \
-                 stored already become duplicates; {resume} latest` continues with new records, and never reads those \
-                 before them"
+                "from offset {from} on, the topic log no longer has the records that were read, and it can have others; \
+                 {resume} {at}` continues there and reads {again} below the position {next} again, and records that are \
+                 stored already become duplicates; {resume} latest` continues with new records, and never reads the \
+                 records before these"
             )
         }
         HaltReason::LogReplaced => {
@@ -107,7 +107,7 @@ fn undecided(row: &PartitionRow, reason: &HaltReason, log: &Result<LogFacts, Str
     Some(format!("partition {partition} is halted, {reason}: {what}"))
 }
 
-/// The number of offsets, in words.
+/// The number of offsets, as text.
 fn offsets(from: Position, to: Position) -> String {
     match to.0.saturating_sub(from.0).max(0) {
         1 => "1 offset".to_owned(),

@@ -38,7 +38,7 @@ fn threads(service: &Service) -> usize {
     fs::read_dir(format!("/proc/{}/task", service.pid())).unwrap().count()
 }
 
-/// Everything was read once, by one member, without a doubt.
+/// Each record was read once, by one member, and no partition was started again.
 async fn assert_undisturbed(scene: &Scene, service: &Service, workload: &Workload) {
     scene.assert_exact(workload).await;
     for event in ["fetch_stalled", "partition_revoked", "partition_halted", "membership_lost"] {

@@ -1,5 +1,5 @@
 //! A leader is elected that does not have all records (an unclean election), on a real cluster. The gap begins exactly
-//! where the logs part, so reading from there on misses no record of the new leader.
+//! where the logs diverge, so reading from there on misses no record of the new leader.
 
 use super::replaced::{bookings, ids};
 use super::wait_for_halt;
@@ -18,7 +18,7 @@ struct Cluster {
 
 /// What the service does while the leader changes.
 #[derive(Clone, Copy, Debug, PartialEq)]
-enum Meanwhile {
+enum ServiceState {
     Runs,
     IsFrozen,
     IsStopped,
@@ -38,7 +38,7 @@ impl Cluster {
     /// A topic with the leader 2 and the follower 3. The follower stops at 100 records. The leader takes more, up to
     /// 152, the service reads them, and the leader dies. Then the follower is the leader. If the old leader restarts
     /// first, these records have a leader epoch that the follower never had.
-    async fn unclean_election(&self, meanwhile: Meanwhile, restart: bool) -> (Scene, Service) {
+    async fn unclean_election(&self, state: ServiceState, restart: bool) -> (Scene, Service) {
         let settings = [("unclean.leader.election.enable", "true"), ("min.insync.replicas", "1")];
         let topic = Topic::replicated(&[&self.first, &self.second, &self.third], &[2, 3], &settings).await;
         wait_for_leader(&topic, (2, 2)).await;
@@ -61,10 +61,10 @@ impl Cluster {
         // Looks at the topic id between these commits have moved it. They prove nothing about the records.
         let checked = "select (checked_offset > 100)::text from consumer_offsets";
         assert_eq!(scene.lines(checked).await, ["true"]);
-        match meanwhile {
-            Meanwhile::Runs => {}
-            Meanwhile::IsFrozen => service.sigstop(),
-            Meanwhile::IsStopped => service.stop(),
+        match state {
+            ServiceState::Runs => {}
+            ServiceState::IsFrozen => service.sigstop(),
+            ServiceState::IsStopped => service.stop(),
         }
         self.second.kill();
         self.third.start();
@@ -105,11 +105,11 @@ async fn resume_as_advised(scene: &Scene, advice: &str, expected: Vec<String>, t
 }
 
 #[tokio::test]
-async fn the_gap_of_an_unclean_leader_election_begins_where_the_logs_part() {
+async fn the_gap_of_an_unclean_leader_election_begins_where_the_logs_diverge() {
     let cluster = Cluster::start().await;
 
     // The running client compares the epochs with the log of the new leader.
-    let (scene, service) = cluster.unclean_election(Meanwhile::Runs, false).await;
+    let (scene, service) = cluster.unclean_election(ServiceState::Runs, false).await;
     scene.send(bookings(200..400)).await;
     assert_halted(&scene, "log_truncated", 100).await;
     wait_for_halt(&service, 0, "log_truncated", 100, 152);
@@ -118,7 +118,7 @@ async fn the_gap_of_an_unclean_leader_election_begins_where_the_logs_part() {
     cluster.heal(&scene).await;
 
     // The same, after the log of the new leader has become longer than the position.
-    let (scene, service) = cluster.unclean_election(Meanwhile::IsFrozen, false).await;
+    let (scene, service) = cluster.unclean_election(ServiceState::IsFrozen, false).await;
     scene.send(bookings(200..400)).await;
     service.sigcont();
     assert_halted(&scene, "log_truncated", 100).await;
@@ -127,7 +127,7 @@ async fn the_gap_of_an_unclean_leader_election_begins_where_the_logs_part() {
     cluster.heal(&scene).await;
 
     // The service starts again and finds a longer log.
-    let (scene, _) = cluster.unclean_election(Meanwhile::IsStopped, false).await;
+    let (scene, _) = cluster.unclean_election(ServiceState::IsStopped, false).await;
     scene.send(bookings(200..400)).await;
     let service = scene.start();
     assert_halted(&scene, "log_truncated", 100).await;
@@ -136,7 +136,7 @@ async fn the_gap_of_an_unclean_leader_election_begins_where_the_logs_part() {
     cluster.heal(&scene).await;
 
     // It finds a shorter log, which has new records below the position.
-    let (scene, _) = cluster.unclean_election(Meanwhile::IsStopped, true).await;
+    let (scene, _) = cluster.unclean_election(ServiceState::IsStopped, true).await;
     scene.send(bookings(200..230)).await;
     let service = scene.start();
     assert_halted(&scene, "log_truncated", 100).await;
@@ -145,7 +145,7 @@ async fn the_gap_of_an_unclean_leader_election_begins_where_the_logs_part() {
     cluster.heal(&scene).await;
 
     // A transaction marker has the offset of the last record: there is no record to compare.
-    let (scene, _) = cluster.unclean_election(Meanwhile::IsStopped, false).await;
+    let (scene, _) = cluster.unclean_election(ServiceState::IsStopped, false).await;
     let producer = scene.topic.transactional_producer();
     producer.begin();
     producer.send(bookings(200..251)).await;
@@ -158,7 +158,7 @@ async fn the_gap_of_an_unclean_leader_election_begins_where_the_logs_part() {
     cluster.heal(&scene).await;
 
     // The row has no leader epochs: every record of the log is in doubt.
-    let (scene, _) = cluster.unclean_election(Meanwhile::IsStopped, false).await;
+    let (scene, _) = cluster.unclean_election(ServiceState::IsStopped, false).await;
     scene.send(bookings(200..400)).await;
     scene.execute("update consumer_offsets set leader_epochs = null").await;
     let service = scene.start();

@@ -20,8 +20,8 @@ use crate::model::record::{LeaderEpoch, Partition, Position};
 
 /// A position above the end of every log.
 const ABOVE_ALL: i64 = 1 << 62;
-/// If a client learns the leader before it has the position, it asks nothing, and another client must ask. After this
-/// number of clients the broker counts as one that can't answer.
+/// A client that learns the leader before it has the position does not send the request. Then another client must send
+/// it. If none of this number of clients has an answer in its error, the broker does not support the request.
 const CLIENTS: u32 = 3;
 
 /// The end of one leader epoch for each partition. A partition whose leader does not answer before `limit` has no entry.
@@ -62,7 +62,7 @@ pub(crate) fn epoch_ends(
     Ok(ends)
 }
 
-/// The answer in the text of the error. `None`: the client did not ask.
+/// The answer in the text of the error. `None`: the client did not send the request.
 fn epoch_end(text: &str) -> Option<EpochEnd> {
     let (_, answer) = text.split_once("broker end offset is ")?;
     let (end, answer) = answer.split_once(" (offset leader epoch ")?;

@@ -22,8 +22,7 @@ pub(crate) enum KafkaErrorKind {
     OtherAssignor,
     /// The partition log does not have the position: retention deleted it, or the log was truncated or replaced.
     OutOfRange,
-    /// A record may be missing among those that follow. The partition must start again behind the records before the
-    /// error.
+    /// A record may be missing behind the records before the error. The partition must start again there.
     Unclassified,
     /// This consumer never receives a record again.
     Fatal,

@@ -98,7 +98,7 @@ impl Drop for Queue {
     }
 }
 
-/// Copies an event. `None`: it is of no kind that [`PolledEvent`] has.
+/// Copies an event. `None`: [`PolledEvent`] does not have its kind.
 ///
 /// # Safety
 /// The event is valid until this function returns.
@@ -342,6 +342,7 @@ unsafe fn described(event: *mut sys::rd_kafka_event_t) -> Option<TopicId> {
 }
 
 /// The epoch of the leader that wrote a message.
+///
 /// # Safety
 /// The message is valid until this function returns.
 unsafe fn leader_epoch(message: *const sys::rd_kafka_message_t) -> Option<LeaderEpoch> {
@@ -361,8 +362,8 @@ pub(crate) fn set_leader_epochs(list: &TopicPartitionList, epochs: impl IntoIter
     }
 }
 
-/// Waits up to `limit` for what a consumer receives. If it is an error, returns the partition, the code and the text
-/// that librdkafka gives it.
+/// Waits up to `limit` for the next record or error. Returns the partition, the code and the text of an error. `None`:
+/// nothing came, or a record.
 pub(crate) fn poll_error<C: ConsumerContext>(
     consumer: &BaseConsumer<C>,
     limit: Duration,

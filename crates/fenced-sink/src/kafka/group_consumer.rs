@@ -20,8 +20,8 @@ use crate::kafka::ffi::{self, PolledConsumer, PolledError, PolledEvent};
 use crate::kafka::response_watch::{BrokerStatistics, ResponseWatch};
 use crate::model::record::{LeaderEpoch, Partition, Position, Record};
 
-/// The interval of librdkafka's statistics, in milliseconds. It is several times shorter than the time after which a
-/// fetch counts as stalled.
+/// The interval of librdkafka's statistics, in milliseconds. It must be several times shorter than the time after which
+/// a fetch counts as stalled.
 const STATISTICS: &str = "5000";
 
 /// Everything that Kafka can report during a poll.
@@ -29,11 +29,11 @@ pub(crate) enum KafkaEvent {
     /// The next record of a partition that is read.
     Record(Record),
     /// An error.
-    Error(ConsumerFault),
+    Error(ReportedError),
 }
 
 /// An error, of one partition or of the whole consumer.
-pub(crate) struct ConsumerFault {
+pub(crate) struct ReportedError {
     /// The partition that the error concerns. `None`: it can concern every partition.
     pub(crate) partition: Option<Partition>,
     /// What the error means for the records.
@@ -60,7 +60,7 @@ pub(crate) trait RebalanceListener: Send + Sync {
     /// The implementation must release the revoked partitions that are read before it returns.
     fn rebalanced(&self, member: &GroupMember<'_>, rebalance: Rebalance);
 
-    /// In the last seconds a part of a response has arrived. The response is not complete.
+    /// A part of a response arrived in the last seconds, and the response is not complete yet.
     fn response_arrives(&self);
 }
 
@@ -111,7 +111,7 @@ impl GroupConsumer {
             PolledEvent::Record(record) => Some(KafkaEvent::Record(record)),
             PolledEvent::Error(PolledError { partition, code, fatal, reason }) => {
                 let kind = if fatal { KafkaErrorKind::Fatal } else { code_kind(code) };
-                Some(KafkaEvent::Error(ConsumerFault { partition, kind, text: format!("{reason} ({code:?})") }))
+                Some(KafkaEvent::Error(ReportedError { partition, kind, text: format!("{reason} ({code:?})") }))
             }
             PolledEvent::Rebalance { assigned, partitions } => {
                 rebalanced(self.polled.consumer(), assigned, partitions);
@@ -167,14 +167,16 @@ impl GroupMember<'_> {
     }
 
     /// Ends the reading of partitions, and acknowledges the revoke during which it is called. librdkafka waits for a
-    /// successful call without a limit. So after a refusal, the call is repeated with what it reads, perhaps nothing.
+    /// successful call without a limit. So after a refusal, the call is repeated with the partitions that librdkafka
+    /// reads, even if there are none.
     pub(crate) fn release(&self, partitions: &[Partition]) {
         if let Err(read) = self.unassign(partitions) {
             drop(self.unassign(&read));
         }
     }
 
-    /// librdkafka refuses a whole list because of one partition that it does not read. The error has those that it reads.
+    /// librdkafka refuses a whole list if it does not read one of the partitions. The error has the partitions that it
+    /// reads.
     fn unassign(&self, partitions: &[Partition]) -> Result<(), Vec<Partition>> {
         let Err(error) = self.consumer.incremental_unassign(&self.list(partitions.iter().copied())) else {
             return Ok(());

@@ -41,8 +41,8 @@ impl Prober {
         Self { topic: topic.to_owned(), client: ReusedClient::new(probe_configuration(properties)) }
     }
 
-    /// Waits for the first record at or above `at`, or for something else that decides. Blocks for a limited time. One
-    /// thread at a time may call it.
+    /// Waits for the first record at or above `at`, the end of the partition log, or an error that proves something.
+    /// Blocks for a limited time. Only one thread at a time may call it.
     pub(crate) fn probe(&self, partition: Partition, at: Position) -> Probe {
         let probe = self.client.get().and_then(|client| self.read(&client, partition, at)).unwrap_or_else(|error| {
             tracing::debug!(partition = partition.0, %error, "probe_failed");

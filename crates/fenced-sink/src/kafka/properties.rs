@@ -1,7 +1,8 @@
 //! The librdkafka properties that the guarantee needs. Every client that reads records has them.
 //!
-//! There are two exceptions, and neither client passes a record on. The question for the last end of a partition log
-//! includes open transactions. A probe asks for the event at the end of a partition log.
+//! There are two exceptions. The client that asks for the last ends of partition logs reads uncommitted records, too,
+//! so that the ends include open transactions. A probe also receives an event at the end of a partition log. Neither
+//! client passes a record on.
 
 use std::collections::BTreeMap;
 

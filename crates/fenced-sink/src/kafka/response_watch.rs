@@ -1,7 +1,7 @@
-//! Finds a response of a broker that takes long, by two successive statistics of librdkafka. Pure.
+//! Finds a response of a broker that is not complete yet, by two successive statistics of librdkafka. Pure.
 //!
-//! librdkafka passes a response on when it is complete. On a slow connection a response with many records takes as long
-//! as a minute, and until then the consumer receives nothing.
+//! librdkafka passes a response on when it is complete. On a slow connection, a response with many records takes up to
+//! a minute, and until then the consumer receives nothing.
 
 use std::collections::BTreeMap;
 use std::time::Duration;

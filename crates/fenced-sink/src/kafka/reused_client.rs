@@ -1,4 +1,4 @@
-//! A client that asks many questions, and is replaced if its own state may be the reason that it receives no answer.
+//! A client for many questions. It is replaced if its own state may be the reason that it receives no answer.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::{Builder, JoinHandle, sleep};
@@ -16,8 +16,8 @@ const IN_USE: Duration = Duration::from_millis(50);
 /// After a restore of the brokers, the metadata of a client can be newer than theirs, and then it refuses their answers
 /// without an error. So the caller replaces a client that gave no answer.
 ///
-/// The drop of a client blocks while a broker is frozen. So a thread of its own drops it, and meanwhile the client is
-/// not replaced again. There are never more than two clients and one such thread.
+/// The drop of a client blocks while a broker is frozen. So a separate thread drops it, and the next client is not
+/// replaced before this thread has ended. There are never more than two clients and one such thread.
 pub(super) struct ReusedClient {
     config: ClientConfig,
     clients: Mutex<Clients>,

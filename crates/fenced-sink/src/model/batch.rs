@@ -104,7 +104,7 @@ pub(crate) struct ClaimedBatch<E> {
     pub(crate) epoch: Epoch,
     /// The last batches of the partition could not be written in the mode `Bulk`.
     pub(crate) row_by_row: bool,
-    /// Its last attempts ended with errors without a class: one of its records may be the cause.
+    /// Its last attempts ended with unclassified errors: one of its records may be the cause.
     pub(crate) bisect: bool,
     /// What is known about the partition log. The commit writes it to the row.
     pub(crate) known: Option<KnownLog>,
@@ -167,7 +167,7 @@ impl<E> Queue<E> {
     }
 
     /// Appends an arrival. Drops it if the consumer thread read it under another generation. A reached position replaces
-    /// the one before it: while the database is away, positions arrive without a limit.
+    /// the one before it. Otherwise the queue grows without a limit while the database is unavailable.
     pub(crate) fn push(&mut self, generation: Generation, arrival: Arrival<E>) {
         if generation == self.generation {
             if let (Arrival::Reached(_), Some(Arrival::Reached(_))) = (&arrival, self.arrivals.back()) {

@@ -1,8 +1,10 @@
-//! The failure record of one partition: what the database refused, since when, and how often. Pure: time is an argument.
+//! The failure record of one partition: which database operation failed, since when, and how often. Pure: time is an
+//! argument.
 //!
-//! The record alone decides the retry delay, whether the partition is written alone, the search for a record at fault,
-//! the end of the run, and what readiness reports. Only a success of the same partition, or another position, ends it.
-//! So no partition hides or prolongs the failure of another one.
+//! The failure record decides the retry delay, whether the partition is written alone, whether the writer searches for
+//! the record that causes the error, the end of the run, and what readiness reports. The invariant: only the partition
+//! itself ends it, by a success, another position, a halt, a new assignment, or a minute without an attempt. So no
+//! partition hides or prolongs the failure of another one.
 
 use std::fmt;
 use std::time::{Duration, Instant};
@@ -22,13 +24,13 @@ pub struct Failure {
     pub operation: DbOperation,
     /// The class of the error.
     pub class: ErrorClass,
-    /// The code of the error. `None`: it is no error of the server.
+    /// The code of the error. `None`: the server did not report the error.
     pub sqlstate: Option<SqlState>,
-    /// The error in words. It can contain a value of a record.
+    /// The text of the error. It can contain a value of a record.
     pub error: String,
     /// The offsets of the batch that was not committed.
     pub step: Option<Step>,
-    /// The transaction had batches of other partitions, too. One of them can be the cause.
+    /// The transaction also had batches of other partitions. One of them can be the cause.
     pub shared: bool,
 }
 
@@ -36,7 +38,7 @@ pub struct Failure {
 #[derive(Clone, Debug)]
 pub(crate) struct FailureRecord {
     last: Failure,
-    /// The success of this operation ends the failure.
+    /// The success of this operation, or of one that proves more, ends the failure.
     proof: DbOperation,
     /// The position of the last batch that failed.
     at: Option<Position>,
@@ -44,12 +46,12 @@ pub(crate) struct FailureRecord {
     last_at: Instant,
     times: u32,
     unclassified: u32,
-    /// The database has refused each operation since then, and a retry does not help.
+    /// Since this instant the database has refused each operation, and a retry cannot help.
     refused_since: Option<Instant>,
 }
 
 impl FailureRecord {
-    /// The record after one more failure.
+    /// The failure record after one more failure.
     pub(crate) fn after(before: Option<Self>, now: Instant, failure: Failure) -> Self {
         // Another position: the earlier failures say nothing about it.
         let before = before.filter(|before| before.concerns(failure.position()));
@@ -75,13 +77,13 @@ impl FailureRecord {
         operation >= self.proof
     }
 
-    /// Whether nothing was tried for so long that the failure says nothing about the database of today. `pause` is longer
-    /// than any delay between two attempts.
+    /// Whether no operation failed for so long that the failure says nothing about the database now. `pause` must be
+    /// longer than each delay between two attempts.
     pub(crate) fn is_outdated(&self, now: Instant, pause: Duration) -> bool {
         now.saturating_duration_since(self.last_at) >= pause
     }
 
-    /// Whether the failure can concern a partition at this position. A failure without a batch concerns any.
+    /// Whether the failure can concern a partition at this position. A failure without a batch concerns each position.
     pub(crate) fn concerns(&self, position: Option<Position>) -> bool {
         self.at.zip(position).is_none_or(|(failed, now)| failed == now)
     }
@@ -96,17 +98,17 @@ impl FailureRecord {
         self.unclassified >= UNCLASSIFIED_TIMES
     }
 
-    /// Whether another transaction holds a lock: the wait for it was already the delay.
+    /// Whether another transaction holds a lock. Then the wait for the lock was already a delay.
     pub(crate) fn is_contention(&self) -> bool {
         self.last.class == ErrorClass::Retry(RetryCause::Contention)
     }
 
-    /// Since when the database refuses each operation of the partition. `None`: it does not, or a retry can help.
+    /// Since when the database has refused each operation of the partition. `None`: it did not, or a retry can help.
     pub(crate) fn refused_since(&self) -> Option<Instant> {
         self.refused_since
     }
 
-    /// The record as observers see it.
+    /// The failure record as observers see it.
     pub(crate) fn observed(&self, now: Instant) -> PartitionFailure {
         PartitionFailure {
             failure: self.last.clone(),
@@ -121,15 +123,15 @@ impl Failure {
         self.step.map(Step::from)
     }
 
-    /// Whether only an operator can end the failure, and no other partition can be the cause. An error that would blame a
-    /// record counts: the records were tried one by one before.
+    /// Whether only an operator can end the failure, and no other partition can be the cause. An error that a record
+    /// can cause counts too, because the records were tried one by one before.
     pub(crate) fn refuses(&self) -> bool {
         !self.shared && self.class.without_a_record() == ErrorClass::Operator
     }
 }
 
-/// The cause for people, without a value of a record: the text of an error that would blame a record can come from a
-/// trigger or a constraint, and name the values of the row.
+/// The text of the cause, without a value of a record. The text of an error that a record can cause is left out: it can
+/// come from a trigger or a constraint, and contain values of the row.
 pub(crate) fn cause(class: ErrorClass, sqlstate: Option<SqlState>, error: &str) -> String {
     let text = if matches!(class, ErrorClass::Record | ErrorClass::Unknown) { None } else { Some(error.to_owned()) };
     let state = sqlstate.map(|state| format!("SQLSTATE {state}"));
@@ -147,7 +149,7 @@ pub struct PartitionFailure {
     pub times: u32,
 }
 
-/// The cause for people, without a value of a record.
+/// The text has no value of a record.
 impl fmt::Display for PartitionFailure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Failure { operation, class, sqlstate, error, step, .. } = &self.failure;
@@ -213,7 +215,7 @@ mod tests {
     }
 
     #[test]
-    fn a_failure_that_is_not_followed_by_another_one_is_outdated_in_the_end() {
+    fn a_failure_that_is_not_followed_by_another_one_becomes_outdated() {
         let (record, now) = record(&[(DbOperation::Commit, CONNECTION, Some(5)); 2]);
         assert!(!record.is_outdated(now + 59 * SECOND, 60 * SECOND));
         assert!(record.is_outdated(now + 60 * SECOND, 60 * SECOND));

@@ -1,11 +1,11 @@
-//! The leader epochs of the records that were read, and where a partition log parts from them (KIP-320). Pure: the
-//! caller asks Kafka.
+//! The leader epochs of the records that were read, and where a partition log diverges from them (KIP-320). Pure:
+//! the caller asks Kafka.
 //!
 //! Kafka raises the leader epoch of a partition with each new leader, and each record has the epoch of the leader that
 //! wrote it. Two logs that both have records of an epoch have the same records up to the lower end of that epoch. So the
-//! end of an epoch, as the current leader has it, tells up to which offset its log has the records that were read.
+//! end of an epoch in the log of the current leader proves up to which offset this log has the records that were read.
 //!
-//! The invariant: [`parting`] names a position only if the epochs prove it. A position that is too high would hide
+//! The invariant: [`divergence`] names a position only if the epochs prove it. A position that is too high would hide
 //! records of the new log that were never read.
 
 use std::collections::BTreeMap;
@@ -37,7 +37,7 @@ pub(crate) enum EpochEnd {
     Unsupported,
 }
 
-/// What a check found that can mean another log. The leader epochs then tell where the gap begins.
+/// The result of a check that can mean another log. The leader epochs decide where the gap begins.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum LogDoubt {
     /// The log ends here, below the position.
@@ -45,28 +45,28 @@ pub(crate) enum LogDoubt {
     /// The record at this offset is not the one that was read, or there should be no record at it.
     Differs(Offset),
     /// By its leader epochs, the log does not have the last record.
-    Parted,
+    Diverged,
 }
 
-/// Up to where a partition log has the records that were read.
+/// The position up to which a partition log has the records that were read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Parting {
-    /// It has all records below this position, and it is another log from there on.
+pub(crate) enum Divergence {
+    /// The log has all records below this position. From this position on it is another log.
     At(Position),
-    /// The leader epochs can't tell.
+    /// The leader epochs do not prove a position.
     Unproven,
 }
 
 impl LeaderEpochs {
-    /// The epochs of records up to `last`. `None` if they can't be those of one log.
+    /// The epochs of records up to `last`. `None`: one log cannot have these epochs.
     pub(crate) fn new(last: Offset, starts: BTreeMap<LeaderEpoch, Offset>) -> Option<Self> {
         let (newest, first) = starts.last_key_value().map(|(epoch, first)| (*epoch, *first))?;
         let increase = starts.values().zip(starts.values().skip(1)).all(|(lower, higher)| lower < higher);
         (increase && first <= last).then_some(Self { last, newest, starts })
     }
 
-    /// The epochs after one more record. A record without an epoch ends what is known. So does a lower epoch: the
-    /// records before it belong to another log.
+    /// The epochs after one more record. A record without an epoch discards all epochs. A lower epoch discards the
+    /// epochs before it: the records before it belong to another log.
     fn then(known: Option<Self>, offset: Offset, epoch: Option<LeaderEpoch>) -> Option<Self> {
         let newest = epoch?;
         let mut starts = known.filter(|known| known.newest <= newest).map(|known| known.starts).unwrap_or_default();
@@ -102,7 +102,7 @@ impl LeaderEpochs {
 }
 
 impl EpochEnd {
-    /// Whether the log lacks a record of this offset and epoch. The answer is to the question for that epoch.
+    /// Whether the log lacks a record of this offset and epoch. `self` must be the answer for that epoch.
     pub(crate) fn lacks(self, offset: Offset, epoch: LeaderEpoch) -> bool {
         match self {
             Self::At(found, end) => found != epoch || end <= Position(offset.0),
@@ -112,46 +112,46 @@ impl EpochEnd {
     }
 }
 
-/// Finds where a log parts from the records that were read up to `at`. `ask` gives the leader's answer for an epoch;
+/// Finds where a log diverges from the records that were read up to `at`. `ask` gives the leader's answer for an epoch;
 /// `None`: the leader does not answer.
 ///
 /// | for the newest epoch that was read, the leader has | result |
 /// |---|---|
 /// | that epoch, and records of it up to the last one that was read | the log has all records |
-/// | that epoch, with a lower end, and then a higher epoch | the logs part at that end |
+/// | that epoch, with a lower end, and then a higher epoch | the logs diverge at that end |
 /// | that epoch, with a lower end, and no higher epoch | unproven: one leader never loses its records, so the brokers were restored and the numbers repeat |
-/// | only lower epochs | the logs part before the first record of that epoch: the next lower one is asked |
+/// | only lower epochs | the logs diverge before the first record of that epoch: the next lower one is asked |
 /// | only lower epochs, and no lower one was read | unproven |
 /// | no epoch as high | unproven: the brokers were restored |
-pub(crate) fn parting(
+pub(crate) fn divergence(
     epochs: &LeaderEpochs,
     at: Position,
     mut ask: impl FnMut(LeaderEpoch) -> Option<EpochEnd>,
-) -> Option<Parting> {
+) -> Option<Divergence> {
     let (mut read_to, mut highest) = (at, None);
     for (&epoch, &first) in epochs.starts.iter().rev() {
         if highest.is_none_or(|highest| epoch <= highest) {
             match ask(epoch)? {
                 EpochEnd::At(found, end) if found == epoch => {
-                    let parts_at = end.min(read_to);
+                    let diverges_at = end.min(read_to);
                     let repeats = highest.is_none()
-                        && parts_at < read_to
+                        && diverges_at < read_to
                         && matches!(ask(LeaderEpoch(epoch.0.saturating_add(1)))?, EpochEnd::TooNew);
-                    return Some(if repeats { Parting::Unproven } else { Parting::At(parts_at) });
+                    return Some(if repeats { Divergence::Unproven } else { Divergence::At(diverges_at) });
                 }
                 EpochEnd::At(found, _) if found < epoch => highest = Some(found),
-                EpochEnd::At(..) | EpochEnd::TooNew | EpochEnd::Unsupported => return Some(Parting::Unproven),
+                EpochEnd::At(..) | EpochEnd::TooNew | EpochEnd::Unsupported => return Some(Divergence::Unproven),
             }
         }
         read_to = Position(first.0);
     }
-    Some(Parting::Unproven)
+    Some(Divergence::Unproven)
 }
 
 /// The gap of a log in doubt, which begins at the lowest offset that can be another record. `None`: there is no
 /// fault. `log_start` is where the log begins: without a proof, every record of it is in doubt.
 ///
-/// | doubt | the log parts | gap |
+/// | doubt | the log diverges | gap |
 /// |---|---|---|
 /// | the log ends below the position | at a known position | `log_truncated` from there, or from the end if that is lower |
 /// | a record differs | at or below that record | `log_truncated` from there |
@@ -162,24 +162,24 @@ pub(crate) fn parting(
 /// | the log is shorter, or lacks the last record | unproven | `log_truncated` from the start |
 pub(crate) fn gap_in_doubt(
     doubt: LogDoubt,
-    parting: Parting,
+    divergence: Divergence,
     epochs: Option<&LeaderEpochs>,
     at: Position,
     log_start: Position,
 ) -> Option<Gap> {
     let truncated = |from: Position| Some(Gap { reason: GapReason::LogTruncated, from: from.min(at), to: at });
-    match (doubt, parting) {
-        (LogDoubt::Shorter(end), Parting::At(position)) => truncated(position.min(end)),
-        (LogDoubt::Differs(offset), Parting::At(position)) if position <= Position(offset.0) => truncated(position),
+    match (doubt, divergence) {
+        (LogDoubt::Shorter(end), Divergence::At(position)) => truncated(position.min(end)),
+        (LogDoubt::Differs(offset), Divergence::At(position)) if position <= Position(offset.0) => truncated(position),
         (LogDoubt::Differs(offset), _) => {
             let from = log_start.min(Position(offset.0)).min(at);
             Some(Gap { reason: GapReason::LogReplaced, from, to: at })
         }
-        (LogDoubt::Parted, Parting::At(position)) => {
+        (LogDoubt::Diverged, Divergence::At(position)) => {
             let last = epochs.map_or(at, |epochs| Position(epochs.last.0));
             if position <= last { truncated(position) } else { None }
         }
-        (LogDoubt::Shorter(_) | LogDoubt::Parted, Parting::Unproven) => truncated(log_start),
+        (LogDoubt::Shorter(_) | LogDoubt::Diverged, Divergence::Unproven) => truncated(log_start),
     }
 }
 
@@ -209,35 +209,35 @@ mod tests {
         }
     }
 
-    fn check_parting(read: &[(i32, i64)], leader: impl Fn(LeaderEpoch) -> Option<EpochEnd>, expected: Option<i64>) {
+    fn check_divergence(read: &[(i32, i64)], leader: impl Fn(LeaderEpoch) -> Option<EpochEnd>, expected: Option<i64>) {
         let read = epochs(151, read).unwrap();
-        let found = parting(&read, Position(152), leader).unwrap();
-        assert_eq!(found, expected.map_or(Parting::Unproven, |at| Parting::At(Position(at))), "{read:?}");
+        let found = divergence(&read, Position(152), leader).unwrap();
+        assert_eq!(found, expected.map_or(Divergence::Unproven, |at| Divergence::At(Position(at))), "{read:?}");
     }
 
-    /// The rows of the table of [`parting`], in its order.
+    /// The rows of the table of [`divergence`], in its order.
     #[test]
-    fn logs_part_where_the_epochs_prove_it() {
-        check_parting(&[(3, 0)], leader(&[(3, 0)], 152), Some(152));
-        check_parting(&[(3, 0)], leader(&[(3, 0), (4, 200)], 300), Some(152));
-        check_parting(&[(3, 0)], leader(&[(3, 0), (4, 100)], 300), Some(100));
-        check_parting(&[(3, 0)], leader(&[(3, 0), (4, 100)], 100), Some(100));
-        check_parting(&[(3, 0)], leader(&[(4, 0)], 300), Some(0));
-        check_parting(&[(3, 0)], leader(&[(3, 0)], 100), None);
-        check_parting(&[(3, 0), (5, 100)], leader(&[(3, 0), (6, 100)], 300), Some(100));
-        check_parting(&[(3, 0), (5, 100)], leader(&[(3, 0), (6, 120)], 300), Some(100));
-        check_parting(&[(3, 0), (5, 100)], leader(&[(3, 0), (4, 80), (6, 120)], 300), Some(80));
-        check_parting(&[(2, 0), (4, 90), (5, 100)], leader(&[(2, 0), (3, 40), (6, 300)], 300), Some(40));
-        check_parting(&[(5, 100)], leader(&[(3, 0), (6, 100)], 300), None);
-        check_parting(&[(5, 100)], leader(&[(3, 0)], 300), None);
-        check_parting(&[(5, 100)], |_| Some(EpochEnd::Unsupported), None);
+    fn logs_diverge_where_the_epochs_prove_it() {
+        check_divergence(&[(3, 0)], leader(&[(3, 0)], 152), Some(152));
+        check_divergence(&[(3, 0)], leader(&[(3, 0), (4, 200)], 300), Some(152));
+        check_divergence(&[(3, 0)], leader(&[(3, 0), (4, 100)], 300), Some(100));
+        check_divergence(&[(3, 0)], leader(&[(3, 0), (4, 100)], 100), Some(100));
+        check_divergence(&[(3, 0)], leader(&[(4, 0)], 300), Some(0));
+        check_divergence(&[(3, 0)], leader(&[(3, 0)], 100), None);
+        check_divergence(&[(3, 0), (5, 100)], leader(&[(3, 0), (6, 100)], 300), Some(100));
+        check_divergence(&[(3, 0), (5, 100)], leader(&[(3, 0), (6, 120)], 300), Some(100));
+        check_divergence(&[(3, 0), (5, 100)], leader(&[(3, 0), (4, 80), (6, 120)], 300), Some(80));
+        check_divergence(&[(2, 0), (4, 90), (5, 100)], leader(&[(2, 0), (3, 40), (6, 300)], 300), Some(40));
+        check_divergence(&[(5, 100)], leader(&[(3, 0), (6, 100)], 300), None);
+        check_divergence(&[(5, 100)], leader(&[(3, 0)], 300), None);
+        check_divergence(&[(5, 100)], |_| Some(EpochEnd::Unsupported), None);
         let read = epochs(151, &[(3, 0)]).unwrap();
-        assert_eq!(parting(&read, Position(152), |_| None), None, "no answer is no proof");
+        assert_eq!(divergence(&read, Position(152), |_| None), None, "no answer is no proof");
     }
 
     /// For any two logs with a common beginning: the position is never above the first record that differs.
     #[test]
-    fn logs_never_part_later_than_they_do() {
+    fn logs_never_diverge_later_than_they_do() {
         use proptest::prelude::*;
         // The common part, then the epochs of each record of both logs. Leaders take turns: no epoch has two of them.
         let steps = || proptest::collection::vec((0..3_i32, 1..5_usize), 0..4);
@@ -265,10 +265,10 @@ mod tests {
                 let end = i64::try_from(theirs.len()).unwrap();
                 starts.push((1_000, end)); // the current leader, which has written nothing yet
                 let at = Position(i64::try_from(ours.len()).unwrap());
-                let parts_at = i64::try_from(shared.len()).unwrap();
-                match parting(&read, at, leader(&starts, end)).unwrap() {
-                    Parting::At(position) => prop_assert_eq!(position, Position(parts_at)),
-                    Parting::Unproven => prop_assert_eq!(parts_at, 0, "a common epoch proves it"),
+                let diverges_at = i64::try_from(shared.len()).unwrap();
+                match divergence(&read, at, leader(&starts, end)).unwrap() {
+                    Divergence::At(position) => prop_assert_eq!(position, Position(diverges_at)),
+                    Divergence::Unproven => prop_assert_eq!(diverges_at, 0, "a common epoch proves it"),
                 }
             }
         });
@@ -307,16 +307,16 @@ mod tests {
     #[test]
     fn a_gap_begins_at_the_lowest_offset_in_doubt() {
         use GapReason::{LogReplaced, LogTruncated};
-        use LogDoubt::{Differs, Parted, Shorter};
+        use LogDoubt::{Differs, Diverged, Shorter};
         let read = epochs(151, &[(3, 0)]);
-        let check = |doubt, parts_at: Option<i64>, expected: Option<(GapReason, i64)>| {
-            let parting = parts_at.map_or(Parting::Unproven, |at| Parting::At(Position(at)));
-            let gap = gap_in_doubt(doubt, parting, read.as_ref(), Position(155), Position(7));
+        let check = |doubt, diverges_at: Option<i64>, expected: Option<(GapReason, i64)>| {
+            let divergence = diverges_at.map_or(Divergence::Unproven, |at| Divergence::At(Position(at)));
+            let gap = gap_in_doubt(doubt, divergence, read.as_ref(), Position(155), Position(7));
             let to = Position(155);
             assert_eq!(
                 gap,
                 expected.map(|(reason, from)| Gap { reason, from: Position(from), to }),
-                "{doubt:?} {parts_at:?}"
+                "{doubt:?} {diverges_at:?}"
             );
         };
         check(Shorter(Position(130)), Some(100), Some((LogTruncated, 100)));
@@ -326,9 +326,9 @@ mod tests {
         check(Differs(Offset(151)), Some(152), Some((LogReplaced, 7)));
         check(Differs(Offset(151)), None, Some((LogReplaced, 7)));
         check(Differs(Offset(5)), None, Some((LogReplaced, 5)));
-        check(Parted, Some(100), Some((LogTruncated, 100)));
-        check(Parted, Some(152), None);
-        check(Parted, None, Some((LogTruncated, 7)));
+        check(Diverged, Some(100), Some((LogTruncated, 100)));
+        check(Diverged, Some(152), None);
+        check(Diverged, None, Some((LogTruncated, 7)));
         check(Shorter(Position(130)), None, Some((LogTruncated, 7)));
     }
 }

@@ -111,7 +111,8 @@ pub struct Record {
     pub value: Option<Vec<u8>>,
     /// The headers in their order, duplicates included.
     pub headers: Vec<Header>,
-    /// The epoch of the leader that wrote the record. `None`: the broker does not tell it. It is not part of the digest.
+    /// The epoch of the leader that wrote the record. `None`: the broker does not send it. It is not part of the
+    /// digest.
     pub leader_epoch: Option<LeaderEpoch>,
 }
 

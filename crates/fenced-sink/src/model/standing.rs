@@ -75,9 +75,9 @@ pub(crate) struct HeldPartition {
     pub(crate) state: State,
     /// Records of it are queued or in a transaction.
     pub(crate) records_wait: bool,
-    /// Its database operations fail.
+    /// Its failure record, if its last database operation failed.
     pub(crate) failure: Option<PartitionFailure>,
-    /// The last record of its row is not yet compared with the topic log.
+    /// The last record of its row has not been compared with the topic log yet.
     pub(crate) comparison_waits: bool,
 }
 

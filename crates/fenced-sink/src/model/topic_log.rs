@@ -117,8 +117,8 @@ pub enum GapPolicy {
 /// | a last record | a different record | [`LogDoubt::Differs`] |
 ///
 /// `checked` is about the topic, not about the records: a topic with the same id can lose records when a leader is
-/// elected that does not have them. So only the gap of another topic begins at `checked`. The leader epochs tell where
-/// the gap of the same topic begins.
+/// elected that does not have them. So only the gap of another topic begins at `checked`. The leader epochs decide
+/// where the gap of the same topic begins.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct KnownLog {
     /// The id of the topic from which the records below the position were read. `None`: Kafka has not returned it yet.
@@ -139,29 +139,30 @@ pub(crate) struct LogQuestion {
     pub(crate) at: Position,
     /// The broker refused the position as out of range.
     pub(crate) out_of_range: bool,
-    /// The last record that was read, and its leader epoch. Asked until it is answered once after a read of the row.
+    /// The last record that was read, and its leader epoch. Asked after each read of the row, until there is an answer.
     pub(crate) last: Option<(Offset, LeaderEpoch)>,
     /// The later leader epoch of which a record waits. It is committed only after the answer.
     pub(crate) later: Option<LeaderEpoch>,
 }
 
-/// The result of a read of one partition at one position by a client of its own.
+/// The result of a read of one partition at one position by a separate client.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Probe {
     /// The client received a record.
     Record,
-    /// The client reached the end of the partition log: no record and no damage lies between.
+    /// The client reached the end of the partition log. Between the position and the end there is no record and no
+    /// damage.
     End,
     /// The broker refused the position as out of range.
     OutOfRange,
     /// The record at the position is damaged.
     Unreadable,
-    /// Nothing is proven.
+    /// The client received no answer that proves anything.
     NoAnswer,
 }
 
-/// What Kafka answers about the topic now. Each answer is reported by itself, so an observation can have any of them. A
-/// missing answer has no entry.
+/// What Kafka answers about the topic now. Each answer is reported separately, so an observation can have some of them
+/// only. A missing answer has no entry.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct LogObservation {
     /// The id of the topic that has the name now.
@@ -183,7 +184,7 @@ pub(crate) enum LogCheck {
     Good,
     /// The consumer can't read the partition at its position.
     Faulty(Gap),
-    /// The log may be another one. The leader epochs tell where the gap begins.
+    /// The log may be another one. The leader epochs decide where the gap begins.
     Doubtful(LogDoubt),
     /// Kafka did not answer.
     Unknown,
@@ -227,7 +228,7 @@ impl KnownLog {
 /// | refused | no last end | unknown |
 /// | refused | a last end below the position | in doubt: the log is shorter |
 /// | with a leader epoch | no end of the epoch | unknown |
-/// | with a leader epoch | an end of the epoch: the log lacks the last record | in doubt: the logs part |
+/// | with a leader epoch | an end of the epoch: the log lacks the last record | in doubt: the logs diverge |
 /// | refused | a last end at or above the position | good |
 pub(crate) fn check_log(partition: Partition, question: LogQuestion, seen: &LogObservation) -> LogCheck {
     let at = question.at;
@@ -244,7 +245,7 @@ pub(crate) fn check_log(partition: Partition, question: LogQuestion, seen: &LogO
     }
     match lacks_last_record(partition, question, seen) {
         None if question.last.is_some() => LogCheck::Unknown,
-        Some(true) => LogCheck::Doubtful(LogDoubt::Parted),
+        Some(true) => LogCheck::Doubtful(LogDoubt::Diverged),
         _ => LogCheck::Good,
     }
 }
@@ -298,8 +299,8 @@ mod tests {
         check(25, true, &last_end(20), LogCheck::Doubtful(LogDoubt::Shorter(Position(20))));
         check_epoch(true, None, LogCheck::Unknown);
         check_epoch(false, None, LogCheck::Unknown);
-        check_epoch(true, Some(20), LogCheck::Doubtful(LogDoubt::Parted));
-        check_epoch(false, Some(24), LogCheck::Doubtful(LogDoubt::Parted));
+        check_epoch(true, Some(20), LogCheck::Doubtful(LogDoubt::Diverged));
+        check_epoch(false, Some(24), LogCheck::Doubtful(LogDoubt::Diverged));
         check_epoch(true, Some(25), LogCheck::Good);
         check(25, true, &last_end(25), LogCheck::Good);
     }

@@ -11,7 +11,8 @@ const ONE_BY_ONE: u32 = 32;
 /// search first tries one position after the other: that finds a readable batch between two damaged ones. Then it
 /// doubles the stride until it finds a readable position. Then it searches the last stride by bisection.
 ///
-/// The invariant: only a proven answer moves the search. A read without an answer is made again later, from here.
+/// The invariant: only a proven answer moves the search. After a read without an answer, the same position is read
+/// again later.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct DamageSearch {
     from: Position,
@@ -69,7 +70,7 @@ impl DamageSearch {
         }
     }
 
-    /// The first readable position, after the search has ended. Where nothing is readable it is the end.
+    /// The first readable position, after the search has ended. If nothing is readable, it is the end.
     pub(crate) fn readable(&self) -> Position {
         self.readable
     }

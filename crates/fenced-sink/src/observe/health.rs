@@ -56,7 +56,7 @@ pub struct HealthSnapshot {
     pub database_works: bool,
     /// The number of writers that cannot connect to the database.
     pub disconnected_writers: usize,
-    /// Why dead letters are not redriven. `None`: nothing prevents it.
+    /// Why dead letters are not redriven. `None`: they are redriven.
     pub redrive_failure: Option<RedriveFailure>,
     /// The size of all records that are queued or in a transaction.
     pub buffered_bytes: usize,
@@ -79,16 +79,17 @@ pub struct PartitionHealth {
     pub lag: Option<u64>,
     /// Whether records of the partition are queued or in a transaction.
     pub records_wait: bool,
-    /// Whether the watchdog found the partition stalled: records wait, and nothing has been committed for too long.
+    /// Whether the watchdog found the partition stalled: records wait and nothing has been committed for too long, or
+    /// the partition is not read for too long.
     pub stalled: bool,
-    /// The database operations of the partition that fail, if its last one failed.
+    /// The failures in a row of the partition, if its last database operation failed.
     pub failure: Option<PartitionFailure>,
 }
 
 /// The failures in a row of the task that redrives dead letters.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RedriveFailure {
-    /// The last error in words.
+    /// The text of the last error.
     pub error: String,
     /// The number of failures.
     pub times: u32,
@@ -127,10 +128,10 @@ impl Health {
         Some(snapshot)
     }
 
-    /// Whether the last record of each row of this process is compared with the topic log.
+    /// Whether the last record of each row of this process has been compared with the topic log.
     pub(crate) fn last_records_are_compared(&self) -> bool {
         let scheduler = self.lock().scheduler.clone();
-        // Of a partition that is not read, nothing will be compared here.
+        // This process compares nothing of a partition that it does not read.
         let waits = |held: &HeldPartition| {
             held.comparison_waits && PartitionStatus::of(held.state) == Some(PartitionStatus::Running)
         };
@@ -231,7 +232,7 @@ impl Health {
         state.redrive = Some((RedriveFailure { error, times: times.saturating_add(1), lasts: Duration::ZERO }, since));
     }
 
-    /// Nothing prevented the redrive of any dead letter that was due.
+    /// Each dead letter that was due could be redriven.
     pub(crate) fn redrive_succeeded(&self) {
         self.lock().redrive = None;
     }

@@ -224,11 +224,11 @@ impl<E: Event> ConsumerThread<E> {
                     bytes += record.size();
                     arrivals.extend(self.rebalancer.arrival(record));
                 }
-                Some(KafkaEvent::Error(fault)) => {
+                Some(KafkaEvent::Error(error)) => {
                     // The records before the error are good. The thread handles the error first, because it decides
                     // about the other records.
                     self.report_arrivals(std::mem::take(&mut arrivals));
-                    self.handle_error(fault)?;
+                    self.handle_error(error)?;
                 }
                 None => {
                     self.report_arrivals(std::mem::take(&mut arrivals));

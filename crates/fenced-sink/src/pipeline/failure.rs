@@ -1,5 +1,6 @@
-//! Failures that concern no partition: writers that cannot connect. And from an error of sqlx to the report about a
-//! partition; [`crate::model::failure`] has the record of one partition.
+//! The writers that cannot connect, and the conversion of an error of sqlx to the failure of a partition.
+//!
+//! [`crate::model::failure`] has the failure record of one partition.
 
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
@@ -11,13 +12,13 @@ use crate::model::operation::DbOperation;
 use crate::model::record::Partition;
 use crate::postgres::error::{classify, sqlstate_of};
 
-/// An operation without a batch failed: an error that would blame a record is an error of the tables.
+/// The failure of an operation without a batch: no record can be the cause.
 pub(super) fn failure(operation: DbOperation, error: &sqlx::Error) -> Failure {
     let class = classify(error).without_a_record();
     Failure { operation, class, sqlstate: sqlstate_of(error), error: error.to_string(), step: None, shared: false }
 }
 
-/// A commit failed: one report for each batch.
+/// The failures after a failed commit, one for each batch.
 pub(super) fn commit_failures<E>(batches: &[ClaimedBatch<E>], error: &sqlx::Error) -> Vec<(Partition, Failure)> {
     let each = |claimed: &ClaimedBatch<E>| {
         let failure = Failure {
@@ -33,9 +34,9 @@ pub(super) fn commit_failures<E>(batches: &[ClaimedBatch<E>], error: &sqlx::Erro
 
 /// The writers that cannot connect. Pure.
 #[derive(Debug, Default)]
-pub(crate) struct Disconnected(BTreeMap<usize, Option<Instant>>);
+pub(crate) struct DisconnectedWriters(BTreeMap<usize, Option<Instant>>);
 
-impl Disconnected {
+impl DisconnectedWriters {
     /// A writer is connected.
     pub(super) fn connected(&mut self, writer: usize) {
         self.0.remove(&writer);
@@ -68,9 +69,9 @@ mod tests {
 
     #[test]
     fn connections_are_refused_while_every_writer_is_refused_each_time() {
-        let (mut disconnected, start) = (Disconnected::default(), Instant::now());
+        let (mut disconnected, start) = (DisconnectedWriters::default(), Instant::now());
         let at = |seconds| start + Duration::from_secs(seconds);
-        let refused_for = |disconnected: &Disconnected, seconds| {
+        let refused_for = |disconnected: &DisconnectedWriters, seconds| {
             disconnected.refused_for(2, at(seconds)).map(|lasts| lasts.as_secs())
         };
         disconnected.failed(0, ErrorClass::Operator, at(0));

@@ -1,9 +1,10 @@
 //! The two tasks that ask Kafka about the topic log (rule 3). They only ask and report: the slot of a partition
 //! interprets the answers, and a writer records a fault.
 //!
-//! [`LogCheckTask`] asks for the identity of the topic and the bounds of all partition logs: before a partition is read,
-//! repeatedly while it is read, and on request. [`ProbeTask`] reads single records where only a read proves something.
-//! Each answer is reported as soon as it is there. A question without an answer delays no other one.
+//! [`LogCheckTask`] asks for the id of the topic, the bounds of all partition logs, and the ends of leader epochs:
+//! before a partition is read, repeatedly while it is read, and on request. [`ProbeTask`] reads single records where
+//! only a read proves something. Each answer is reported separately. Each question has a time limit, so one without an
+//! answer delays the others for a limited time only.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -30,7 +31,7 @@ const EPOCH_TIMEOUT: Duration = Duration::from_secs(4);
 /// The minimum pause between two rounds of questions, and between two probes.
 const PAUSE: Duration = Duration::from_millis(50);
 
-/// The task that asks for identity and bounds.
+/// The task that asks for topic id, bounds and leader epochs.
 pub(crate) struct LogCheckTask<E> {
     scheduler: Arc<SharedScheduler<E>>,
     topic_log: Arc<TopicLogClient>,
@@ -79,7 +80,7 @@ impl<E: Event> LogCheckTask<E> {
             }
             bounds
         };
-        // After the bounds reading can start. So the scheduler receives them last.
+        // The bounds permit a partition to start. So the scheduler receives the topic id before them.
         let ((), bounds) = tokio::join!(identity, bounds);
         let mut seen = LogObservation { bounds, complete: true, ..LogObservation::default() };
         let needs_more = |asked: &&PartitionQuestion| asked.question.out_of_range || asked.question.last.is_some();
@@ -94,8 +95,8 @@ impl<E: Event> LogCheckTask<E> {
         self.scheduler.observed(&others, &seen);
     }
 
-    /// The ends of leader epochs. Dropping a client of a frozen broker blocks, so there is at most one such question, and
-    /// a late answer is not used: it can be about other epochs.
+    /// The ends of leader epochs. The drop of a client of a frozen broker blocks, so there is at most one such question
+    /// at a time. A late answer is not used: it can be about other epochs.
     async fn epoch_ends(&mut self, asked: BTreeMap<Partition, LeaderEpoch>) -> BTreeMap<Partition, EpochEnd> {
         if asked.is_empty() || self.late_question.as_ref().is_some_and(|late| !late.is_finished()) {
             return BTreeMap::new();
@@ -116,7 +117,7 @@ impl<E: Event> LogCheckTask<E> {
         self.interval.saturating_mul(3).saturating_add(TIMEOUT.saturating_mul(4))
     }
 
-    /// Without an answer it is the default, which is empty.
+    /// The answer to a question. It is empty if the question fails.
     async fn answer<T: Default + Send + 'static>(&self, question: fn(&TopicLogClient) -> T) -> T {
         let topic_log = Arc::clone(&self.topic_log);
         tokio::task::spawn_blocking(move || question(&topic_log)).await.unwrap_or_default()
@@ -125,9 +126,8 @@ impl<E: Event> LogCheckTask<E> {
 
 /// The task that reads single records.
 ///
-/// It makes one read at a time, and each read has a time limit: so the reads use little of a slow connection, and need
-/// one client. The partition whose last probe is the oldest comes first: so one without an answer does not keep the
-/// others waiting.
+/// It makes one read at a time, and each read has a time limit. So the reads use little of a slow connection, and need
+/// one client. The partitions take turns, so a partition without an answer does not delay the others for long.
 pub(crate) struct ProbeTask<E> {
     scheduler: Arc<SharedScheduler<E>>,
     prober: Arc<Prober>,

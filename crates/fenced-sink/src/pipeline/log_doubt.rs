@@ -1,8 +1,8 @@
-//! The log doubt task: asks Kafka where the log of a partition parts from the records that were read, before a fault is
-//! recorded (rule 3).
+//! The log doubt task: asks Kafka where the log of a partition diverges from the records that were read, before a fault
+//! is recorded (rule 3).
 //!
-//! It only asks. [`crate::model::leader_epochs`] interprets the answers. A partition in doubt waits for its own answers,
-//! and for no other partition unless many are in doubt at once.
+//! It only asks. [`crate::model::leader_epochs`] interprets the answers. A partition in doubt waits for its own
+//! answers. It waits for other partitions only if more than four are in doubt at the same time.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -12,7 +12,7 @@ use tokio::task::JoinSet;
 
 use crate::event::Event;
 use crate::kafka::topic_log_client::TopicLogClient;
-use crate::model::leader_epochs::{Parting, gap_in_doubt, parting};
+use crate::model::leader_epochs::{Divergence, divergence, gap_in_doubt};
 use crate::model::topic_log::Gap;
 use crate::pipeline::error::EngineError;
 use crate::pipeline::options::Options;
@@ -21,8 +21,9 @@ use crate::pipeline::shared_scheduler::SharedScheduler;
 
 /// The limit of one question.
 const TIMEOUT: Duration = Duration::from_secs(5);
-/// At most this many partitions are asked about at once. Each has its own clients. Each question has a limit, but dropping
-/// a client of a frozen broker has none: so a partition waits for it, and the number of clients stays limited.
+/// The maximum number of doubts that are settled at the same time. Each has its own clients. Each question has a time
+/// limit, but the drop of a client of a frozen broker has none. A doubt waits for this drop, so the number of clients
+/// is limited.
 const AT_ONCE: usize = 4;
 /// The minimum time between two warnings.
 const WARNING_INTERVAL: Duration = Duration::from_mins(1);
@@ -98,12 +99,12 @@ fn gap(topic_log: &TopicLogClient, report: &LogDoubtReport) -> Option<Gap> {
     }
     // Epochs of another topic have the same numbers.
     let epochs = known.epochs.as_ref().filter(|_| topic_id.is_some() && topic_id == known.topic_id);
-    let parting = match epochs {
-        None => Parting::Unproven,
-        Some(epochs) => parting(epochs, at, |epoch| {
+    let divergence = match epochs {
+        None => Divergence::Unproven,
+        Some(epochs) => divergence(epochs, at, |epoch| {
             let ends = topic_log.epoch_ends(&BTreeMap::from([(partition, epoch)])).ok()?;
             ends.get(&partition).copied()
         })?,
     };
-    gap_in_doubt(doubt, parting, epochs, at, log_start)
+    gap_in_doubt(doubt, divergence, epochs, at, log_start)
 }

@@ -1,14 +1,15 @@
-//! What the consumer receives over all partitions, and whether a partition that receives nothing only waits. Pure.
+//! What the consumer receives of all partitions, and whether a partition that receives nothing has stalled. Pure.
 //!
-//! In a catch-up over many partitions a fetch has room for a few of them, and the others wait for their turn. On a slow
-//! connection one response takes long. Neither is a stall.
+//! While many partitions are far behind, a response has room for a few of them, and the others wait for their turn. On
+//! a slow connection one response takes long. Neither is a stall.
 
 use std::time::{Duration, Instant};
 
-/// A part of a large response proves for this time that the consumer works. The statistics come every 5 s.
+/// After a part of a large response has arrived, nothing counts as stalled for this time. It is longer than two
+/// intervals of the statistics, which come every 5 s.
 const RESPONSE_LASTS: Duration = Duration::from_secs(12);
-/// A partition waits for its turn up to this many times as long as the partition that waited longest. librdkafka takes
-/// turns, so in a catch-up all of them wait about equally long.
+/// A partition has stalled after this many times the longest wait for a turn. librdkafka serves the partitions in
+/// turns, so all of them wait about equally long.
 const TURNS: u32 = 3;
 
 /// What arrived last, and how long partitions wait for their turn.
@@ -22,7 +23,7 @@ pub(super) struct Receiving {
     turn: Option<(Duration, Instant)>,
 }
 
-/// What a record means that the log has and the consumer does not receive.
+/// The meaning of a record that the log has and the consumer does not receive.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Stall {
     /// Nothing yet.
@@ -34,7 +35,7 @@ pub(super) enum Stall {
 }
 
 impl Receiving {
-    /// Something arrived. `waited`: how long its partition had to wait, although the log had a record.
+    /// A record or a position arrived. `waited`: how long its partition had to wait, although the log had a record.
     pub(super) fn arrived(&mut self, now: Instant, waited: Option<Duration>) {
         self.arrived_at = Some(now);
         if let Some(waited) = waited
@@ -49,8 +50,8 @@ impl Receiving {
         self.response_at = Some(now);
     }
 
-    /// Whether a partition has stalled that waited so long. `idle_time`: a shorter wait never counts. `records_wait`:
-    /// the process has records that are not committed.
+    /// Whether a partition that has waited for this time has stalled. A wait shorter than `idle_time` is no stall.
+    /// `records_wait`: the process has records that are not committed.
     pub(super) fn stall(&self, now: Instant, waited: Duration, idle_time: Duration, records_wait: bool) -> Stall {
         let within = |at: Option<Instant>, limit| at.is_some_and(|at| now.saturating_duration_since(at) < limit);
         if waited < idle_time || within(self.response_at, RESPONSE_LASTS) {
@@ -62,8 +63,8 @@ impl Receiving {
         if records_wait { Stall::None } else { Stall::Consumer }
     }
 
-    /// The longest wait for a turn. It is forgotten when no other has been as long for several times its length: the
-    /// catch-up has ended.
+    /// The longest wait for a turn. After several times its length without another wait as long, it no longer counts:
+    /// the catch-up has ended.
     fn turn(&self, now: Instant) -> Duration {
         let lasting =
             self.turn.filter(|(waited, ended)| now.saturating_duration_since(*ended) <= *waited * (TURNS + 1));

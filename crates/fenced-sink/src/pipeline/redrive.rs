@@ -29,7 +29,8 @@ const COUNT_INTERVAL: Duration = Duration::from_secs(15);
 const COUNT_SHARE: u32 = 100;
 /// The maximum time that one count may delay the redrive.
 const COUNT_LIMIT: Duration = Duration::from_secs(5);
-/// The longest delay between two attempts to connect: readiness reports a redrive that is not possible.
+/// The longest delay between two attempts to connect. It is short, because readiness reports the failure until the next
+/// success.
 const CONNECT_AGAIN: Duration = Duration::from_secs(5);
 /// The minimum time between two warnings about a redrive that fails.
 const WARNING_INTERVAL: Duration = Duration::from_mins(1);
@@ -56,7 +57,7 @@ impl<E: Event> Redrive<E> {
     /// Runs until the scheduler stops.
     pub(crate) async fn run(mut self) -> Result<(), EngineError> {
         while !self.context.scheduler.is_stopping() {
-            let redriven = match self.is_connected().await {
+            let redriven = match self.ensure_connected().await {
                 Ok(true) => self.redrive_one().await,
                 Ok(false) => return Ok(()),
                 Err(error) => Err(error),
@@ -76,7 +77,7 @@ impl<E: Event> Redrive<E> {
     }
 
     /// Connects if necessary. False: the service stops first.
-    async fn is_connected(&mut self) -> sqlx::Result<bool> {
+    async fn ensure_connected(&mut self) -> sqlx::Result<bool> {
         if self.session.is_none() {
             let context = Arc::clone(&self.context);
             self.session = tokio::select! {
@@ -107,7 +108,7 @@ impl<E: Event> Redrive<E> {
         }
     }
 
-    /// The cause is not the letter: the letter stays unchanged, and the others are tried first.
+    /// The letter is not the cause. It stays unchanged, and the other letters are tried first.
     fn failed(&mut self, error: &sqlx::Error) -> Duration {
         let connected = self.session.take().is_some();
         let (class, sqlstate) = (classify(error), sqlstate_of(error));
@@ -116,7 +117,7 @@ impl<E: Event> Redrive<E> {
         if self.warn_at <= now {
             self.warn_at = now + WARNING_INTERVAL;
             let sqlstate = sqlstate.map(tracing::field::display);
-            let hint = "dead letters that are due wait until this ends";
+            let hint = "dead letters that are due wait until this error ends";
             tracing::warn!(topic = self.context.ledger.topic(), %error, sqlstate, hint, "redrive_postponed");
         }
         match (connected, self.passed_over.is_empty()) {

@@ -31,7 +31,7 @@ pub(crate) enum KafkaReport<E> {
     /// The fetch of a partition failed behind the delivered records. The consumer thread repeats this report: it has no
     /// effect until they are committed.
     FetchFailed(Partition, Generation, FetchFailure),
-    /// A part of a large response of Kafka has arrived in the last seconds: records follow when it is complete.
+    /// A part of a large response of Kafka arrived in the last seconds. Its records follow when it is complete.
     ResponseArrives,
     /// The last record before this position is the record of the row, or it no longer exists.
     LastRecordMatched(Partition, Generation, Position),
@@ -41,12 +41,12 @@ pub(crate) enum KafkaReport<E> {
     ReadingEnded,
 }
 
-/// Why no more records of a partition can be accepted.
+/// Why the fetch of a partition failed. No later record of it is accepted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum FetchFailure {
     /// The broker refused the position: the log must be checked.
     OutOfRange,
-    /// An error that is not known to be harmless: a record may be missing behind the delivered ones.
+    /// An error that is not known to be harmless: a record may be missing behind the delivered records.
     Unclassified,
 }
 
@@ -61,7 +61,7 @@ pub(crate) enum WriterReport<E> {
     RowRead(Partition, RowReadToken, Option<StoredRow>),
     /// The database did not return the row.
     RowNotRead(Partition, RowReadToken, Failure),
-    /// The writer recorded a log fault, or found a changed row: whether the row is halted now.
+    /// The writer recorded a log fault, or found that the row has changed. True: the row is halted now.
     LogFaultRecorded(Partition, Generation, bool),
     /// The database did not record the log fault.
     LogFaultNotRecorded(Partition, Generation, Failure),
@@ -143,7 +143,7 @@ pub(crate) struct LogDoubtReport {
     pub(crate) at: Position,
     /// What a check found.
     pub(crate) doubt: LogDoubt,
-    /// What the row has of the log.
+    /// What the row contains about the log.
     pub(crate) known: KnownLog,
 }
 
@@ -173,7 +173,8 @@ pub(crate) struct ReadTarget {
     pub(crate) at: Position,
     /// The record with which reading starts, one back: it must still be the record that the row has.
     pub(crate) last_record: Option<(Offset, Digest)>,
-    /// The leader epoch of that record. Without such a record there is none: markers behind it can have higher epochs.
+    /// The leader epoch of that record. `None` without such a record: a marker before the position can have a higher
+    /// epoch.
     pub(crate) leader_epoch: Option<LeaderEpoch>,
 }
 
@@ -189,7 +190,7 @@ pub(crate) struct PartitionQuestion {
     pub(crate) question: LogQuestion,
 }
 
-/// A read of one record that is due, and what it is to prove.
+/// A probe that is due.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct ProbeQuestion {
     /// The partition.
@@ -200,18 +201,18 @@ pub(crate) struct ProbeQuestion {
     pub(crate) at: Position,
     /// The position to read.
     pub(crate) read: Position,
-    /// What the read is to prove.
+    /// What the read must prove.
     pub(crate) purpose: ProbePurpose,
 }
 
-/// What a read of one record is to prove.
+/// What a probe must prove.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum ProbePurpose {
     /// Whether the last record below the position can be read: reading starts with it.
     LastRecord,
     /// How far the partition log is damaged.
     Damage,
-    /// Whether the partition log has the position: its end is below.
+    /// Whether the partition log has the position: its known end is below the position.
     OutOfRange,
     /// Whether the partition log has a record that the consumer does not receive.
     FetchStall,

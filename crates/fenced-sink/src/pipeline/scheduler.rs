@@ -126,8 +126,8 @@ impl<E> Scheduler<E> {
 
     /// The most urgent task, or the instant to ask again.
     ///
-    /// A partition whose last operation failed has no priority: it takes its turn with the batches of the others. And one
-    /// writer of several never works on such a partition, because an operation that fails can take long.
+    /// A partition whose last operation failed has no priority: it takes turns with the batches of the others. If there
+    /// are several writers, one of them never works on such a partition, because an operation that fails can take long.
     pub(super) fn next_task(&mut self, now: Instant, stopping: bool) -> Result<WriterTask<E>, Instant> {
         if !stopping && let Some(task) = self.row_reads(now) {
             return Ok(task);
@@ -153,8 +153,8 @@ impl<E> Scheduler<E> {
         }
     }
 
-    /// Reads all rows once per interval, and at once if the state of one is unknown. Without partitions it reads none: a
-    /// writer without work then notices that its connection is broken.
+    /// Reads all rows once per interval, and immediately if the state of one is unknown. The task is given without
+    /// partitions, too: so a writer without work notices that its connection is broken.
     fn row_reads(&mut self, now: Instant) -> Option<WriterTask<E>> {
         if now < self.rows_due && !self.slots.values().any(|slot| slot.needs_row_read(now)) {
             return None;
@@ -165,7 +165,7 @@ impl<E> Scheduler<E> {
         Some(WriterTask::ReadRows(self.slots.iter_mut().filter_map(read).collect()))
     }
 
-    /// The partition whose turn it is. Claims and log faults come first, then the partition that has waited longest.
+    /// The work that comes next. Claims and log faults come first, then the partition that has waited longest.
     fn next_work(&mut self, now: Instant, stopping: bool, try_again: bool) -> Option<(SlotWork, &mut Slot<E>)> {
         let turn = self.turn;
         let work = self.slots.values_mut().filter(|slot| try_again || !slot.is_failing());
@@ -207,7 +207,7 @@ impl<E> Scheduler<E> {
         batches
     }
 
-    /// A partition that may not be tried again now is due when the answer of a writer arrives, which wakes the others.
+    /// A partition that may not be tried again now has no instant: the answer of a writer wakes the other writers.
     fn next_due(&self, now: Instant, try_again: bool) -> Instant {
         let due = self.slots.values().filter_map(|slot| slot.due(try_again)).map(|due| due.max(now));
         due.fold(self.rows_due.max(now), Instant::min)
@@ -283,7 +283,7 @@ impl<E> Scheduler<E> {
         self.slots.values().filter_map(Slot::question).collect()
     }
 
-    /// An answer of Kafka about identity or bounds.
+    /// An answer of Kafka about topic id, bounds or leader epochs.
     pub(super) fn observed(&mut self, now: Instant, asked: &[PartitionQuestion], seen: &LogObservation) {
         for question in asked {
             self.slot(now, question.partition).observed(now, question, seen);

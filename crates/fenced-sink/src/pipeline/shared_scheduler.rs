@@ -138,7 +138,7 @@ impl<E> SharedScheduler<E> {
         self.lock().questions()
     }
 
-    /// An answer of Kafka about identity or bounds.
+    /// An answer of Kafka about topic id, bounds or leader epochs.
     pub(crate) fn observed(&self, asked: &[PartitionQuestion], seen: &LogObservation) {
         self.lock().observed(Instant::now(), asked, seen);
         self.task.notify_one();
@@ -164,7 +164,7 @@ impl<E> SharedScheduler<E> {
     pub(crate) fn probed(&self, asked: &ProbeQuestion, probe: Probe) -> bool {
         let rejoin = self.lock().probed(Instant::now(), asked, probe);
         self.task.notify_one();
-        self.request_log_check(); // the partition may only wait for this proof
+        self.request_log_check(); // the partition may wait for nothing but this proof
         rejoin
     }
 

@@ -30,11 +30,14 @@ const CLAIM_AGAIN: Duration = Duration::from_secs(1);
 const RESTART_AFTER: Duration = Duration::from_secs(1);
 /// After a batch that needed row-by-row mode, this many batches of the partition start in that mode.
 const ROW_BY_ROW_BATCHES: u32 = 8;
-/// The longest retry delay while another transaction holds a lock: the wait for the lock is a delay, too.
+/// The longest retry delay while another transaction holds a lock. It is short, because the wait for the lock is a
+/// delay, too.
 const AFTER_CONTENTION: Duration = Duration::from_secs(1);
-/// A failure ends if the row can be read, and nothing else was tried for this time, or for two of the longest delays.
+/// A failure ends if the row can be read and no operation failed for this time, or for twice the longest retry delay if
+/// that is longer.
 const OUTDATED: Duration = Duration::from_mins(1);
-/// A batch that the database refuses is divided by this, until only the record at fault waits.
+/// After a batch that the database refused, the size of the next one is divided by this. In the end, only the record
+/// that is the cause waits.
 const REFUSED_DIVISOR: usize = 4;
 
 /// The work that a writer can do for a partition.
@@ -113,7 +116,7 @@ impl<E> Slot<E> {
         self.failure.is_some() || self.max_records < self.most_records
     }
 
-    /// Whether a writer works on this partition although its last operation failed.
+    /// Whether a writer tries an operation of this partition again after a failure.
     pub(super) fn is_tried_again(&self) -> bool {
         let busy = matches!(self.protocol.state(), State::Claiming | State::InFlight(..) | State::Draining(_));
         self.failure.is_some() && busy
@@ -238,7 +241,7 @@ impl<E> Slot<E> {
     pub(super) fn started(&mut self, generation: Generation) -> bool {
         let starts = self.log.is_checked() && self.protocol.started(generation);
         if starts && self.log.last_record().is_none() {
-            self.succeeded(DbOperation::RecordGap); // a fault that could not be recorded no longer exists
+            self.succeeded(DbOperation::RecordGap); // a log fault that could not be recorded no longer exists
         }
         starts
     }
@@ -280,7 +283,7 @@ impl<E> Slot<E> {
     pub(super) fn last_record_matched(&mut self, generation: Generation, at: Position) {
         if self.protocol.generation() == generation {
             self.log.last_record_matched(at);
-            self.succeeded(DbOperation::RecordGap); // nor does the fault that this record was another one
+            self.succeeded(DbOperation::RecordGap); // a log fault that could not be recorded no longer exists
         }
     }
 
@@ -296,7 +299,7 @@ impl<E> Slot<E> {
         Some(PartitionQuestion { partition: self.partition, generation, question: self.log.question(at) })
     }
 
-    /// An answer of Kafka about identity or bounds.
+    /// An answer of Kafka about topic id, bounds or leader epochs.
     pub(super) fn observed(&mut self, now: Instant, asked: &PartitionQuestion, seen: &LogObservation) {
         let (generation, question) = (asked.generation, asked.question);
         if self.protocol.generation() != generation {
@@ -327,7 +330,7 @@ impl<E> Slot<E> {
         let Some((generation, at)) = self.protocol.read_target().filter(|(_, at)| *at == asked.at) else {
             return false;
         };
-        // What a read proves about damage is true in every generation.
+        // A proof about damage is valid in every generation.
         let reads = matches!(asked.purpose, ProbePurpose::OutOfRange | ProbePurpose::FetchStall);
         if reads && (generation != asked.generation || !self.nothing_waits()) {
             return false;
@@ -352,8 +355,8 @@ impl<E> Slot<E> {
         self.protocol.ready_at().is_some() && self.queue.is_empty()
     }
 
-    /// How long the consumer has received nothing, although the log has a record, and how long a wait can be without
-    /// being a stall.
+    /// How long the consumer has received nothing although the log has a record, and the time after which such a wait
+    /// can be a stall.
     pub(super) fn waited(&self, now: Instant) -> Option<(Duration, Duration)> {
         let at = self.protocol.ready_at()?;
         Some((self.log.waited(now, at)?, self.log.idle_time(at)))
@@ -382,7 +385,7 @@ impl<E> Slot<E> {
         self.drop_stale_records();
     }
 
-    /// Reading ends until the leader epochs have told where the gap begins.
+    /// Reading ends until the doubt is settled.
     fn found_log_doubt(&mut self, generation: Generation, doubt: LogDoubt) {
         if let Some(known) = self.log.known().cloned()
             && let Some((generation, epoch, at)) = self.protocol.log_fault(generation)
@@ -437,7 +440,7 @@ impl<E> Slot<E> {
         }
     }
 
-    /// Whether the log fault is the one that the writer has tried to record.
+    /// Whether the log fault is still the one that the writer tried to record.
     fn is_faulty(&self, generation: Generation) -> bool {
         self.protocol.generation() == generation && matches!(self.protocol.state(), State::LogFault(..))
     }
@@ -581,7 +584,7 @@ impl<E> Slot<E> {
         }
         let Some(batch) = batch else {
             if stopped_by == Follows::Never {
-                self.found_log_doubt(self.protocol.generation(), LogDoubt::Parted);
+                self.found_log_doubt(self.protocol.generation(), LogDoubt::Diverged);
             }
             self.is_stopped = stopped_by != Follows::Now;
             return None;
@@ -651,7 +654,8 @@ impl<E> Slot<E> {
     fn batch_failed(&mut self, now: Instant, failure: Failure, delays: &RetryDelays) {
         let divisor = match failure.class {
             ErrorClass::TooSlow => 2,
-            // All records of a large batch fail if the database is the cause. In a batch of one that can't be seen.
+            // The writer isolates the records: if all records of a large batch fail, the database is the cause. A batch
+            // of one record cannot show this.
             ErrorClass::Unknown => 1,
             _ if failure.refuses() => REFUSED_DIVISOR,
             _ => 1,

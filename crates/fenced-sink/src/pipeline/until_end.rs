@@ -23,8 +23,8 @@ use crate::postgres::session::Session;
 /// The interval at which the ledger is read.
 const INTERVAL: Duration = Duration::from_secs(1);
 
-/// A row at its end waits this long for the comparison of its last record. If the log no longer has that record, and
-/// no later one, there is nothing to compare.
+/// When all partitions are at their ends, the run waits up to this time for the comparison of the last records. If
+/// compaction removed a last record and no later one follows, it is never compared.
 const COMPARISON_WAIT: Duration = Duration::from_secs(30);
 
 /// The halted partitions, each with its reason. All other partitions have reached their ends.

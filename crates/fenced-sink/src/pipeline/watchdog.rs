@@ -1,5 +1,5 @@
-//! The watchdog: reports a partition whose records wait while nothing is committed, or that is not read at all, whatever
-//! the cause.
+//! The watchdog: reports a partition whose records wait while nothing is committed, or that is not read for too long.
+//! The cause does not matter.
 //!
 //! It compares snapshots of the health once a second. It only changes the answer of `/readyz`, the metrics and the log.
 //! It asks neither Kafka nor the database, so neither can delay it.
@@ -122,8 +122,8 @@ impl WaitingRecords {
     }
 }
 
-/// Whether records wait: in this process, or in the partition log if a stalled consumer does not fetch them. A partition
-/// that is not read yet may have records, too.
+/// Whether the partition waits: its records are in this process, or in the partition log if a stalled consumer does not
+/// fetch them. A partition that is not read yet also waits, because it may have records.
 fn waits(health: &PartitionHealth) -> bool {
     match health.status {
         PartitionStatus::Halted | PartitionStatus::Fenced => false,

@@ -22,7 +22,7 @@ use crate::model::start::StartPolicy;
 use crate::model::topic_log::GapPolicy;
 use crate::observe::health::Health;
 use crate::pipeline::error::EngineError;
-use crate::pipeline::failure::Disconnected;
+use crate::pipeline::failure::DisconnectedWriters;
 use crate::pipeline::line_budget::LineBudget;
 use crate::pipeline::reports::WriterTask;
 use crate::pipeline::shared_scheduler::SharedScheduler;
@@ -47,7 +47,7 @@ pub(crate) struct WriterContext<E> {
     /// If the database refuses the user, or all partitions, for longer than this, the run ends.
     pub(crate) startup_timeout: Duration,
     pub(crate) writers: usize,
-    pub(crate) disconnected: Mutex<Disconnected>,
+    pub(crate) disconnected: Mutex<DisconnectedWriters>,
     pub(crate) health: Health,
     pub(crate) lines: Mutex<LineBudget>,
 }
@@ -58,7 +58,7 @@ impl<E> WriterContext<E> {
         Session::connect_to_write(&self.database, self.database_timeout).await
     }
 
-    fn disconnected(&self) -> MutexGuard<'_, Disconnected> {
+    fn disconnected(&self) -> MutexGuard<'_, DisconnectedWriters> {
         self.disconnected.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -80,9 +80,9 @@ impl<E: Event> Writer<E> {
     /// Works until there are no more tasks, or until the database cannot be used.
     ///
     /// It takes a task only while it is connected, so a database that is unreachable is not a failure of a partition. A
-    /// partition whose operation failed waits in the scheduler: the writer serves others at once.
+    /// partition whose operation failed waits in the scheduler: the writer serves the others immediately.
     pub(crate) async fn run(mut self) -> Result<(), EngineError> {
-        while self.is_connected().await? {
+        while self.ensure_connected().await? {
             let done = match self.context.scheduler.next_task().await {
                 WriterTask::Claim(partition, generation) => self.claim(partition, generation).await,
                 WriterTask::RecordLogFault(fault) => self.record_log_fault(fault).await,
@@ -103,7 +103,7 @@ impl<E: Event> Writer<E> {
     }
 
     /// Connects if necessary, and tries again until it succeeds. False: the service stops first.
-    async fn is_connected(&mut self) -> Result<bool, EngineError> {
+    async fn ensure_connected(&mut self) -> Result<bool, EngineError> {
         let context = Arc::clone(&self.context);
         while self.session.is_none() {
             let connected = tokio::select! {
@@ -153,7 +153,8 @@ impl<E: Event> Writer<E> {
         self.session.as_mut().ok_or_else(|| sqlx::Error::Protocol("not connected".to_owned()))
     }
 
-    /// After the scheduler knows the failure: drops the connection, or ends the run if a retry cannot help.
+    /// Drops the connection, or ends the run if a retry cannot help. The scheduler must know the failure before this
+    /// call.
     fn failed(&mut self, error: sqlx::Error) -> Result<(), EngineError> {
         self.session = None;
         let context = &self.context;
@@ -170,7 +171,7 @@ impl<E: Event> Writer<E> {
 }
 
 impl<E> WriterContext<E> {
-    /// Logs a failed operation. The scheduler has the delay before the next attempt: each partition has its own.
+    /// Logs a failed operation. The line has no retry delay: the scheduler has one for each partition.
     pub(crate) fn log_failure(&self, failed: &[(Partition, Failure)]) {
         let topic = self.ledger.topic();
         match failed {
@@ -187,11 +188,11 @@ impl<E> WriterContext<E> {
             ),
             [(_, failure), ..] => tracing::warn!(
                 topic,
-                partitions = failed.len(),
+                partition_count = failed.len(),
                 operation = failure.operation.as_str(),
                 sqlstate = failure.sqlstate.map(tracing::field::display),
                 error = failure.error,
-                hint = "each partition is tried again alone",
+                hint = "the operation of each partition is tried again separately",
                 "database_unavailable"
             ),
         }

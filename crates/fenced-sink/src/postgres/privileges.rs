@@ -10,9 +10,9 @@ const NEEDED: [(&str, &[&str]); 4] = [
     ("offset_gaps", &["insert"]),
 ];
 
-/// The privileges that a run needs and the user of the connection lacks, such as `insert on dead_letters`: for the
-/// tables of the engine, for `tables` with the privileges that the event needs, and for the sequences of their columns.
-/// A privilege for some columns counts.
+/// The privileges that a run needs and the user of the connection lacks, such as `insert on dead_letters`. It checks
+/// the tables of the engine, the tables in `tables` with the privileges that the event needs, and the sequences of
+/// their columns. A privilege for some columns is enough.
 ///
 /// # Errors
 /// What the database answered.

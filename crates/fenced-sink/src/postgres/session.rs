@@ -5,7 +5,7 @@ use sqlx::{ConnectOptions as _, Connection as _, PgConnection, Postgres, SqlSafe
 use std::io;
 use std::time::Duration;
 
-/// The longest wait of a writer for a lock. It then writes the partition alone.
+/// The longest wait for a lock in the pipeline. After it, a writer writes the partition alone.
 const LOCK_WAIT: Duration = Duration::from_secs(2);
 
 /// A connection and its time limit. [`Self::run`] takes the statements of a caller, so no caller waits without a limit.
@@ -37,8 +37,8 @@ impl Session {
         Self::connect_with_lock_timeout(options, limit, limit.mul_f64(0.9)).await
     }
 
-    /// Opens a connection of the pipeline. It waits for a lock for a short time only: a transaction has batches of several
-    /// partitions, and a lock on one of them must not delay the others.
+    /// Opens a connection for the writers and the redrive. It waits for a lock for a short time only: a transaction has
+    /// batches of several partitions, and a lock on one of them must not delay the others.
     pub(crate) async fn connect_to_write(options: &PgConnectOptions, limit: Duration) -> sqlx::Result<Self> {
         Self::connect_with_lock_timeout(options, limit, LOCK_WAIT.min(limit / 10)).await
     }

@@ -20,8 +20,8 @@ pub(super) struct PlanInputs<'a> {
     pub(super) bounds: &'a BTreeMap<Partition, LogBounds>,
     /// Where the records of the requested time begin.
     pub(super) since: Option<BTreeMap<Partition, Position>>,
-    /// Whether compaction may remove records. `None`: it is not known. Then a difference of the totals, and a row that
-    /// no record explains, are no findings.
+    /// Whether compaction may remove records. `None`: it is not known. Then a difference of the totals is no finding,
+    /// and neither is a row that no record explains.
     pub(super) compacted: Option<bool>,
 }
 
@@ -106,13 +106,13 @@ pub(super) fn plan(inputs: &PlanInputs<'_>, scope: &Scope) -> Result<VerifyPlan,
 }
 
 impl VerifyPlan {
-    /// A difference of the totals that may come from compaction.
-    pub(super) fn doubt_total(&mut self, finding: &Finding) {
+    /// Lists a difference of the totals as not checked: compaction can be its cause.
+    pub(super) fn leave_out_total(&mut self, finding: &Finding) {
         self.leave_out(finding.partition, NotCheckedPart::Totals, format!("{MAYBE_COMPACTED}: {}", finding.detail));
     }
 
-    /// Rows without a record, which compaction may have removed.
-    pub(super) fn doubt_extra(&mut self) {
+    /// Lists the rows that no record explains as not checked: compaction may have removed their records.
+    pub(super) fn leave_out_extra(&mut self) {
         self.leave_out(None, NotCheckedPart::Extra, format!("{MAYBE_COMPACTED}: no record explains some rows"));
     }
 

@@ -92,14 +92,14 @@ fn advice(reason: &str, gap_start: Option<i64>, answers: bool) -> String {
 }
 
 #[test]
-fn the_advice_names_the_begin_of_the_gap_first_and_what_it_costs() {
+fn the_advice_names_the_start_of_the_gap_first_and_what_it_costs() {
     let check = |reason, gap_start, answers, at: &str, cost: &str| {
         let text = advice(reason, gap_start, answers);
         let first = text.split("--at ").nth(1).and_then(|rest| rest.split('`').next());
         assert!(first == Some(at) && text.contains(cost), "{at}, {cost}: {text}");
     };
-    check("log_truncated", Some(12), true, "12", "3 offsets below the position 15 to read again");
-    check("log_truncated", Some(12), false, "12", "3 offsets below the position 15 to read again");
+    check("log_truncated", Some(12), true, "12", "3 offsets below the position 15 again");
+    check("log_truncated", Some(12), false, "12", "3 offsets below the position 15 again");
     check("log_truncated", Some(15), true, "15", "0 offsets");
     check("log_truncated", Some(10), true, "10", "5 offsets");
     check("log_truncated", Some(7), true, "earliest", "5 offsets");

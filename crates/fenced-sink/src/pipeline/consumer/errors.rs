@@ -7,7 +7,7 @@ use super::ConsumerThread;
 use crate::event::Event;
 use crate::kafka::client::ConsumerError;
 use crate::kafka::error::KafkaErrorKind;
-use crate::kafka::group_consumer::ConsumerFault;
+use crate::kafka::group_consumer::ReportedError;
 use crate::model::record::{Partition, Position};
 use crate::pipeline::reports::{FetchFailure, KafkaReport};
 
@@ -48,8 +48,8 @@ impl RepeatedFailures {
 }
 
 impl<E: Event> ConsumerThread<E> {
-    pub(super) fn handle_error(&mut self, fault: ConsumerFault) -> Result<(), ConsumerError> {
-        let ConsumerFault { partition, kind, text } = fault;
+    pub(super) fn handle_error(&mut self, error: ReportedError) -> Result<(), ConsumerError> {
+        let ReportedError { partition, kind, text } = error;
         self.warnings.warn(&self.options.topic, partition, kind, &text);
         match (kind, partition) {
             (KafkaErrorKind::Transient | KafkaErrorKind::OtherAssignor, _) => {}

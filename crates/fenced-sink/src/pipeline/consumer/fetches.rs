@@ -19,7 +19,7 @@ pub(super) struct Fetch {
     reached: Position,
     /// The last record that the row has. Reading starts one record back, with this record.
     last_record: Option<(Offset, Digest)>,
-    /// The fetch failed. What follows is not reported, until reading starts again.
+    /// The fetch failed. No later record is reported until reading starts again.
     failure: Option<FetchFailure>,
 }
 

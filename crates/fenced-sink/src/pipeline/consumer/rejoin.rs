@@ -12,11 +12,11 @@ use crate::model::record::Partition;
 use crate::model::standing::SchedulerView as _;
 use crate::pipeline::reports::KafkaReport;
 
-/// After this time, the new consumer joins the group although the former one has not left, unless both have the name of
-/// one static member.
+/// After this time, the new consumer joins the group although the former one has not left. With `group.instance.id` it
+/// does not.
 const LEAVING: Duration = Duration::from_secs(10);
 
-/// The former consumer, which leaves the group in a thread of its own. While a broker is frozen, it cannot leave.
+/// The former consumer. It leaves the group in a separate thread. While a broker is frozen, it cannot leave.
 #[derive(Debug)]
 pub(super) struct FormerConsumer {
     left: Receiver<()>,
@@ -30,8 +30,8 @@ pub(super) struct FormerConsumer {
 impl FormerConsumer {
     /// Whether the new consumer may join the group.
     fn may_join(&mut self, now: Instant) -> bool {
-        // The other end is dropped without a message only if the thread could not start: the consumer has left then,
-        // too, because it was dropped.
+        // The sender is dropped without a message only if the thread could not start. Then the consumer was dropped,
+        // too, and has left the group.
         if self.left.try_recv() != Err(TryRecvError::Empty) {
             return true;
         }

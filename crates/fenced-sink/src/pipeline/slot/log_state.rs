@@ -1,8 +1,8 @@
 //! What is known about the log of one partition, the questions about it, and the meaning of the answers. Pure.
 //!
-//! Kafka is asked two kinds of questions. The questions about identity and bounds are asked about all partitions at
-//! once, before reading starts and repeatedly. A probe reads one partition at one position, where only a read proves
-//! something. Each answer is reported by itself, and a missing answer changes nothing.
+//! There are two kinds of questions. The questions about topic id, bounds and leader epochs are asked for all
+//! partitions together, before reading starts and repeatedly. A probe reads one partition at one position, where only a
+//! read proves something. Each answer is reported separately, and a missing answer changes nothing.
 
 use std::time::{Duration, Instant};
 
@@ -60,7 +60,7 @@ pub(super) struct LogState {
     probe_after: Instant,
 }
 
-/// What has to be proven about a position at which reading failed again and again.
+/// What has to be proven about a position at which reading failed repeatedly.
 #[derive(Clone, Copy, Debug)]
 struct DamageCheck {
     /// Whether the last record below the position can be read: reading starts with it. `None`: not proven yet.
@@ -84,7 +84,7 @@ pub(super) enum LogVerdict {
     Nothing,
     /// These offsets are deleted or in doubt.
     Fault(Gap),
-    /// The log may be another one. The leader epochs tell where the gap begins.
+    /// The log may be another one. The leader epochs decide where the gap begins.
     Doubt(LogDoubt),
     /// The broker refuses the position.
     OutOfRange,
@@ -131,7 +131,7 @@ impl LogState {
         self.checked
     }
 
-    /// Whether damage is proven. Its extent is not known yet, and until then nothing can be read.
+    /// Whether damage is proven whose end is not known yet. Until it is known, nothing can be read.
     pub(super) fn is_damaged(&self) -> bool {
         self.damage.is_some_and(|damage| damage.search.is_damaged())
     }
@@ -217,7 +217,7 @@ impl LogState {
         self.later.is_some()
     }
 
-    // ---- identity and bounds ----
+    // ---- topic id, bounds and leader epochs ----
 
     /// The question while the partition is at this position.
     pub(super) fn question(&self, at: Position) -> LogQuestion {
@@ -254,7 +254,7 @@ impl LogState {
             self.wait = (nothing_waits && at < bounds.end).then_some(before);
         }
         if self.checked {
-            let doubt = LogVerdict::Doubt(LogDoubt::Parted);
+            let doubt = LogVerdict::Doubt(LogDoubt::Diverged);
             return if lacks_last_record == Some(true) { doubt } else { LogVerdict::Nothing };
         }
         match (check_log(partition, question, seen), bounds) {
@@ -386,7 +386,7 @@ impl LogState {
             Probe::Record | Probe::End => true,
             Probe::Unreadable => false,
             Probe::OutOfRange => {
-                // The bounds decide: retention deleted the records, or the log was cut off.
+                // The bounds decide: retention deleted the records, or the log was truncated.
                 self.out_of_range = true;
                 return LogVerdict::Nothing;
             }
@@ -410,8 +410,8 @@ impl LogState {
         if gap.to > gap.from { LogVerdict::Fault(gap) } else { LogVerdict::Nothing }
     }
 
-    /// The order of the probes that are due. A probe that can prove a stall comes first. Then comes the partition that
-    /// was probed longest ago.
+    /// The order of the probes that are due. A probe that can prove a stall comes first, then the partition whose last
+    /// probe is the oldest.
     pub(super) fn probe_order(&self) -> (bool, Option<Instant>) {
         (self.wait.is_none_or(|wait| wait.probes == 0), self.probed_at)
     }

@@ -325,7 +325,7 @@ fn the_leader_epochs_are_asked_before_reading_starts_and_follow_the_records() {
     assert_eq!(asked.question.last, Some((Offset(9), LeaderEpoch(3))));
     let lacks = EpochEnd::At(LeaderEpoch(3), Position(9));
     world.observe(&asked, &LogObservation { epoch_ends: BTreeMap::from([(P, lacks)]), ..seen("a", 0, 50) });
-    assert_eq!(world.slot.take_log_doubt().map(|report| report.doubt), Some(LogDoubt::Parted));
+    assert_eq!(world.slot.take_log_doubt().map(|report| report.doubt), Some(LogDoubt::Diverged));
 
     let mut world = World::claimed();
     let asked = world.ask();
@@ -335,7 +335,7 @@ fn the_leader_epochs_are_asked_before_reading_starts_and_follow_the_records() {
     let asked = world.ask();
     assert_eq!(asked.question.last, Some((Offset(9), LeaderEpoch(3))), "it is asked again");
     world.observe(&asked, &LogObservation { epoch_ends: BTreeMap::from([(P, lacks)]), ..seen("a", 0, 50) });
-    assert_eq!(world.slot.take_log_doubt().map(|report| report.doubt), Some(LogDoubt::Parted));
+    assert_eq!(world.slot.take_log_doubt().map(|report| report.doubt), Some(LogDoubt::Diverged));
 
     let mut world = World::started();
     assert_eq!(world.ask().question.last, None, "it is answered: the consumer reports a new leader");
@@ -383,7 +383,7 @@ fn records_of_a_new_leader_are_committed_only_after_its_log_was_compared() {
     let asked = world.ask();
     world.observe(&asked, &end(6));
     let report = world.slot.take_log_doubt().unwrap();
-    assert_eq!((report.doubt, report.at), (LogDoubt::Parted, Position(11)));
+    assert_eq!((report.doubt, report.at), (LogDoubt::Diverged, Position(11)));
 
     // The answer of the former leader proves nothing about the new one.
     let mut world = World::started();
@@ -401,7 +401,7 @@ fn a_leader_epoch_that_decreases_puts_the_log_in_doubt() {
     let mut world = World::started();
     world.arrives(10, 2);
     assert!(world.slot.begin_commit(ALL).is_none());
-    assert_eq!(world.slot.take_log_doubt().map(|report| report.doubt), Some(LogDoubt::Parted));
+    assert_eq!(world.slot.take_log_doubt().map(|report| report.doubt), Some(LogDoubt::Diverged));
 }
 
 #[test]

@@ -32,8 +32,8 @@ impl<E: Event> Writer<E> {
         }
     }
 
-    /// A partition that has a mirror in Kafka had a row. That other partitions of the topic have no row is ordinary:
-    /// they were added.
+    /// A partition that has a mirror in Kafka had a row. A partition without a mirror and without a row is normal: it
+    /// was added to the topic.
     async fn warn_of_lost_rows(&mut self, extents: &[PartitionExtent]) -> sqlx::Result<()> {
         let mirrored = extents.iter().filter(|extent| extent.committed == Some(CommittedOffset::OurMirror));
         let mut lost: Vec<Partition> = mirrored.map(|extent| extent.partition).collect();

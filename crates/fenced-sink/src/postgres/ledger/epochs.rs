@@ -18,7 +18,7 @@ pub(super) fn to_json(epochs: &LeaderEpochs) -> Option<String> {
     serde_json::to_string(&Column { last_offset: epochs.last().0, first_offsets }).ok()
 }
 
-/// The epochs in the column. `None` if it has none that can be those of a log that was read up to `last`.
+/// The epochs in the column. `None`: they are not the epochs of one log that was read up to `last`.
 pub(super) fn from_json(text: &str, last: Offset) -> Option<LeaderEpochs> {
     let Column { last_offset, first_offsets } = serde_json::from_str(text).ok()?;
     let starts = first_offsets.into_iter().map(|(epoch, first)| (LeaderEpoch(epoch), Offset(first))).collect();

@@ -30,7 +30,7 @@ pub struct PartitionRow {
     pub halted_at: Option<Time>,
     /// Why it is halted, if it is halted.
     pub halt_reason: Option<HaltReason>,
-    /// The begin of the gap that halted it. The gap is not acknowledged yet.
+    /// The start of the gap that halted it. The gap is not acknowledged yet.
     pub gap_start: Option<Position>,
     /// The end of that gap.
     pub gap_end: Option<Position>,

@@ -54,8 +54,8 @@ pub(crate) async fn insert<E: Event>(
     }
 }
 
-/// Inserts the events, and those without a row once more: another transaction may have deleted the row with the same key
-/// after the insert found it and before the comparison.
+/// Inserts the events. Inserts those without a row once more: another transaction may have deleted the row with the
+/// same key between the insert, which found it, and the comparison.
 async fn insert_each<E: Event>(connection: &mut PgConnection, events: &[&E]) -> sqlx::Result<Vec<InsertOutcome>> {
     let mut outcomes = insert_once(connection, events).await?;
     let without_row = |outcome: &InsertOutcome| *outcome == InsertOutcome::Discarded;
