@@ -27,7 +27,7 @@ struct PartitionLine {
 /// `None`: the run has not started.
 pub(super) fn readiness(snapshot: Option<HealthSnapshot>) -> Readiness {
     let Some(snapshot) = snapshot else {
-        let reasons = vec!["waiting for the database schema".to_owned()];
+        let reasons = vec!["waiting for the database schema and privileges".to_owned()];
         return Readiness { ready: false, reasons, partitions: Vec::new() };
     };
     let mut reasons = Vec::new();
@@ -122,7 +122,7 @@ mod tests {
 
     #[test]
     fn each_problem_is_a_reason() {
-        check(None, &["waiting for the database schema"]);
+        check(None, &["waiting for the database schema and privileges"]);
         check(Some(running()), &[]);
         check(Some(HealthSnapshot { partitions: Vec::new(), ..running() }), &[]);
         let waiting = "waiting for Kafka to assign partitions";

@@ -14,7 +14,7 @@ use testbed::wait::{PATIENCE, eventually};
 use testbed::workload::booking;
 
 const RUNNING: (&str, Option<&str>) = ("running", None);
-const WITHOUT_SCHEMA: &str = "waiting for the database schema";
+const WITHOUT_SCHEMA: &str = "waiting for the database schema and privileges";
 const WITHOUT_DATABASE: &str = "the database cannot be used: no writer can connect";
 const WITHOUT_GROUP: &str = "not in the consumer group: rejoining";
 

@@ -56,6 +56,7 @@ pub(super) struct Slot<E> {
     queue: Queue<E>,
     log: LogState,
     in_flight_bytes: usize,
+    in_flight_records: usize,
     /// The first record in the queue waits for a comparison of the log.
     is_stopped: bool,
     /// No claim and no urgent row read before this instant.
@@ -81,6 +82,7 @@ impl<E> Slot<E> {
             queue: Queue::new(partition),
             log: LogState::new(now),
             in_flight_bytes: 0,
+            in_flight_records: 0,
             is_stopped: false,
             not_before: now,
             claims_without_row: 0,
@@ -591,6 +593,7 @@ impl<E> Slot<E> {
         };
         let epoch = self.protocol.begin_commit(batch.step())?;
         self.in_flight_bytes = batch.bytes();
+        self.in_flight_records = batch.entries().len();
         let bisect = self.failure.as_ref().is_some_and(FailureRecord::suspects_a_record);
         let (row_by_row, known) = (self.row_by_row_batches > 0, self.log.known().cloned());
         self.log.records_read(batch.leader_epochs());
@@ -660,7 +663,9 @@ impl<E> Slot<E> {
             _ if failure.refuses() => REFUSED_DIVISOR,
             _ => 1,
         };
-        self.max_records = self.max_records.div_euclid(divisor).max(1);
+        if divisor > 1 {
+            self.max_records = self.max_records.min(self.in_flight_records).div_euclid(divisor).max(1);
+        }
         self.failed(now, failure, delays);
     }
 

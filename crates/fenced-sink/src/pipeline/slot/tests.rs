@@ -163,14 +163,15 @@ fn a_refused_batch_becomes_smaller_only_if_no_other_partition_can_be_the_cause()
         let mut world = World::started();
         let step = Step::new(Position(10), Position(20)).unwrap();
         world.slot.protocol.begin_commit(step).unwrap();
+        world.slot.in_flight_records = 40;
         world.slot.commit_failed(world.now, failure(class, Some((10, 20)), shared), &delays());
         assert_eq!(world.slot.max_records, expected, "{class:?} {shared}");
         assert!(world.slot.is_isolated());
     };
     check(ErrorClass::Operator, true, 100);
-    check(ErrorClass::Operator, false, 25);
-    check(ErrorClass::TooSlow, true, 50);
-    check(ErrorClass::Record, false, 25);
+    check(ErrorClass::Operator, false, 10);
+    check(ErrorClass::TooSlow, true, 20);
+    check(ErrorClass::Record, false, 10);
     check(ErrorClass::Unknown, false, 100);
 }
 
