@@ -178,6 +178,15 @@ impl<E> Queue<E> {
         }
     }
 
+    /// Puts a batch back in front of the queue, from which it was taken. No record was taken after it.
+    pub(crate) fn put_back(&mut self, batch: Batch<E>) {
+        self.bytes = self.bytes.saturating_add(batch.bytes);
+        self.arrivals.push_front(Arrival::Reached(batch.step.to()));
+        for entry in batch.entries.into_iter().rev() {
+            self.arrivals.push_front(Arrival::Record(entry));
+        }
+    }
+
     /// Drops all queued records if the generation is another one: reading has started again or ended.
     pub(crate) fn set_generation(&mut self, generation: Generation) {
         if generation != self.generation {

@@ -39,7 +39,8 @@
 //! | `Started` | a writer begins to commit a batch | `InFlight` |
 //! | `InFlight` | the database confirms a commit that halts the partition | `Halted` |
 //! | `InFlight` | the database confirms the commit | `Started` |
-//! | `InFlight` | the commit fails, its answer is lost, or the fence refuses it | `Unknown` |
+//! | `InFlight` | the transaction fails before its COMMIT is sent | `Started`: the batch is handed back |
+//! | `InFlight` | the answer to COMMIT is an error or is lost, or the fence refuses the batch | `Unknown` |
 //! | `Claimed`, `Started` | the consumer must read again from the position of the row | `Unknown` |
 //! | `InFlight` | the consumer must read again from the position of the row | `Draining` |
 //! | `Draining` | the commit ends, with any result | `Unassigned`, `Assigned` or `Unknown` |
@@ -206,6 +207,21 @@ impl Protocol {
         self.committed();
         if let State::Started(..) = self.state {
             self.halt();
+        }
+    }
+
+    /// The transaction of the step in flight failed before its COMMIT was sent, so the row is unchanged. True: the batch
+    /// must be handed back, because reading continues behind it.
+    pub(crate) fn rolled_back(&mut self) -> bool {
+        match self.state {
+            State::InFlight(epoch, step) => {
+                self.state = State::Started(epoch, step.from());
+                true
+            }
+            _ => {
+                self.drained();
+                false
+            }
         }
     }
 

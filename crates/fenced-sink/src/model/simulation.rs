@@ -44,6 +44,8 @@ pub(crate) enum Action {
     BeginCommit(usize),
     /// The commit changes the row only if it `arrives`. The process receives the answer only if `answered`.
     Commit { arrives: bool, answered: bool },
+    /// The transaction fails before its COMMIT is sent.
+    RollBack,
     /// A writer begins to read the row.
     BeginRowRead,
     /// The writer passes the row that it read to the protocol.
@@ -81,6 +83,7 @@ fn action(what: u8, how: usize) -> Action {
         4 => Action::StartReading,
         5 => Action::Deliver(how % 8),
         6 => Action::BeginCommit(how % 8 + 1),
+        7 if how % 8 == 5 => Action::RollBack,
         7 => Action::Commit { arrives: how.is_multiple_of(2), answered: how % 4 < 2 },
         8 => Action::BeginRowRead,
         9 => Action::EndRowRead,
@@ -204,6 +207,13 @@ impl Simulation {
                     } else {
                         process.protocol.commit_failed();
                     }
+                }
+            }
+            Action::RollBack => {
+                if let Some((batch, _)) = process.flight.take()
+                    && process.protocol.rolled_back()
+                {
+                    process.queue.put_back(batch);
                 }
             }
             Action::BeginRowRead => process.row_read = process.protocol.begin_row_read().map(|token| (token, self.row)),

@@ -52,7 +52,7 @@ pub(crate) enum FetchFailure {
 
 /// Everything that a writer can answer.
 #[derive(Debug)]
-pub(crate) enum WriterReport {
+pub(crate) enum WriterReport<E> {
     /// The claimed row. `None`: there is no row, and none can be created yet.
     Claimed(Partition, Generation, Option<StoredRow>),
     /// The claim failed in the database.
@@ -76,11 +76,13 @@ pub(crate) enum WriterReport {
     },
     /// The fence matched no row.
     Fenced(Partition),
-    /// The transaction failed, or its outcome is unknown.
+    /// The transaction failed before its COMMIT was sent. The batch is handed back.
+    RolledBack(ClaimedBatch<E>, Failure),
+    /// The answer to COMMIT was an error, or there was none.
     CommitFailed(Partition, Failure),
 }
 
-impl WriterReport {
+impl<E> WriterReport<E> {
     /// The partition that it is about.
     pub(crate) fn partition(&self) -> Partition {
         match self {
@@ -92,6 +94,7 @@ impl WriterReport {
             | Self::LogFaultNotRecorded(partition, ..)
             | Self::Fenced(partition)
             | Self::CommitFailed(partition, _) => *partition,
+            Self::RolledBack(claimed, _) => claimed.batch.partition(),
             Self::Committed { position, .. } => position.partition(),
         }
     }

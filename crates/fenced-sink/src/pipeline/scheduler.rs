@@ -102,7 +102,7 @@ impl<E> Scheduler<E> {
     }
 
     /// Applies a report of a writer, and returns the effect of the row on the partition.
-    pub(super) fn writer_reported(&mut self, now: Instant, report: WriterReport) -> RowEffect {
+    pub(super) fn writer_reported(&mut self, now: Instant, report: WriterReport<E>) -> RowEffect {
         let (longest, delays) = (self.longest_claim_wait, self.delays);
         let slot = self.slot(now, report.partition());
         match report {
@@ -118,6 +118,7 @@ impl<E> Scheduler<E> {
                 slot.committed(position, needed_row_by_row, halted);
             }
             WriterReport::Fenced(_) => slot.fenced(now),
+            WriterReport::RolledBack(claimed, failure) => slot.rolled_back(now, claimed, failure, &delays),
             WriterReport::CommitFailed(_, failure) => slot.commit_failed(now, failure, &delays),
         }
         RowEffect::Unchanged
@@ -140,7 +141,7 @@ impl<E> Scheduler<E> {
                 slot.begin_claim(now).map(|generation| WriterTask::Claim(slot.partition(), generation))
             }
             Some((SlotWork::Commit, _)) => {
-                Some(self.batches(try_again)).filter(|batches| !batches.is_empty()).map(WriterTask::Commit)
+                Some(self.batches(now, try_again)).filter(|batches| !batches.is_empty()).map(WriterTask::Commit)
             }
             None => None,
         };
@@ -179,10 +180,10 @@ impl<E> Scheduler<E> {
 
     /// The next batches, up to the limits of one transaction. The partition that has waited longest comes first. A
     /// partition whose last transaction failed is written alone, so that its failure delays no other partition.
-    fn batches(&mut self, try_again: bool) -> Vec<ClaimedBatch<E>> {
+    fn batches(&mut self, now: Instant, try_again: bool) -> Vec<ClaimedBatch<E>> {
         let mut room = self.limits;
         let mut batches: Vec<ClaimedBatch<E>> = Vec::new();
-        let ready = |slot: &&mut Slot<E>| slot.has_batch() && (try_again || !slot.is_failing());
+        let ready = |slot: &&mut Slot<E>| slot.may_commit(now) && (try_again || !slot.is_failing());
         let mut slots: Vec<&mut Slot<E>> = self.slots.values_mut().filter(ready).collect();
         slots.sort_by_key(|slot| slot.last_turn());
         for slot in slots {

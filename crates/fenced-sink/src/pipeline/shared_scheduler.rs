@@ -219,7 +219,7 @@ impl<E> SharedScheduler<E> {
     }
 
     /// Applies a report of a writer, and returns the effect of the row on the partition.
-    pub(crate) fn answer(&self, report: WriterReport) -> RowEffect {
+    pub(crate) fn answer(&self, report: WriterReport<E>) -> RowEffect {
         let effect = self.lock().writer_reported(Instant::now(), report);
         self.task.notify_one();
         self.writer_reported.notify_all();

@@ -125,8 +125,13 @@ impl<E> Slot<E> {
         } else if may_claim && !stopping {
             Some(SlotWork::Claim)
         } else {
-            self.has_batch().then_some(SlotWork::Commit)
+            self.may_commit(now).then_some(SlotWork::Commit)
         }
+    }
+
+    /// Whether a batch can begin now.
+    pub(super) fn may_commit(&self, now: Instant) -> bool {
+        self.has_batch() && (self.failure.is_none() || self.not_before <= now)
     }
 
     pub(super) fn partition(&self) -> Partition {
@@ -174,11 +179,13 @@ impl<E> Slot<E> {
         self.last_turn = turn;
     }
 
-    /// When a claim or an urgent row read is due. `None`: the partition waits for neither, or may not be tried again now.
+    /// When a claim, an urgent row read or the retry of a batch is due. `None`: the partition waits for none of
+    /// them, or may not be tried again now.
     pub(super) fn due(&self, try_again: bool) -> Option<Instant> {
         let waits = match self.protocol.state() {
             State::Unknown(_) => true,
             State::Assigned | State::Fenced => try_again || self.failure.is_none(),
+            State::Started(..) => try_again && self.failure.is_some() && self.has_batch(),
             _ => false,
         };
         waits.then_some(self.not_before)
@@ -469,14 +476,18 @@ impl<E> Slot<E> {
         }
     }
 
-    /// Begins a read of the row. No other writer reads it before `until`. `None`: there is nothing to learn from the row,
-    /// or the retry delay is not over.
+    /// Begins a read of the row. If its state is unknown, the next urgent read begins at `until`. `None`: there is nothing
+    /// to learn from the row, or the retry delay is not over.
     pub(super) fn begin_row_read(&mut self, now: Instant, until: Instant) -> Option<RowReadToken> {
-        if self.failure.is_some() && now < self.not_before {
+        let is_unknown = matches!(self.protocol.state(), State::Unknown(_));
+        let delays = |failure: &FailureRecord| is_unknown || failure.is_ended_by(DbOperation::ReadRow);
+        if now < self.not_before && self.failure.as_ref().is_some_and(delays) {
             return None;
         }
         let token = self.protocol.begin_row_read()?;
-        self.not_before = until;
+        if is_unknown {
+            self.not_before = until;
+        }
         Some(token)
     }
 
@@ -583,13 +594,37 @@ impl<E> Slot<E> {
         self.not_before = now;
     }
 
+    /// The row is unchanged, so the batch is tried again after the retry delay. Reading continues behind it.
+    pub(super) fn rolled_back(
+        &mut self,
+        now: Instant,
+        claimed: ClaimedBatch<E>,
+        failure: Failure,
+        delays: &RetryDelays,
+    ) {
+        let ClaimedBatch { batch, known, .. } = claimed;
+        self.in_flight_bytes = 0;
+        if self.protocol.rolled_back() {
+            self.log.records_not_written(known);
+            self.queue.put_back(batch);
+            self.batch_failed(now, failure, delays);
+        } else {
+            self.drop_stale_records(); // the batch was from an earlier generation
+        }
+    }
+
     /// Drops the records in memory. The row decides what follows, when it is read after the retry delay.
     pub(super) fn commit_failed(&mut self, now: Instant, failure: Failure, delays: &RetryDelays) {
         let is_current = matches!(self.protocol.state(), State::InFlight(..) | State::Draining(AfterDrain::Unknown(_)));
         self.fenced(now);
-        if !is_current {
-            return; // the batch was from an earlier assignment
+        if is_current {
+            self.batch_failed(now, failure, delays);
         }
+    }
+
+    // ---- failures ----
+
+    fn batch_failed(&mut self, now: Instant, failure: Failure, delays: &RetryDelays) {
         let divisor = match failure.class {
             ErrorClass::TooSlow => 2,
             // All records of a large batch fail if the database is the cause. In a batch of one that can't be seen.
@@ -600,8 +635,6 @@ impl<E> Slot<E> {
         self.max_records = self.max_records.div_euclid(divisor).max(1);
         self.failed(now, failure, delays);
     }
-
-    // ---- failures ----
 
     fn failed(&mut self, now: Instant, failure: Failure, delays: &RetryDelays) {
         let record = FailureRecord::after(self.failure.take(), now, failure);

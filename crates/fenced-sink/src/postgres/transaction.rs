@@ -31,8 +31,10 @@ pub(crate) enum WriteFailure {
         /// The number of entries to write.
         entries: usize,
     },
-    /// The database failed. The transaction may be committed or not.
+    /// The database failed before COMMIT was sent: the transaction is not committed.
     Database(sqlx::Error),
+    /// The answer to COMMIT was an error, or there was none. The transaction may be committed or not.
+    Commit(sqlx::Error),
 }
 
 impl From<sqlx::Error> for WriteFailure {
@@ -75,7 +77,7 @@ pub(crate) async fn write<E: Event>(
         Err(error) if mode == WriteMode::Bulk && mode.may_blame_a_record(&error) => {
             return Err(WriteFailure::NeedsRowByRow);
         }
-        answer => answer?,
+        answer => answer.map_err(WriteFailure::Commit)?,
     }
     let (mut outcomes, mut advances) = (outcomes.into_iter(), advances.into_iter());
     let written = work.iter().map(|one| {

@@ -15,6 +15,7 @@ fn action() -> impl Strategy<Value = Action> {
         5 => (1_usize..6).prop_map(Deliver),
         5 => (1_usize..5).prop_map(BeginCommit),
         5 => (any::<bool>(), any::<bool>()).prop_map(|(arrives, answered)| Commit { arrives, answered }),
+        3 => Just(RollBack),
         3 => Just(BeginRowRead),
         3 => Just(EndRowRead),
         1 => Just(CorruptBatch),

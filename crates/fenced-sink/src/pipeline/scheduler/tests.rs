@@ -178,7 +178,10 @@ impl World {
             );
             let report = if let Err(failure) = &done {
                 let failure = Failure { step: Some(step), shared: partitions.len() > 1, ..failure.clone() };
-                WriterReport::CommitFailed(partition, failure)
+                match failure.class {
+                    ErrorClass::Retry(RetryCause::Connection) => WriterReport::CommitFailed(partition, failure),
+                    _ => WriterReport::RolledBack(claimed, failure),
+                }
             } else {
                 row.0 = step.to();
                 let position = CommittedPosition::confirmed(partition, step.to());

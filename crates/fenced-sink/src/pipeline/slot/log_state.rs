@@ -161,10 +161,17 @@ impl LogState {
         self.known.as_ref()?.epochs.as_ref().map(|epochs| (epochs.last(), epochs.newest()))
     }
 
-    /// A transaction with these records begins. If it fails, the row is read again.
+    /// A transaction with these records begins.
     pub(super) fn records_read(&mut self, records: impl Iterator<Item = (Offset, Option<LeaderEpoch>)>) {
         if let Some(known) = self.known.as_mut() {
             known.epochs = LeaderEpochs::after(known.epochs.take(), records);
+        }
+    }
+
+    /// The transaction with the last records failed: `known` is what was known before it.
+    pub(super) fn records_not_written(&mut self, known: Option<KnownLog>) {
+        if let Some((now, before)) = self.known.as_mut().zip(known) {
+            now.epochs = before.epochs;
         }
     }
 

@@ -31,6 +31,7 @@ impl<E: Event> Writer<E> {
         // The lines come first: the time that they take is not the time of the transaction.
         let record_lines = self.received(&batches);
         let mut attempt = Attempt { record_lines, mode: first_mode(&batches), began: Instant::now() };
+        let mut is_cut = false;
         let outcomes = loop {
             match self.try_to_commit(&batches, attempt.mode).await {
                 Ok(outcomes) => break outcomes,
@@ -39,15 +40,18 @@ impl<E: Event> Writer<E> {
                 }
                 // The rest of the batch is read again after the halt.
                 Err(WriteFailure::BreakerLimit { partition, entries }) => {
+                    is_cut = true;
                     for claimed in batches.iter_mut().filter(|claimed| claimed.batch.partition() == partition) {
                         claimed.batch.cut(entries);
                     }
                 }
                 Err(WriteFailure::NeedsRowByRow) => {
                     let error = sqlx::Error::Protocol("row-by-row mode asked for row-by-row mode".to_owned());
-                    return Err(self.not_committed(&batches, error));
+                    return Err(self.not_committed(batches, error, false));
                 }
-                Err(WriteFailure::Database(error)) => return Err(self.not_committed(&batches, error)),
+                // A batch that was cut has lost records, so it is not handed back.
+                Err(WriteFailure::Database(error)) => return Err(self.not_committed(batches, error, !is_cut)),
+                Err(WriteFailure::Commit(error)) => return Err(self.not_committed(batches, error, false)),
             }
         };
         self.context.health.written(&batches, &outcomes, attempt.began.elapsed(), SystemTime::now());
@@ -66,12 +70,17 @@ impl<E: Event> Writer<E> {
         transaction::write(self.session()?, &context.ledger, batches, mode, &context.rules).await
     }
 
-    /// Reports the failure of each partition, and returns the error.
-    fn not_committed(&self, batches: &[ClaimedBatch<E>], error: sqlx::Error) -> sqlx::Error {
-        let failures = commit_failures(batches, &error);
+    /// Reports the failure of each partition, and returns the error. `hand_back`: no COMMIT was sent, and the batches are
+    /// complete.
+    fn not_committed(&self, batches: Vec<ClaimedBatch<E>>, error: sqlx::Error, hand_back: bool) -> sqlx::Error {
+        let failures = commit_failures(&batches, &error);
         self.context.log_failure(&failures);
-        for (partition, failure) in failures {
-            self.context.scheduler.answer(WriterReport::CommitFailed(partition, failure));
+        for (claimed, (partition, failure)) in batches.into_iter().zip(failures) {
+            self.context.scheduler.answer(if hand_back {
+                WriterReport::RolledBack(claimed, failure)
+            } else {
+                WriterReport::CommitFailed(partition, failure)
+            });
         }
         error
     }
