@@ -7,6 +7,7 @@ mod unclean;
 mod damaged;
 mod false_alarms;
 mod slow;
+mod unreachable;
 mod mock;
 
 use testbed::service::Service;

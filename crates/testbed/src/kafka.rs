@@ -99,9 +99,21 @@ impl Kafka {
     #[must_use]
     pub fn join(&self, node: u32) -> Self {
         let [port] = free_ports().unwrap();
+        self.join_as(node, port, &format!("127.0.0.1:{port}"))
+    }
+
+    /// As [`Self::join`]. All clients reach the node only through the proxy. The controller is not affected by it.
+    #[must_use]
+    pub fn join_behind_proxy(&self, node: u32) -> (Self, Proxy) {
+        let [port] = free_ports().unwrap();
+        let proxy = Proxy::start(port);
+        (self.join_as(node, port, &proxy.address()), proxy)
+    }
+
+    fn join_as(&self, node: u32, port: u16, advertised: &str) -> Self {
         let own = format!(
             "process.roles=broker\nnode.id={node}\nlisteners=PLAINTEXT://127.0.0.1:{port}\n\
-             advertised.listeners=PLAINTEXT://127.0.0.1:{port}\n"
+             advertised.listeners=PLAINTEXT://{advertised}\n"
         );
         Self::start_node(port, self.controller, &own, &[])
     }

@@ -68,6 +68,14 @@ impl Topic {
         topic
     }
 
+    /// Makes a topic with a new name and one partition on each of these nodes of a cluster, in their order.
+    pub async fn placed(broker: &Kafka, nodes: &[i32]) -> Self {
+        let topic = Self { name: unique("bookings"), broker: broker.address() };
+        let replicas: Vec<&[i32]> = nodes.iter().map(std::slice::from_ref).collect();
+        topic.make(i32::try_from(nodes.len()).unwrap(), TopicReplication::Variable(&replicas), &[]).await;
+        topic
+    }
+
     /// A topic of any broker, which is not made here.
     pub fn at(broker: String, name: &str) -> Self {
         Self { name: name.to_owned(), broker }

@@ -126,3 +126,18 @@ async fn a_partition_without_a_leader_does_not_keep_another_from_being_checked()
     // Without a topic id, the leader epochs prove nothing: the 20 records of the other cluster are in the gap.
     assert_eq!(scene.audit().gaps().await, [(0, 0, 50, "log_truncated".to_owned(), false)]);
 }
+
+#[tokio::test]
+async fn a_broker_that_cannot_tell_leader_epochs_delays_the_start_and_halts_nothing() {
+    let cluster = MockCluster::new(1).unwrap();
+    let scene = scene(&cluster, 1).await;
+    let service = scene.start();
+    scene.send_and_handle("before", 50).await;
+    service.stop();
+    cluster.apiversion(RDKafkaApiKey::OffsetForLeaderEpoch, None, None).unwrap();
+    let service = scene.start();
+    scene.send_and_handle("after", 50).await;
+    service.stop();
+    assert_eq!(scene.audit().gaps().await, []);
+    assert_eq!(scene.booking_ids().await.len(), 100);
+}

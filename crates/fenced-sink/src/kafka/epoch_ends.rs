@@ -12,6 +12,8 @@ use rdkafka::topic_partition_list::Offset as KafkaOffset;
 use rdkafka::types::RDKafkaErrorCode;
 use rdkafka::{ClientConfig, TopicPartitionList};
 use std::collections::BTreeMap;
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::thread;
 use std::time::{Duration, Instant};
 
 use crate::kafka::ffi;
@@ -21,29 +23,72 @@ use crate::model::record::{LeaderEpoch, Partition, Position};
 /// A position above the end of every log.
 const ABOVE_ALL: i64 = 1 << 62;
 /// A client that learns the leader before it has the position does not send the request. Then another client must send
-/// it. If none of this number of clients has an answer in its error, the broker does not support the request.
+/// it. If none of this number of clients has an answer in its error, the answer is [`EpochEnd::Unsupported`].
 const CLIENTS: u32 = 3;
+/// At most this many clients exist at once, those included that are being dropped.
+const CLIENTS_AT_ONCE: usize = 8;
 
-/// The end of one leader epoch for each partition. A partition whose leader does not answer before `limit` has no entry.
-/// Blocks.
-pub(crate) fn epoch_ends(
-    config: &ClientConfig,
-    topic: &str,
-    asked: &BTreeMap<Partition, LeaderEpoch>,
-    limit: Duration,
-) -> KafkaResult<BTreeMap<Partition, EpochEnd>> {
-    let (until, mut ends) = (Instant::now() + limit, BTreeMap::new());
-    for client in 1..=CLIENTS {
-        let mut open: BTreeMap<_, _> = asked.iter().filter(|(partition, _)| !ends.contains_key(*partition)).collect();
-        if open.is_empty() {
-            break;
+/// Asks about the epochs of one topic. Any thread may ask.
+pub(super) struct EpochEnds {
+    config: ClientConfig,
+    topic: String,
+    clients: Arc<ClientCount>,
+}
+
+/// The number of clients that exist.
+#[derive(Default)]
+struct ClientCount {
+    count: Mutex<usize>,
+    fewer: Condvar,
+}
+
+/// One of the clients that may exist.
+struct ClientPermit(Arc<ClientCount>);
+
+impl EpochEnds {
+    pub(super) fn new(config: &ClientConfig, topic: &str) -> Self {
+        Self { config: config.clone(), topic: topic.to_owned(), clients: Arc::default() }
+    }
+
+    /// The end of one leader epoch for each partition. A partition whose leader does not answer before `limit` has no
+    /// entry. Blocks, until `limit` at most.
+    pub(super) fn ask(
+        &self,
+        asked: &BTreeMap<Partition, LeaderEpoch>,
+        limit: Duration,
+    ) -> KafkaResult<BTreeMap<Partition, EpochEnd>> {
+        let (until, mut ends) = (Instant::now() + limit, BTreeMap::new());
+        for client in 1..=CLIENTS {
+            let open: BTreeMap<_, _> = asked.iter().filter(|(partition, _)| !ends.contains_key(*partition)).collect();
+            if open.is_empty() {
+                break;
+            }
+            let Some(permit) = self.clients.permit(until) else { break };
+            let answered = self.ask_through_client(permit, open, until, &mut |partition, end| {
+                let end = end.or_else(|| (client == CLIENTS).then_some(EpochEnd::Unsupported));
+                ends.extend(end.map(|end| (partition, end)));
+            });
+            if answered.is_err() && ends.is_empty() {
+                answered?;
+            }
         }
+        Ok(ends)
+    }
+
+    /// Asks, and reports each answer as it arrives. An answer of `None`: the client did not ask.
+    fn ask_through_client(
+        &self,
+        permit: ClientPermit,
+        mut open: BTreeMap<&Partition, &LeaderEpoch>,
+        until: Instant,
+        answered: &mut impl FnMut(Partition, Option<EpochEnd>),
+    ) -> KafkaResult<()> {
         let mut list = TopicPartitionList::new();
         for partition in open.keys() {
-            list.add_partition_offset(topic, partition.0, KafkaOffset::Offset(ABOVE_ALL))?;
+            list.add_partition_offset(&self.topic, partition.0, KafkaOffset::Offset(ABOVE_ALL))?;
         }
         ffi::set_leader_epochs(&list, open.values().map(|epoch| Some(**epoch)));
-        let consumer: BaseConsumer = config.create()?;
+        let consumer: BaseConsumer = self.config.create()?;
         consumer.assign(&list)?;
         while !open.is_empty() && Instant::now() < until {
             let wait = until.saturating_duration_since(Instant::now());
@@ -51,15 +96,41 @@ pub(crate) fn epoch_ends(
                 continue;
             };
             if open.remove(&partition).is_some() {
-                match epoch_end(&text) {
-                    Some(end) => drop(ends.insert(partition, end)),
-                    None if client == CLIENTS => drop(ends.insert(partition, EpochEnd::Unsupported)),
-                    None => {}
-                }
+                answered(partition, epoch_end(&text));
             }
         }
+        // The drop of a client blocks while a broker is frozen. Without a thread, the client is dropped here.
+        let drop_both = move || drop((consumer, permit));
+        drop(thread::Builder::new().name("epoch client".to_owned()).spawn(drop_both));
+        Ok(())
     }
-    Ok(ends)
+}
+
+impl ClientCount {
+    /// Waits until another client may exist. `None`: not in time.
+    fn permit(self: &Arc<Self>, until: Instant) -> Option<ClientPermit> {
+        let wait = until.saturating_duration_since(Instant::now());
+        let full = |count: &mut usize| *count >= CLIENTS_AT_ONCE;
+        let (mut count, _) =
+            self.fewer.wait_timeout_while(self.lock(), wait, full).unwrap_or_else(PoisonError::into_inner);
+        if *count >= CLIENTS_AT_ONCE || Instant::now() >= until {
+            return None;
+        }
+        *count = count.saturating_add(1);
+        Some(ClientPermit(Arc::clone(self)))
+    }
+
+    fn lock(&self) -> MutexGuard<'_, usize> {
+        self.count.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Drop for ClientPermit {
+    fn drop(&mut self) {
+        let mut count = self.0.lock();
+        *count = count.saturating_sub(1);
+        self.0.fewer.notify_one();
+    }
 }
 
 /// The answer in the text of the error. `None`: the client did not send the request.
@@ -74,6 +145,51 @@ fn epoch_end(text: &str) -> Option<EpochEnd> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use rdkafka::mocking::MockCluster;
+    use rdkafka::producer::DefaultProducerContext;
+    use rdkafka::types::RDKafkaApiKey;
+
+    const LIMIT: Duration = Duration::from_secs(10);
+
+    /// A topic with one partition on each of two brokers, and the question for an epoch of each partition.
+    fn two_leaders() -> (MockCluster<'static, DefaultProducerContext>, EpochEnds, BTreeMap<Partition, LeaderEpoch>) {
+        let cluster = MockCluster::new(2).expect("a mock cluster");
+        cluster.create_topic("topic", 2, 1).expect("a topic");
+        for (partition, broker) in [(0, 1), (1, 2)] {
+            cluster.partition_leader("topic", partition, Some(broker)).expect("a leader");
+        }
+        let mut config = ClientConfig::new();
+        config.set("bootstrap.servers", cluster.bootstrap_servers()).set("group.id", "group");
+        config.set("auto.offset.reset", "error");
+        (cluster, EpochEnds::new(&config, "topic"), [0, 1].map(|one| (Partition(one), LeaderEpoch(0))).into())
+    }
+
+    #[test]
+    fn a_broker_answers_or_is_known_to_give_no_answer() {
+        let (cluster, epoch_ends, asked) = two_leaders();
+        let answers = epoch_ends.ask(&asked, LIMIT).expect("a client");
+        assert_eq!(answers.len(), 2);
+        assert!(!answers.values().any(|end| *end == EpochEnd::Unsupported), "{answers:?}");
+        cluster.apiversion(RDKafkaApiKey::OffsetForLeaderEpoch, None, None).expect("other versions");
+        let unsupported = [0, 1].map(|one| (Partition(one), EpochEnd::Unsupported)).into();
+        assert_eq!(epoch_ends.ask(&asked, LIMIT).expect("a client"), unsupported);
+    }
+
+    #[test]
+    fn a_leader_that_does_not_answer_hides_no_other_and_delays_no_later_question() {
+        let (cluster, epoch_ends, asked) = two_leaders();
+        cluster.broker_round_trip_time(2, Duration::from_mins(10)).expect("a slow broker");
+        let limit = Duration::from_secs(3);
+        // More questions than clients may exist at once, if none of them ended.
+        for _ in 0..3 {
+            let began = Instant::now();
+            let answers = epoch_ends.ask(&asked, limit).expect("a client");
+            assert_eq!(answers.keys().collect::<Vec<_>>(), [&Partition(0)]);
+            assert!(began.elapsed() < limit + Duration::from_secs(2), "{:?}", began.elapsed());
+        }
+        let none = Duration::ZERO;
+        assert_eq!(epoch_ends.ask(&asked, none).expect("no client"), BTreeMap::new(), "no client after the limit");
+    }
 
     #[test]
     fn the_text_of_the_error_has_the_end_of_the_epoch() {

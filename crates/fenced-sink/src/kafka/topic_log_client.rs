@@ -3,16 +3,17 @@
 //! A separate client asks them. It joins no group and commits nothing. It never delays the consumer thread, and the
 //! consumer thread never delays it.
 
-use rdkafka::ClientConfig;
 use rdkafka::consumer::{BaseConsumer, Consumer as _};
 use rdkafka::error::{KafkaError, KafkaResult};
 use rdkafka::metadata::{MetadataBroker, MetadataPartition, MetadataTopic};
 use rdkafka::topic_partition_list::{Offset as KafkaOffset, TopicPartitionListElem};
+use rdkafka::types::RDKafkaErrorCode;
 use std::collections::BTreeMap;
-use std::time::Duration;
+use std::thread;
+use std::time::{Duration, Instant};
 
 use crate::kafka::client::{configuration, partition_list, without_membership};
-use crate::kafka::epoch_ends::epoch_ends;
+use crate::kafka::epoch_ends::EpochEnds;
 use crate::kafka::ffi;
 use crate::kafka::reused_client::ReusedClient;
 use crate::model::leader_epochs::EpochEnd;
@@ -32,7 +33,7 @@ pub struct TopicLogClient {
     topic: String,
     /// The limit for one question.
     timeout: Duration,
-    config: ClientConfig,
+    epoch_ends: EpochEnds,
     client: ReusedClient,
     /// For this client the end of a partition log includes the records of open transactions.
     uncommitted: ReusedClient,
@@ -45,8 +46,9 @@ impl TopicLogClient {
         let config = configuration(&without_membership(properties));
         let mut uncommitted = config.clone();
         uncommitted.set("isolation.level", "read_uncommitted");
-        let (client, uncommitted) = (ReusedClient::new(config.clone()), ReusedClient::new(uncommitted));
-        Self { topic: topic.to_owned(), timeout: TIMEOUT, config, client, uncommitted }
+        let epoch_ends = EpochEnds::new(&config, topic);
+        let (client, uncommitted) = (ReusedClient::new(config), ReusedClient::new(uncommitted));
+        Self { topic: topic.to_owned(), timeout: TIMEOUT, epoch_ends, client, uncommitted }
     }
 
     /// The same client with another limit for one question.
@@ -108,19 +110,25 @@ impl TopicLogClient {
     fn known_bounds_through(&self, client: &ReusedClient) -> BTreeMap<Partition, LogBounds> {
         let has_leader = |partition: &MetadataPartition| partition.leader() >= 0;
         let answers = client.get().and_then(|client| self.bounds_through(&client, has_leader));
-        let errors = answers.iter().flat_map(BTreeMap::values).filter_map(|answer| answer.as_ref().err());
-        if answers.as_ref().err().into_iter().chain(errors).any(is_stale) {
-            client.replace();
-        }
+        let (mut known, mut errors) = (BTreeMap::new(), Vec::new());
         match answers {
             Ok(answers) => {
-                answers.into_iter().filter_map(|(partition, bounds)| Some((partition, bounds.ok()?))).collect()
+                for (partition, answer) in answers {
+                    match answer {
+                        Ok(bounds) => drop(known.insert(partition, bounds)),
+                        Err(error) => errors.push(error),
+                    }
+                }
             }
-            Err(error) => {
-                tracing::debug!(%error, "log_not_seen");
-                BTreeMap::new()
-            }
+            Err(error) => errors.push(error),
         }
+        if errors.iter().any(is_stale) {
+            client.replace();
+        }
+        if let Some(error) = errors.first() {
+            tracing::debug!(%error, partitions = errors.len(), "log_not_seen");
+        }
+        known
     }
 
     /// The end of one leader epoch for each partition, in the log of its leader. A partition whose leader does not answer
@@ -129,13 +137,17 @@ impl TopicLogClient {
         &self,
         asked: &BTreeMap<Partition, LeaderEpoch>,
     ) -> Result<BTreeMap<Partition, EpochEnd>, TopicLogError> {
-        Ok(epoch_ends(&self.config, &self.topic, asked, self.timeout)?)
+        Ok(self.epoch_ends.ask(asked, self.timeout)?)
     }
 
     /// The id of the topic that has the name now. `None`: Kafka did not answer, or its topics have no ids.
     pub fn topic_id(&self) -> Option<TopicId> {
         let client = self.client.get().ok()?;
-        let metadata = client.fetch_metadata(Some(&self.topic), self.timeout).ok()?;
+        let metadata = client.fetch_metadata(Some(&self.topic), self.timeout);
+        if metadata.as_ref().is_err_and(is_stale) {
+            self.client.replace();
+        }
+        let metadata = metadata.ok()?;
         // The broker that answered, if its number is known; otherwise any broker.
         let broker = Some(metadata.orig_broker_id()).filter(|id| *id >= 0);
         let broker = broker.or_else(|| metadata.brokers().first().map(MetadataBroker::id))?;
@@ -151,7 +163,8 @@ impl TopicLogClient {
         let client = self.client.get()?;
         let bounds = all(self.bounds_through(&client, |_| true)?)?;
         // The protocol gives negative numbers another meaning, and no record is older than 0.
-        let mut found = all(self.offsets(&client, bounds.keys().copied(), KafkaOffset::Offset(millis.max(0)))?)?;
+        let millis = KafkaOffset::Offset(millis.max(0));
+        let mut found = all(self.offsets(&client, bounds.keys().copied(), millis, self.timeout)?)?;
         for (partition, bounds) in bounds {
             found.entry(partition).or_insert(bounds.end);
         }
@@ -167,15 +180,66 @@ impl TopicLogClient {
         if let Some(error) = metadata.topics().iter().find_map(MetadataTopic::error) {
             return Err(KafkaError::MetadataFetch(error.into()));
         }
-        let every = || metadata.topics().iter().flat_map(MetadataTopic::partitions);
-        let partitions = || every().filter(|one| asked(one)).map(|one| Partition(one.id()));
-        let starts = self.offsets(client, partitions(), KafkaOffset::Beginning)?;
-        let mut ends = self.offsets(client, partitions(), KafkaOffset::End)?;
-        let bounds = starts.into_iter().filter_map(|(partition, start)| {
-            let end = ends.remove(&partition)?;
-            Some((partition, start.and_then(|start| Ok(LogBounds { start, end: end? }))))
+        let mut leaders: BTreeMap<i32, Vec<Partition>> = BTreeMap::new();
+        for one in metadata.topics().iter().flat_map(MetadataTopic::partitions).filter(|one| asked(one)) {
+            leaders.entry(one.leader()).or_default().push(Partition(one.id()));
+        }
+        let ask = |partitions: &[Partition]| self.bounds_of_leader(client, partitions);
+        let answers = thread::scope(|scope| {
+            let start = |partitions| (partitions, thread::Builder::new().spawn_scoped(scope, move || ask(partitions)));
+            let started: Vec<_> = leaders.values().map(Vec::as_slice).map(start).collect();
+            let answers = started.into_iter().flat_map(|(partitions, thread)| {
+                // Without a thread, this one asks.
+                thread.ok().and_then(|thread| thread.join().ok()).unwrap_or_else(|| ask(partitions))
+            });
+            answers.collect()
         });
-        Ok(bounds.collect())
+        // Drain the queued events: librdkafka keeps them otherwise.
+        while client.poll(Duration::ZERO).is_some() {}
+        Ok(answers)
+    }
+
+    /// The bounds of partitions that have one leader. Each leader is asked by itself: librdkafka returns no answer of a
+    /// request if another leader does not answer in time.
+    fn bounds_of_leader(&self, client: &BaseConsumer, partitions: &[Partition]) -> Answers<LogBounds> {
+        let starts = self.offsets_of_leader(client, partitions, KafkaOffset::Beginning);
+        let answered: Vec<_> = starts.iter().filter(|(_, start)| start.is_ok()).map(|(one, _)| *one).collect();
+        let mut ends = self.offsets_of_leader(client, &answered, KafkaOffset::End);
+        let bounds = starts.into_iter().filter_map(|(partition, start)| {
+            let bounds = match start {
+                Ok(start) => ends.remove(&partition)?.map(|end| LogBounds { start, end }),
+                Err(error) => Err(error),
+            };
+            Some((partition, bounds))
+        });
+        bounds.collect()
+    }
+
+    /// librdkafka returns no answer of a leader if the leader refuses one partition. Then each partition is asked by
+    /// itself, in equal parts of the remaining time.
+    fn offsets_of_leader(&self, client: &BaseConsumer, partitions: &[Partition], of: KafkaOffset) -> Answers<Position> {
+        let until = Instant::now() + self.timeout;
+        if partitions.is_empty() {
+            return Answers::new();
+        }
+        match self.offsets(client, partitions.iter().copied(), of, self.timeout) {
+            Ok(answers) => answers,
+            Err(error) if partitions.len() == 1 || is_no_answer(&error) => {
+                partitions.iter().map(|partition| (*partition, Err(error.clone()))).collect()
+            }
+            Err(_) => {
+                let mut answers = Answers::new();
+                for (partition, left) in partitions.iter().zip((1..=partitions.len()).rev()) {
+                    let limit =
+                        until.saturating_duration_since(Instant::now()) / u32::try_from(left).unwrap_or(u32::MAX);
+                    match self.offsets(client, [*partition], of, limit) {
+                        Ok(answer) => answers.extend(answer),
+                        Err(error) => drop(answers.insert(*partition, Err(error))),
+                    }
+                }
+                answers
+            }
+        }
     }
 
     /// Sends one `ListOffsets` request to each leader, where -2 means the start, -1 the end, and any other number a
@@ -183,14 +247,13 @@ impl TopicLogClient {
     fn offsets(
         &self,
         client: &BaseConsumer,
-        partitions: impl Iterator<Item = Partition>,
+        partitions: impl IntoIterator<Item = Partition>,
         of: KafkaOffset,
+        limit: Duration,
     ) -> KafkaResult<Answers<Position>> {
         let mut list = partition_list(&self.topic, partitions);
         list.set_all_offsets(of)?;
-        let answer = client.offsets_for_times(list, self.timeout)?;
-        // Drain the queued events: librdkafka keeps them otherwise.
-        while client.poll(Duration::ZERO).is_some() {}
+        let answer = client.offsets_for_times(list, limit)?;
         let position = |element: TopicPartitionListElem<'_>| match (element.error(), element.offset()) {
             (Err(error), _) => Some((Partition(element.partition()), Err(error))),
             (Ok(()), KafkaOffset::Offset(offset)) => Some((Partition(element.partition()), Ok(Position(offset)))),
@@ -208,7 +271,31 @@ fn all<T>(answers: Answers<T>) -> KafkaResult<BTreeMap<Partition, T>> {
     answers.into_iter().map(|(partition, answer)| Ok((partition, answer?))).collect()
 }
 
-/// Whether old metadata of the client can be the reason. It is not the reason that a topic is missing.
+/// Whether no answer came in time.
+fn is_no_answer(error: &KafkaError) -> bool {
+    error.rdkafka_error_code() == Some(RDKafkaErrorCode::OperationTimedOut)
+}
+
+/// Whether old metadata of the client can be the reason. It is not the reason that Kafka has no such topic or does not
+/// show it.
 fn is_stale(error: &KafkaError) -> bool {
-    !matches!(error, KafkaError::MetadataFetch(_))
+    use RDKafkaErrorCode::{InvalidTopic, TopicAuthorizationFailed, UnknownTopic, UnknownTopicOrPartition};
+    let code = error.rdkafka_error_code();
+    !matches!(code, Some(InvalidTopic | TopicAuthorizationFailed | UnknownTopic | UnknownTopicOrPartition))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_client_that_gave_no_answer_is_replaced_unless_the_topic_is_the_reason() {
+        let check = |code, expected| assert_eq!(is_stale(&KafkaError::MetadataFetch(code)), expected, "{code:?}");
+        check(RDKafkaErrorCode::OperationTimedOut, true);
+        check(RDKafkaErrorCode::BrokerTransportFailure, true);
+        check(RDKafkaErrorCode::UnknownLeaderEpoch, true);
+        check(RDKafkaErrorCode::UnknownTopic, false);
+        check(RDKafkaErrorCode::UnknownTopicOrPartition, false);
+        check(RDKafkaErrorCode::TopicAuthorizationFailed, false);
+    }
 }

@@ -33,7 +33,7 @@ pub(crate) enum EpochEnd {
     At(LeaderEpoch, Position),
     /// All epochs of the log are lower than the requested one, and the leader has no higher one.
     TooNew,
-    /// The broker can't answer.
+    /// Nothing is known: the broker can't answer, or the clients did not ask it.
     Unsupported,
 }
 
@@ -102,12 +102,13 @@ impl LeaderEpochs {
 }
 
 impl EpochEnd {
-    /// Whether the log lacks a record of this offset and epoch. `self` must be the answer for that epoch.
-    pub(crate) fn lacks(self, offset: Offset, epoch: LeaderEpoch) -> bool {
+    /// Whether the log lacks a record of this offset and epoch. `self` must be the answer for that epoch. `None`: it proves
+    /// nothing.
+    pub(crate) fn lacks(self, offset: Offset, epoch: LeaderEpoch) -> Option<bool> {
         match self {
-            Self::At(found, end) => found != epoch || end <= Position(offset.0),
-            Self::TooNew => true,
-            Self::Unsupported => false,
+            Self::At(found, end) => Some(found != epoch || end <= Position(offset.0)),
+            Self::TooNew => Some(true),
+            Self::Unsupported => None,
         }
     }
 }
@@ -296,11 +297,11 @@ mod tests {
     #[test]
     fn a_log_lacks_a_record_if_its_epoch_ends_at_or_before_it() {
         let check = |end: EpochEnd, lacks| assert_eq!(end.lacks(Offset(151), LeaderEpoch(5)), lacks, "{end:?}");
-        check(EpochEnd::At(LeaderEpoch(5), Position(152)), false);
-        check(EpochEnd::At(LeaderEpoch(5), Position(151)), true);
-        check(EpochEnd::At(LeaderEpoch(4), Position(400)), true);
-        check(EpochEnd::TooNew, true);
-        check(EpochEnd::Unsupported, false);
+        check(EpochEnd::At(LeaderEpoch(5), Position(152)), Some(false));
+        check(EpochEnd::At(LeaderEpoch(5), Position(151)), Some(true));
+        check(EpochEnd::At(LeaderEpoch(4), Position(400)), Some(true));
+        check(EpochEnd::TooNew, Some(true));
+        check(EpochEnd::Unsupported, None);
     }
 
     /// The rows of the table of [`gap_in_doubt`], in its order.

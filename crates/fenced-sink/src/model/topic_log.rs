@@ -250,10 +250,10 @@ pub(crate) fn check_log(partition: Partition, question: LogQuestion, seen: &LogO
     }
 }
 
-/// Whether the log lacks the last record that was read, by its leader epochs. `None`: not asked, or no answer.
+/// Whether the log lacks the last record that was read, by its leader epochs. `None`: not asked, or nothing is known.
 pub(crate) fn lacks_last_record(partition: Partition, question: LogQuestion, seen: &LogObservation) -> Option<bool> {
     let (offset, epoch) = question.last?;
-    seen.epoch_ends.get(&partition).map(|end| end.lacks(offset, epoch))
+    seen.epoch_ends.get(&partition)?.lacks(offset, epoch)
 }
 
 #[cfg(test)]
@@ -302,6 +302,10 @@ mod tests {
         check_epoch(true, Some(20), LogCheck::Doubtful(LogDoubt::Diverged));
         check_epoch(false, Some(24), LogCheck::Doubtful(LogDoubt::Diverged));
         check_epoch(true, Some(25), LogCheck::Good);
+        let unsupported = LogObservation { epoch_ends: BTreeMap::from([(P, EpochEnd::Unsupported)]), ..seen(0, 40) };
+        let last = Some((Offset(24), LeaderEpoch(3)));
+        let question = LogQuestion { at: Position(25), out_of_range: false, last, later: None };
+        assert_eq!(check_log(P, question, &unsupported), LogCheck::Unknown);
         check(25, true, &last_end(25), LogCheck::Good);
     }
 

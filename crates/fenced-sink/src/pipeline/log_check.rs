@@ -10,8 +10,6 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::task::JoinHandle;
-
 use crate::event::Event;
 use crate::kafka::probe::Prober;
 use crate::kafka::topic_log_client::TopicLogClient;
@@ -26,8 +24,6 @@ use crate::pipeline::shared_scheduler::SharedScheduler;
 
 /// The limit of one question: partitions that start wait for the answer.
 const TIMEOUT: Duration = Duration::from_secs(3);
-/// The limit of the question about leader epochs, with the time to drop its client.
-const EPOCH_TIMEOUT: Duration = Duration::from_secs(4);
 /// The minimum pause between two rounds of questions, and between two probes.
 const PAUSE: Duration = Duration::from_millis(50);
 
@@ -37,8 +33,6 @@ pub(crate) struct LogCheckTask<E> {
     topic_log: Arc<TopicLogClient>,
     health: Health,
     interval: Duration,
-    /// The question about leader epochs that has not ended in time.
-    late_question: Option<JoinHandle<BTreeMap<Partition, EpochEnd>>>,
 }
 
 impl<E: Event> LogCheckTask<E> {
@@ -46,11 +40,11 @@ impl<E: Event> LogCheckTask<E> {
     pub(crate) fn new(options: &Options, scheduler: Arc<SharedScheduler<E>>) -> Self {
         let topic_log = TopicLogClient::new(&options.properties, &options.topic).with_timeout(TIMEOUT);
         let (health, interval) = (options.health.clone(), options.topic_check_interval);
-        Self { scheduler, topic_log: Arc::new(topic_log), health, interval, late_question: None }
+        Self { scheduler, topic_log: Arc::new(topic_log), health, interval }
     }
 
     /// Runs until the scheduler stops. The consumer thread reports an unreachable Kafka.
-    pub(crate) async fn run(mut self) -> Result<(), EngineError> {
+    pub(crate) async fn run(self) -> Result<(), EngineError> {
         let scheduler = Arc::clone(&self.scheduler);
         loop {
             tokio::select! {
@@ -66,7 +60,7 @@ impl<E: Event> LogCheckTask<E> {
         }
     }
 
-    async fn ask(&mut self) {
+    async fn ask(&self) {
         // The answers are about all records that were committed before this instant.
         let questions = self.scheduler.questions();
         let identity = async {
@@ -95,21 +89,11 @@ impl<E: Event> LogCheckTask<E> {
         self.scheduler.observed(&others, &seen);
     }
 
-    /// The ends of leader epochs. The drop of a client of a frozen broker blocks, so there is at most one such question
-    /// at a time. A late answer is not used: it can be about other epochs.
-    async fn epoch_ends(&mut self, asked: BTreeMap<Partition, LeaderEpoch>) -> BTreeMap<Partition, EpochEnd> {
-        if asked.is_empty() || self.late_question.as_ref().is_some_and(|late| !late.is_finished()) {
-            return BTreeMap::new();
-        }
+    /// The ends of the leader epochs that arrived in time.
+    async fn epoch_ends(&self, asked: BTreeMap<Partition, LeaderEpoch>) -> BTreeMap<Partition, EpochEnd> {
         let topic_log = Arc::clone(&self.topic_log);
         let ask = move || topic_log.epoch_ends(&asked).unwrap_or_default();
-        let mut question = tokio::task::spawn_blocking(ask);
-        if let Ok(answer) = tokio::time::timeout(EPOCH_TIMEOUT, &mut question).await {
-            answer.unwrap_or_default()
-        } else {
-            self.late_question = Some(question);
-            BTreeMap::new()
-        }
+        tokio::task::spawn_blocking(ask).await.unwrap_or_default()
     }
 
     /// An answer counts for this time if no other follows.

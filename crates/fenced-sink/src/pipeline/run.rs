@@ -157,8 +157,8 @@ fn task_ended(ended: Result<Result<(), EngineError>, tokio::task::JoinError>) ->
     }
 }
 
-/// The maximum wait before the next claim of a fenced partition: after this time Kafka has removed a dead member.
-fn session_timeout(properties: &BTreeMap<String, String>) -> Duration {
+/// After this time Kafka has removed a dead member. So it is the maximum wait before the next claim of a fenced partition.
+pub(super) fn session_timeout(properties: &BTreeMap<String, String>) -> Duration {
     let millis = properties.get("session.timeout.ms").and_then(|text| text.parse().ok());
     Duration::from_millis(millis.unwrap_or(45_000))
 }

@@ -1,6 +1,7 @@
 //! Replaces the consumer. Old metadata can prevent a client from receiving records, without an error. After a restore,
 //! for example, the leader epochs of the brokers are lower than those that the client knows.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::mpsc::{self, Receiver, TryRecvError};
 use std::time::{Duration, Instant};
@@ -11,9 +12,10 @@ use crate::kafka::client::ConsumerError;
 use crate::model::record::Partition;
 use crate::model::standing::SchedulerView as _;
 use crate::pipeline::reports::KafkaReport;
+use crate::pipeline::run::session_timeout;
 
-/// After this time, the new consumer joins the group although the former one has not left. With `group.instance.id` it
-/// does not.
+/// After this time, the new consumer joins the group although the former one has not left. A static member also waits for
+/// the session timeout.
 const LEAVING: Duration = Duration::from_secs(10);
 
 /// The former consumer. It leaves the group in a separate thread. While a broker is frozen, it cannot leave.
@@ -21,9 +23,12 @@ const LEAVING: Duration = Duration::from_secs(10);
 pub(super) struct FormerConsumer {
     left: Receiver<()>,
     since: Instant,
-    /// Kafka permanently refuses a second member with the same `group.instance.id`. So the new consumer waits without a
-    /// limit, and its thread continues to follow the scheduler.
-    is_static: bool,
+    /// How long the new consumer waits. Its thread continues to follow the scheduler.
+    ///
+    /// Kafka permanently refuses one of two members with the same `group.instance.id`. So a static member joins only
+    /// after the session of the former one can have ended. If Kafka still refuses it, the process ends with that error,
+    /// and a restart is safe.
+    limit: Duration,
     warned: bool,
 }
 
@@ -35,17 +40,17 @@ impl FormerConsumer {
         if self.left.try_recv() != Err(TryRecvError::Empty) {
             return true;
         }
-        let late = now.saturating_duration_since(self.since) >= LEAVING;
-        if late && !self.warned {
+        let waited = now.saturating_duration_since(self.since);
+        if waited >= LEAVING && !self.warned {
             self.warned = true;
-            let hint = if self.is_static {
-                "a static member joins again only after it has left: check whether a broker is frozen"
+            let hint = if self.limit > LEAVING {
+                "a static member joins again after the session timeout: check whether a broker is frozen"
             } else {
                 "the group notices after the session timeout"
             };
             tracing::warn!(hint, "former_consumer_not_left");
         }
-        late && !self.is_static
+        waited >= self.limit
     }
 }
 
@@ -63,8 +68,8 @@ impl<E: Event> ConsumerThread<E> {
             tell.send(())
         });
         drop(leaving); // without a thread, the former consumer was dropped here
-        let is_static = self.options.properties.contains_key("group.instance.id");
-        self.former = Some(FormerConsumer { left, since: Instant::now(), is_static, warned: false });
+        let limit = join_limit(&self.options.properties);
+        self.former = Some(FormerConsumer { left, since: Instant::now(), limit, warned: false });
         Ok(())
     }
 
@@ -78,22 +83,32 @@ impl<E: Event> ConsumerThread<E> {
     }
 }
 
+/// How long a new consumer with these properties waits for the former one.
+fn join_limit(properties: &BTreeMap<String, String>) -> Duration {
+    let is_static = properties.contains_key("group.instance.id");
+    if is_static { session_timeout(properties).saturating_add(LEAVING) } else { LEAVING }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
 
     /// A former consumer and the end by which it reports that it has left.
-    fn former(now: Instant, is_static: bool) -> (mpsc::Sender<()>, FormerConsumer) {
+    fn former(now: Instant, properties: &[(&str, &str)]) -> (mpsc::Sender<()>, FormerConsumer) {
+        let properties = properties.iter().map(|&(name, value)| (name.to_owned(), value.to_owned())).collect();
         let (tell, left) = mpsc::channel();
-        (tell, FormerConsumer { left, since: now, is_static, warned: false })
+        (tell, FormerConsumer { left, since: now, limit: join_limit(&properties), warned: false })
     }
 
     #[test]
-    fn a_static_member_never_joins_before_the_former_consumer_has_left() {
+    fn a_static_member_joins_after_the_former_consumer_has_left_or_its_session_has_ended() {
         let now = Instant::now();
-        let (tell, mut leaving) = former(now, true);
+        let properties = [("group.instance.id", "one"), ("session.timeout.ms", "60000")];
+        let (tell, mut leaving) = former(now, &properties);
         assert!(!leaving.may_join(now));
-        assert!(!leaving.may_join(now + LEAVING * 1_000));
+        assert!(!leaving.may_join(now + LEAVING));
+        assert!(!leaving.may_join(now + Duration::from_mins(1)));
+        assert!(leaving.may_join(now + Duration::from_mins(1) + LEAVING), "the process never stays without a member");
         assert_eq!(tell.send(()), Ok(()));
         assert!(leaving.may_join(now));
     }
@@ -101,7 +116,7 @@ mod tests {
     #[test]
     fn another_member_joins_after_a_limited_time() {
         let now = Instant::now();
-        let (tell, mut leaving) = former(now, false);
+        let (tell, mut leaving) = former(now, &[]);
         assert!(!leaving.may_join(now));
         assert!(leaving.may_join(now + LEAVING));
         drop(tell);

@@ -6,16 +6,18 @@
 
 use std::time::{Duration, Instant};
 
-use crate::model::leader_epochs::{LeaderEpochs, LogDoubt};
+use crate::model::leader_epochs::{EpochEnd, LeaderEpochs, LogDoubt};
 use crate::model::record::{Digest, LeaderEpoch, Offset, Partition, Position};
 use crate::model::topic_log::{
-    Gap, GapReason, KnownLog, LogCheck, LogObservation, LogQuestion, Probe, check_log, lacks_last_record,
+    Gap, GapReason, KnownLog, LogBounds, LogCheck, LogObservation, LogQuestion, Probe, check_log, lacks_last_record,
 };
 use crate::model::unreadable::DamageSearch;
 use crate::pipeline::reports::ProbePurpose;
 
 /// After this many restarts at one position, probes find out whether the log is damaged there.
 const UNREADABLE_TIMES: u32 = 3;
+/// After this many answers a broker cannot compare leader epochs (Kafka before 2.1): its records are committed without.
+const UNSUPPORTED_TIMES: u32 = 3;
 /// After this time, reading starts without an answer about the log: a broker that does not answer halts nothing.
 const NO_ANSWER: Duration = Duration::from_secs(3);
 /// After this time without one of the records that the log has, a probe looks for the next one.
@@ -41,6 +43,8 @@ pub(super) struct LogState {
     later: Option<LeaderEpoch>,
     /// Records of this leader epoch may follow those of the epoch before.
     confirmed: Option<LeaderEpoch>,
+    /// How often the new leader seemed not to support the comparison.
+    unsupported: u32,
     row_read_at: Instant,
     /// The broker refused the position.
     out_of_range: bool,
@@ -111,6 +115,7 @@ impl LogState {
             epoch_checked: false,
             later: None,
             confirmed: None,
+            unsupported: 0,
             row_read_at: now,
             out_of_range: false,
             end: None,
@@ -209,6 +214,7 @@ impl LogState {
         if self.later != Some(later) {
             self.later = Some(later);
             self.epoch_checked = false;
+            self.unsupported = 0;
         }
     }
 
@@ -243,9 +249,15 @@ impl LogState {
         }
         let lacks_last_record = lacks_last_record(partition, question, seen);
         // An answer to an earlier question proves nothing about the leader of the record that waits now.
-        if lacks_last_record.is_some() && question.later == self.later {
-            self.epoch_checked = true;
-            self.confirmed = self.later.take().or(self.confirmed);
+        if question.last.is_some() && question.later == self.later {
+            if seen.epoch_ends.get(&partition) == Some(&EpochEnd::Unsupported) {
+                self.unsupported = self.unsupported.saturating_add(1);
+            }
+            if lacks_last_record.is_some() || self.unsupported >= UNSUPPORTED_TIMES {
+                self.epoch_checked = true;
+                self.unsupported = 0;
+                self.confirmed = self.later.take().or(self.confirmed);
+            }
         }
         let bounds = seen.bounds.get(&partition).copied();
         if let Some(bounds) = bounds {
@@ -257,24 +269,30 @@ impl LogState {
             let doubt = LogVerdict::Doubt(LogDoubt::Diverged);
             return if lacks_last_record == Some(true) { doubt } else { LogVerdict::Nothing };
         }
+        // After a refusal reading does not start before its cause is known.
+        let waited = now.saturating_duration_since(self.row_read_at) >= NO_ANSWER && !self.out_of_range;
         match (check_log(partition, question, seen), bounds) {
             (LogCheck::Faulty(gap), _) => return LogVerdict::Fault(gap),
             (LogCheck::Doubtful(doubt), _) => return LogVerdict::Doubt(doubt),
             (LogCheck::Good, Some(bounds)) => {
-                let exists = |offset: Offset| Position(offset.0) >= bounds.start;
-                known.last = known.last.filter(|(offset, _)| exists(*offset));
                 self.out_of_range = false;
-                self.begin_damage_check(at, bounds.end);
+                self.bounds_known(at, bounds);
                 self.checked = self.damage.is_none();
             }
-            // Whether the leader epoch is compared makes no difference for damage.
-            (LogCheck::Unknown, Some(bounds)) if !self.out_of_range => self.begin_damage_check(at, bounds.end),
+            // Only the answer about the leader epoch is missing.
+            (LogCheck::Unknown, Some(bounds)) if waited => self.bounds_known(at, bounds),
             (LogCheck::Good | LogCheck::Unknown, _) => {}
         }
-        // A refusal is an answer, so reading does not start before its cause is known.
-        let waited = now.saturating_duration_since(self.row_read_at) >= NO_ANSWER && !self.out_of_range;
         self.checked |= seen.complete && waited && !self.is_damaged();
         LogVerdict::Nothing
+    }
+
+    /// The position is in these bounds: the last record can be compared only if it exists, and damage can be looked for.
+    fn bounds_known(&mut self, at: Position, bounds: LogBounds) {
+        if let Some(known) = self.known.as_mut() {
+            known.last = known.last.filter(|(offset, _)| Position(offset.0) >= bounds.start);
+        }
+        self.begin_damage_check(at, bounds.end);
     }
 
     fn begin_damage_check(&mut self, at: Position, end: Position) {

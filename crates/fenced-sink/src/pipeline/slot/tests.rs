@@ -381,6 +381,14 @@ fn records_of_a_new_leader_are_committed_only_after_its_log_was_compared() {
     assert_eq!(world.slot.begin_commit(ALL).unwrap().batch.step().to(), Position(12));
 
     let mut world = later_record_waits();
+    let unsupported = LogObservation { epoch_ends: BTreeMap::from([(P, EpochEnd::Unsupported)]), ..seen("a", 0, 50) };
+    for waits in [true, true, false] {
+        let asked = world.ask();
+        world.observe(&asked, &unsupported);
+        assert_ne!(world.slot.has_batch(), waits, "three such answers in a row mean that the broker is too old");
+    }
+
+    let mut world = later_record_waits();
     let asked = world.ask();
     world.observe(&asked, &end(6));
     let report = world.slot.take_log_doubt().unwrap();
