@@ -328,8 +328,9 @@ mod tests {
         use proptest::prelude::*;
         // The common part, then the epochs of each record of both logs. Leaders take turns: no epoch has two of them.
         let steps = || proptest::collection::vec((0..3_i32, 1..5_usize), 0..4);
-        let delivered = || proptest::collection::vec(any::<bool>(), 40);
-        proptest!(|(common in steps(), ours in steps(), theirs in steps(), delivered in delivered())| {
+        let delivered = || proptest::collection::vec(any::<bool>(), 48);
+        proptest!(|(common in steps(), ours in steps(), theirs in steps(), delivered in delivered(),
+                    longer in (any::<bool>(), 0..5_usize))| {
             let continued = |before: &[i32], steps: &[(i32, usize)], parity: i32| -> Vec<i32> {
                 let (mut records, mut epoch) = (before.to_vec(), before.last().copied().unwrap_or_default());
                 for (rise, count) in steps {
@@ -340,7 +341,10 @@ mod tests {
                 records
             };
             let shared = continued(&[], &common, 0);
-            let (ours, theirs) = (continued(&shared, &ours, 0), continued(&shared, &theirs, 1));
+            // One of the two has more records of the last common leader.
+            let more = shared.last().map(|epoch| vec![*epoch; longer.1]).unwrap_or_default();
+            let before = |is_longer: bool| if is_longer { [&*shared, &*more].concat() } else { shared.clone() };
+            let (ours, theirs) = (continued(&before(longer.0), &ours, 0), continued(&before(!longer.0), &theirs, 1));
             let records = ours.iter().zip(0..).map(|(epoch, offset)| (Offset(offset), Some(LeaderEpoch(*epoch))));
             let records: Vec<_> = records.zip(&delivered).filter_map(|(record, is)| is.then_some(record)).collect();
             let read = LeaderEpochs::after(None, records.iter().copied());
