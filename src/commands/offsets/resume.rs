@@ -1,8 +1,10 @@
 //! `offsets resume`: resumes halted partitions, all that the user names or none.
 
 use clap::Args;
-use fenced_sink::admin::{AcknowledgedGap, PartitionRow, Resumption};
-use fenced_sink::{HaltReason, Position};
+use std::collections::BTreeMap;
+
+use fenced_sink::admin::{AcknowledgedGap, HandledRecords, Ledger, LogNow, PartitionRow, Resumption, Session};
+use fenced_sink::{HaltReason, Partition, Position};
 
 use super::position::{TargetPosition, find, parse_target_without_time};
 use super::topic_log::{LogFacts, ask};
@@ -27,10 +29,15 @@ pub(super) async fn resume(args: &ResumeArgs, settings: &Settings) -> Result<(),
     // Before the rows are locked, because Kafka can be slow. An error is reported only if the answer is needed: some
     // halts can be resumed while no broker answers.
     let asked = ask(settings, |client| {
-        Ok(LogFacts { bounds: client.bounds()?, topic_id: client.topic_id(), ..LogFacts::default() })
+        // The id first: with an older id than the bounds, the service finds the new topic.
+        let topic_id = client.topic_id();
+        Ok(LogFacts { bounds: client.bounds()?, topic_id, ..LogFacts::default() })
     });
-    let log = asked.await;
+    let mut log = asked.await;
     let mut session = database::connect(settings).await.map_err(explained)?;
+    if let (Ok(facts), None) = (&mut log, args.at) {
+        facts.now = compare(settings, &ledger, &mut session, partition).await.map_err(explained)?;
+    }
     let mut transaction = session.begin().await.map_err(explained)?;
     transaction.run(|connection| ledger.lock_rows(connection, partition)).await.map_err(explained)?;
     let read = transaction.run(|connection| ledger.partition_rows(connection, partition)).await;
@@ -48,6 +55,24 @@ pub(super) async fn resume(args: &ResumeArgs, settings: &Settings) -> Result<(),
     }
     let names = ["partition", "halt_reason", "from", "to", "acknowledged_gaps"];
     print(&table(names, rows.iter().filter_map(|row| cells(row, &planned, &gaps))))
+}
+
+/// Compares the rows of truncated logs with Kafka once more: another leader without all records can have been elected
+/// since the halt.
+async fn compare(
+    settings: &Settings,
+    ledger: &Ledger,
+    session: &mut Session,
+    partition: Option<Partition>,
+) -> sqlx::Result<BTreeMap<Partition, LogNow>> {
+    let rows = session.run(|connection| ledger.partition_rows(connection, partition)).await?;
+    let truncated = rows.iter().filter(|row| row.halt_reason == Some(HaltReason::LogTruncated));
+    let truncated: Vec<Partition> = truncated.map(|row| row.partition).collect();
+    if truncated.is_empty() {
+        return Ok(BTreeMap::new());
+    }
+    let handled = session.run(|connection| HandledRecords::read(ledger, connection, &truncated)).await?;
+    Ok(ask(settings, move |client| Ok(handled.compare(client))).await.unwrap_or_default())
 }
 
 /// How each halted partition continues, or why one of them can't.
@@ -71,23 +96,32 @@ fn plan(
 /// does not choose. No record is missed from the first position in the text.
 fn undecided(row: &PartitionRow, reason: &HaltReason, log: &Result<LogFacts, String>) -> Option<String> {
     let (partition, next) = (row.partition, row.next);
-    let bounds = log.as_ref().ok().and_then(|facts| facts.bounds.get(&partition));
+    let facts = log.as_ref().ok();
+    let bounds = facts.and_then(|facts| facts.bounds.get(&partition));
+    let now = facts.and_then(|facts| facts.now.get(&partition)).copied().unwrap_or(LogNow::NoAnswer);
     let resume = format!("`offsets resume --partition {partition} --at");
     let what = match reason {
-        HaltReason::LogTruncated => {
+        HaltReason::LogTruncated if now != LogNow::OtherTopic => {
             let log_start = bounds.map_or(Position(0), |bounds| bounds.start);
-            let kept = row.gap_start.filter(|from| bounds.is_none() || *from >= log_start);
+            let begin = match now {
+                LogNow::HasBelow(position) => row.gap_start.map(|from| from.min(position)),
+                LogNow::NoAnswer => row.gap_start,
+                LogNow::Unproven | LogNow::OtherTopic => None,
+            };
+            let kept = begin.filter(|from| bounds.is_none_or(|log| (log.start..=log.end).contains(from)));
+            let since =
+                if now == LogNow::NoAnswer { " (at the time of the halt: Kafka does not answer now)" } else { "" };
             let from = kept.unwrap_or(log_start);
             let at = kept.map_or_else(|| "earliest".to_owned(), |from| from.to_string());
             let again = offsets(from, bounds.map_or(next, |bounds| next.min(bounds.end)));
             format!(
-                "from offset {from} on, the topic log no longer has the records that were read, and it can have others; \
-                 {resume} {at}` continues there and reads {again} below the position {next} again, and records that are \
-                 stored already become duplicates; {resume} latest` continues with new records, and never reads the \
+                "from offset {from} on{since}, the topic log no longer has the records that were read, and it can have \
+                 others; {resume} {at}` continues there and reads {again} below the position {next} again, and records that \
+                 are stored already become duplicates; {resume} latest` continues with new records, and never reads the \
                  records before these"
             )
         }
-        HaltReason::LogReplaced => {
+        HaltReason::LogTruncated | HaltReason::LogReplaced => {
             let all = bounds.map(|bounds| format!(", {}", offsets(bounds.start, bounds.end))).unwrap_or_default();
             format!(
                 "the topic was created again, or its records were replaced; {resume} earliest` reads all its \
@@ -134,6 +168,11 @@ fn resumption(
         from: row.next,
         to,
         forgets_log: matches!(reason, HaltReason::LogTruncated | HaltReason::LogReplaced),
+        takes_topic_id: match reason {
+            HaltReason::LogReplaced => true,
+            HaltReason::LogTruncated => at == Some(TargetPosition::Earliest),
+            _ => false,
+        },
         log_start: log_start.filter(|_| is_gap),
     })
 }

@@ -42,7 +42,7 @@ pub(super) async fn set(args: &SetArgs, settings: &Settings) -> Result<(), Comma
             TargetPosition::Time(millis) => client.at_timestamp(millis)?,
             _ => BTreeMap::new(),
         };
-        Ok(LogFacts { bounds, at_time, topic_id: None })
+        Ok(LogFacts { bounds, at_time, ..LogFacts::default() })
     });
     let log = asked.await;
     let mut session = database::connect(settings).await.map_err(explained)?;

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use fenced_sink::admin::{TopicLogClient, TopicLogError};
+use fenced_sink::admin::{LogNow, TopicLogClient, TopicLogError};
 use fenced_sink::{LogBounds, Partition, Position, TopicId};
 
 use crate::config::{Settings, consumer_properties};
@@ -14,6 +14,8 @@ pub(super) struct LogFacts {
     /// The first record at or after the time that the user gave.
     pub(super) at_time: BTreeMap<Partition, Position>,
     pub(super) topic_id: Option<TopicId>,
+    /// What the log has now of the handled records. A partition that was not compared has no entry.
+    pub(super) now: BTreeMap<Partition, LogNow>,
 }
 
 /// Asks Kafka through a client that joins no group. The error is a text for the user.

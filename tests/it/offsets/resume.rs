@@ -111,8 +111,8 @@ async fn after_a_log_fault_the_operator_has_to_say_where_to_continue() {
     scene.execute("update consumer_offsets set leader_epochs = null where partition = 3").await;
     assert_epochs_follow(&scene).await;
     let known = columns(&scene, "topic_id").await;
-    assert!(known[0].len() == 22 && known[0] == known[1], "the current id of the topic: {known:?}");
-    assert_eq!(known[2], "old", "a topic that is created again to repair the damage would still be noticed");
+    assert_eq!(known[1].len(), 22, "the current id of the topic: {known:?}");
+    assert_eq!((&*known[0], &*known[2]), ("old", "old"), "a topic that is created again would still be noticed");
     let gaps = scene.lines(GAPS).await;
     assert_eq!(gaps, ["0 5 10 log_truncated t", "1 5 10 log_replaced t", "2 5 10 log_corrupt t"], "with their bounds");
 }

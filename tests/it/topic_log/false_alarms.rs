@@ -55,6 +55,28 @@ async fn a_position_moved_by_hand_while_no_service_runs() {
 }
 
 #[tokio::test]
+async fn a_position_moved_forward_before_a_step_without_records() {
+    let scene = Scene::new(1).await;
+    let service = scene.start();
+    scene.send_and_handle("before", 10).await;
+    service.stop();
+    scene.send(Workload::bookings("skipped", 20, 1).records).await;
+    scene.command("offsets set --partition 0 --to 30");
+    let producer = scene.topic.transactional_producer();
+    producer.begin();
+    producer.send([Outgoing::to(0, "aborted")]).await;
+    producer.abort();
+    let service = scene.start();
+    scene.wait_until_at(0, 32).await;
+    service.stop();
+    // Records that were not read lie between the last one that was handled and the position.
+    scene.send(Workload::bookings("behind", 5, 1).records).await;
+    let _service = scene.start();
+    assert_no_alarm(&scene).await;
+    assert_eq!(scene.booking_ids().await.len(), 15);
+}
+
+#[tokio::test]
 async fn a_last_record_that_was_compacted_away() {
     let settings = [
         ("cleanup.policy", "compact"),

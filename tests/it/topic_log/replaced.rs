@@ -80,6 +80,31 @@ async fn a_topic_recreated_while_stopped_halts_whether_it_is_shorter_or_longer()
 }
 
 #[tokio::test]
+async fn a_topic_recreated_while_its_partition_is_halted_is_found_after_it_is_resumed() {
+    let scene = Scene::new(1).await;
+    let service = scene.start();
+    scene.send(bookings(0..100)).await;
+    scene.wait_until_read().await;
+    service.stop();
+    scene
+        .execute(
+            "update consumer_offsets set halted_at = now(), halt_reason = 'log_truncated';
+             insert into offset_gaps (group_id, topic, partition, from_offset, to_offset, reason)
+             select group_id, topic, partition, 60, next_offset, halt_reason from consumer_offsets",
+        )
+        .await;
+    recreate(&scene, 200..290).await;
+    let (code, lines) = scene.finish("offsets resume --partition 0");
+    let text = lines.join("\n");
+    assert!(code == 2 && text.contains("created again") && text.contains("--at earliest"), "{text}");
+    // The begin of the gap, as it was printed before the topic was created again.
+    scene.command("offsets resume --partition 0 --at 60");
+    let _service = scene.start();
+    assert_eq!(scene.wait_until_halted(0).await, "log_replaced");
+    resume_at_earliest(&scene, [ids(0..100), ids(200..290)].concat()).await;
+}
+
+#[tokio::test]
 async fn a_topic_recreated_under_a_running_service_halts_whether_it_is_shorter_or_longer() {
     for (recreated, protocol) in [(80..90, "classic"), (80..3_000, "classic"), (80..3_000, "consumer")] {
         let properties = format!("group.protocol={protocol},topic.metadata.refresh.interval.ms=3000");

@@ -8,6 +8,7 @@
 //! The invariant: [`divergence`] names a position only if the epochs prove it. A position that is too high would hide
 //! records of the new log that were never read.
 
+use std::cmp::Ordering;
 use std::collections::BTreeMap;
 
 use crate::model::record::{LeaderEpoch, Offset, Position};
@@ -21,8 +22,16 @@ const MOST: usize = 64;
 pub(crate) struct LeaderEpochs {
     last: Offset,
     newest: LeaderEpoch,
-    /// The first record of each epoch. It has the newest epoch, too.
-    starts: BTreeMap<LeaderEpoch, Offset>,
+    /// The records of each epoch. It has the newest epoch, too.
+    spans: BTreeMap<LeaderEpoch, Span>,
+}
+
+/// The first and the last record that was read of an epoch. The epoch can reach further in the log: markers and aborted
+/// records are not read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Span {
+    pub(crate) first: Offset,
+    pub(crate) last: Offset,
 }
 
 /// The answer of a leader: what its log has of an epoch.
@@ -58,31 +67,41 @@ pub(crate) enum Divergence {
 }
 
 impl LeaderEpochs {
-    /// The epochs of records up to `last`. `None`: one log cannot have these epochs.
-    pub(crate) fn new(last: Offset, starts: BTreeMap<LeaderEpoch, Offset>) -> Option<Self> {
-        let (newest, first) = starts.last_key_value().map(|(epoch, first)| (*epoch, *first))?;
-        let increase = starts.values().zip(starts.values().skip(1)).all(|(lower, higher)| lower < higher);
-        (increase && first <= last).then_some(Self { last, newest, starts })
+    /// The epochs of records. `None` if they can't be those of one log.
+    pub(crate) fn new(spans: BTreeMap<LeaderEpoch, Span>) -> Option<Self> {
+        let (newest, last) = spans.last_key_value().map(|(epoch, span)| (*epoch, span.last))?;
+        let rise = spans.values().zip(spans.values().skip(1)).all(|(lower, higher)| lower.last < higher.first);
+        let is_log = rise && spans.values().all(|span| span.first <= span.last);
+        is_log.then_some(Self { last, newest, spans })
     }
 
-    /// The epochs after one more record. A record without an epoch discards all epochs. A lower epoch discards the
-    /// epochs before it: the records before it belong to another log.
-    fn then(known: Option<Self>, offset: Offset, epoch: Option<LeaderEpoch>) -> Option<Self> {
-        let newest = epoch?;
-        let mut starts = known.filter(|known| known.newest <= newest).map(|known| known.starts).unwrap_or_default();
-        starts.entry(newest).or_insert(offset);
-        if starts.len() > MOST {
-            starts.pop_first();
-        }
-        Some(Self { last: offset, newest, starts })
-    }
-
-    /// The epochs after more records.
+    /// The epochs after more records. A record without an epoch ends what is known, and the next one begins again. A
+    /// record of a lower epoch belongs to another log, so nothing is known after these records.
     pub(crate) fn after(
         known: Option<Self>,
         records: impl Iterator<Item = (Offset, Option<LeaderEpoch>)>,
     ) -> Option<Self> {
-        records.fold(known, |known, (offset, epoch)| Self::then(known, offset, epoch))
+        let mut known = known;
+        for (offset, epoch) in records {
+            known = match (known, epoch) {
+                (_, None) => None,
+                (Some(before), Some(epoch)) if before.order_of(epoch) == Ordering::Less => return None,
+                (before, Some(epoch)) => {
+                    let mut spans = before.map(|before| before.spans).unwrap_or_default();
+                    spans.entry(epoch).or_insert(Span { first: offset, last: offset }).last = offset;
+                    if spans.len() > MOST {
+                        spans.pop_first();
+                    }
+                    Some(Self { last: offset, newest: epoch, spans })
+                }
+            };
+        }
+        known
+    }
+
+    /// How the epoch of a next record compares with that of the last one. In one log it is never lower.
+    pub(crate) fn order_of(&self, epoch: LeaderEpoch) -> Ordering {
+        epoch.cmp(&self.newest)
     }
 
     /// The last record.
@@ -95,9 +114,9 @@ impl LeaderEpochs {
         self.newest
     }
 
-    /// The first record of each epoch.
-    pub(crate) fn starts(&self) -> &BTreeMap<LeaderEpoch, Offset> {
-        &self.starts
+    /// The records of each epoch.
+    pub(crate) fn spans(&self) -> &BTreeMap<LeaderEpoch, Span> {
+        &self.spans
     }
 }
 
@@ -121,32 +140,61 @@ impl EpochEnd {
 /// | that epoch, and records of it up to the last one that was read | the log has all records |
 /// | that epoch, with a lower end, and then a higher epoch | the logs diverge at that end |
 /// | that epoch, with a lower end, and no higher epoch | unproven: one leader never loses its records, so the brokers were restored and the numbers repeat |
+/// | that epoch, but the epoch read before it ends elsewhere | unproven: the numbers repeat |
 /// | only lower epochs | the logs diverge before the first record of that epoch: the next lower one is asked |
 /// | only lower epochs, and no lower one was read | unproven |
 /// | no epoch as high | unproven: the brokers were restored |
+///
+/// The position is never above the offset behind the last record that was read of the epoch: what follows can be of a
+/// higher epoch, whose first records were not delivered.
 pub(crate) fn divergence(
     epochs: &LeaderEpochs,
     at: Position,
     mut ask: impl FnMut(LeaderEpoch) -> Option<EpochEnd>,
 ) -> Option<Divergence> {
-    let (mut read_to, mut highest) = (at, None);
-    for (&epoch, &first) in epochs.starts.iter().rev() {
-        if highest.is_none_or(|highest| epoch <= highest) {
-            match ask(epoch)? {
-                EpochEnd::At(found, end) if found == epoch => {
-                    let diverges_at = end.min(read_to);
-                    let repeats = highest.is_none()
-                        && diverges_at < read_to
-                        && matches!(ask(LeaderEpoch(epoch.0.saturating_add(1)))?, EpochEnd::TooNew);
-                    return Some(if repeats { Divergence::Unproven } else { Divergence::At(diverges_at) });
-                }
-                EpochEnd::At(found, _) if found < epoch => highest = Some(found),
-                EpochEnd::At(..) | EpochEnd::TooNew | EpochEnd::Unsupported => return Some(Divergence::Unproven),
-            }
+    let (mut spans, mut highest) = (epochs.spans.iter().rev(), None);
+    while let Some((&epoch, span)) = spans.next() {
+        if highest.is_some_and(|highest| epoch > highest) {
+            continue;
         }
-        read_to = Position(first.0);
+        match ask(epoch)? {
+            EpochEnd::At(found, end) if found == epoch => {
+                let repeats = highest.is_none()
+                    && end < at
+                    && matches!(ask(LeaderEpoch(epoch.0.saturating_add(1)))?, EpochEnd::TooNew);
+                let repeats = repeats
+                    || match spans.next() {
+                        Some((&lower, below)) => !ends_between(lower, below, span, ask)?,
+                        None => false,
+                    };
+                let diverges_at = end.min(span.last.next());
+                return Some(if repeats { Divergence::Unproven } else { Divergence::At(diverges_at) });
+            }
+            EpochEnd::At(found, _) if found < epoch => highest = Some(found),
+            EpochEnd::At(..) | EpochEnd::TooNew | EpochEnd::Unsupported => return Some(Divergence::Unproven),
+        }
     }
     Some(Divergence::Unproven)
+}
+
+/// Whether the leader's log can be the one from which the records of two successive epochs were read: there, the lower
+/// epoch ends behind its own last record, and not behind the first record of the higher one.
+fn ends_between(
+    lower: LeaderEpoch,
+    below: &Span,
+    above: &Span,
+    mut ask: impl FnMut(LeaderEpoch) -> Option<EpochEnd>,
+) -> Option<bool> {
+    Some(match ask(lower)? {
+        EpochEnd::At(found, end) if found == lower && end >= below.last.next() => {
+            // Retention can have deleted the lower epoch. Then the answer is the start of the log for every such epoch.
+            // A broker that starts raises the epoch, so a restored log never uses the number 0 again.
+            end <= Position(above.first.0)
+                || lower.0 <= 0
+                || matches!(ask(LeaderEpoch(lower.0.saturating_sub(1)))?, EpochEnd::At(_, start) if start == end)
+        }
+        EpochEnd::At(..) | EpochEnd::TooNew | EpochEnd::Unsupported => false,
+    })
 }
 
 /// The gap of a log in doubt, which begins at the lowest offset that can be another record. `None`: there is no
@@ -190,8 +238,15 @@ mod tests {
 
     /// Epochs by their first offsets; the last record has the offset `last`.
     fn epochs(last: i64, starts: &[(i32, i64)]) -> Option<LeaderEpochs> {
-        let starts = starts.iter().map(|&(epoch, first)| (LeaderEpoch(epoch), Offset(first)));
-        LeaderEpochs::new(Offset(last), starts.collect())
+        let lasts = starts.iter().skip(1).map(|(_, first)| first - 1).chain([last]);
+        let spans = starts.iter().zip(lasts).map(|(&(epoch, first), last)| (epoch, first, last));
+        spans_of(&spans.collect::<Vec<_>>())
+    }
+
+    /// Epochs by their first and last records.
+    fn spans_of(spans: &[(i32, i64, i64)]) -> Option<LeaderEpochs> {
+        let span = |&(epoch, first, last)| (LeaderEpoch(epoch), Span { first: Offset(first), last: Offset(last) });
+        LeaderEpochs::new(spans.iter().map(span).collect())
     }
 
     /// A leader whose log has these epochs, by their first offsets, and ends at `end`. As Kafka answers it.
@@ -211,8 +266,15 @@ mod tests {
     }
 
     fn check_divergence(read: &[(i32, i64)], leader: impl Fn(LeaderEpoch) -> Option<EpochEnd>, expected: Option<i64>) {
-        let read = epochs(151, read).unwrap();
-        let found = divergence(&read, Position(152), leader).unwrap();
+        check_divergence_of(&epochs(151, read).unwrap(), leader, expected);
+    }
+
+    fn check_divergence_of(
+        read: &LeaderEpochs,
+        leader: impl Fn(LeaderEpoch) -> Option<EpochEnd>,
+        expected: Option<i64>,
+    ) {
+        let found = divergence(read, Position(152), leader).unwrap();
         assert_eq!(found, expected.map_or(Divergence::Unproven, |at| Divergence::At(Position(at))), "{read:?}");
     }
 
@@ -236,13 +298,44 @@ mod tests {
         assert_eq!(divergence(&read, Position(152), |_| None), None, "no answer is no proof");
     }
 
-    /// For any two logs with a common beginning: the position is never above the first record that differs.
+    /// A restored log reads on with epochs that the lost log had, too, and the restored broker starts once more.
+    #[test]
+    fn an_epoch_proves_nothing_if_the_one_before_it_ends_elsewhere() {
+        let read = [(2, 0), (3, 100), (5, 120)];
+        check_divergence(&read[1..], leader(&[(3, 100), (5, 110), (7, 140)], 300), None);
+        check_divergence(&[(3, 0), (5, 120)], leader(&[(3, 0), (5, 100), (7, 140)], 300), None);
+        check_divergence(&[(3, 0), (5, 120)], leader(&[(3, 0), (5, 100)], 300), None);
+        check_divergence(&read, leader(&[(2, 0), (3, 100), (5, 130), (7, 140)], 300), None);
+        check_divergence(&read, leader(&[(2, 0), (5, 120), (7, 140)], 300), None);
+        check_divergence(&read, leader(&[(2, 0), (3, 100), (5, 120), (7, 140)], 300), Some(140));
+        check_divergence(&read, leader(&[(2, 0), (3, 100), (4, 120), (5, 120), (7, 140)], 300), Some(140));
+        // Retention has deleted the lower epochs.
+        check_divergence(&read, leader(&[(5, 120), (7, 140)], 300), Some(140));
+        check_divergence(&read, leader(&[(5, 130), (7, 140)], 300), Some(140));
+        check_divergence(&[(0, 0), (5, 120)], leader(&[(5, 130), (7, 140)], 300), Some(140));
+    }
+
+    #[test]
+    fn logs_diverge_behind_the_last_record_that_was_read_of_an_epoch() {
+        // The epoch 5 began at 80, with records that were not delivered.
+        let read = spans_of(&[(3, 0, 79), (5, 100, 151)]).unwrap();
+        check_divergence_of(&read, leader(&[(3, 0), (6, 90)], 300), Some(80));
+        check_divergence_of(&read, leader(&[(3, 0), (5, 80), (6, 120)], 300), Some(120));
+        check_divergence_of(&read, leader(&[(3, 0), (6, 70)], 300), Some(70));
+        // Only such records followed the last one.
+        check_divergence_of(&spans_of(&[(3, 0, 79)]).unwrap(), leader(&[(3, 0), (6, 90)], 300), Some(80));
+    }
+
+    /// For any two logs with a common beginning, of which some records are not delivered: the position is never above the
+    /// first record that differs, and above each common record that was delivered.
     #[test]
     fn logs_never_diverge_later_than_they_do() {
         use proptest::prelude::*;
         // The common part, then the epochs of each record of both logs. Leaders take turns: no epoch has two of them.
         let steps = || proptest::collection::vec((0..3_i32, 1..5_usize), 0..4);
-        proptest!(|(common in steps(), ours in steps(), theirs in steps())| {
+        let delivered = || proptest::collection::vec(any::<bool>(), 48);
+        proptest!(|(common in steps(), ours in steps(), theirs in steps(), delivered in delivered(),
+                    longer in (any::<bool>(), 0..5_usize))| {
             let continued = |before: &[i32], steps: &[(i32, usize)], parity: i32| -> Vec<i32> {
                 let (mut records, mut epoch) = (before.to_vec(), before.last().copied().unwrap_or_default());
                 for (rise, count) in steps {
@@ -253,9 +346,13 @@ mod tests {
                 records
             };
             let shared = continued(&[], &common, 0);
-            let (ours, theirs) = (continued(&shared, &ours, 0), continued(&shared, &theirs, 1));
+            // One of the two has more records of the last common leader.
+            let more = shared.last().map(|epoch| vec![*epoch; longer.1]).unwrap_or_default();
+            let before = |is_longer: bool| if is_longer { [&*shared, &*more].concat() } else { shared.clone() };
+            let (ours, theirs) = (continued(&before(longer.0), &ours, 0), continued(&before(!longer.0), &theirs, 1));
             let records = ours.iter().zip(0..).map(|(epoch, offset)| (Offset(offset), Some(LeaderEpoch(*epoch))));
-            let read = LeaderEpochs::after(None, records);
+            let records: Vec<_> = records.zip(&delivered).filter_map(|(record, is)| is.then_some(record)).collect();
+            let read = LeaderEpochs::after(None, records.iter().copied());
             if let Some(read) = read {
                 let mut starts: Vec<(i32, i64)> = Vec::new();
                 for (epoch, offset) in theirs.iter().zip(0..) {
@@ -267,9 +364,12 @@ mod tests {
                 starts.push((1_000, end)); // the current leader, which has written nothing yet
                 let at = Position(i64::try_from(ours.len()).unwrap());
                 let diverges_at = i64::try_from(shared.len()).unwrap();
+                let common = records.iter().map(|(offset, _)| offset.0).filter(|offset| *offset < diverges_at).max();
                 match divergence(&read, at, leader(&starts, end)).unwrap() {
-                    Divergence::At(position) => prop_assert_eq!(position, Position(diverges_at)),
-                    Divergence::Unproven => prop_assert_eq!(diverges_at, 0, "a common epoch proves it"),
+                    Divergence::At(Position(position)) => {
+                        prop_assert!(position <= diverges_at && common.is_none_or(|common| common < position));
+                    }
+                    Divergence::Unproven => prop_assert_eq!(common, None, "a common epoch proves it"),
                 }
             }
         });
@@ -277,21 +377,30 @@ mod tests {
 
     #[test]
     fn epochs_are_kept_while_they_rise() {
-        let then = |known, offset, epoch: i32| LeaderEpochs::then(known, Offset(offset), Some(LeaderEpoch(epoch)));
-        let two = then(then(then(None, 4, 3), 5, 3), 9, 5);
-        assert_eq!(two, epochs(9, &[(3, 4), (5, 9)]));
-        assert_eq!(then(two.clone(), 10, 4), epochs(10, &[(4, 10)]), "a lower epoch is another log");
-        assert_eq!(LeaderEpochs::then(two, Offset(10), None), None);
-        let many = (0..1_000).fold(None, |known, epoch| then(known, i64::from(epoch), epoch)).unwrap();
-        assert_eq!((many.starts.len(), many.starts.first_key_value()), (MOST, Some((&LeaderEpoch(936), &Offset(936)))));
+        let after = |known, records: &[(i64, Option<i32>)]| {
+            let records = records.iter().map(|&(offset, epoch)| (Offset(offset), epoch.map(LeaderEpoch)));
+            LeaderEpochs::after(known, records)
+        };
+        let two = after(None, &[(4, Some(3)), (5, Some(3)), (9, Some(5))]);
+        assert_eq!(two, spans_of(&[(3, 4, 5), (5, 9, 9)]));
+        assert_eq!(after(two.clone(), &[(10, None)]), None);
+        assert_eq!(after(two.clone(), &[(10, None), (11, Some(4))]), spans_of(&[(4, 11, 11)]));
+        assert_eq!(after(two.clone(), &[(10, Some(4))]), None, "a lower epoch is another log");
+        assert_eq!(after(two.clone(), &[(10, Some(4)), (11, Some(4)), (12, Some(5))]), None);
+        let order = |epoch| two.as_ref().map(|two| two.order_of(LeaderEpoch(epoch)));
+        assert_eq!([4, 5, 6].map(order), [Ordering::Less, Ordering::Equal, Ordering::Greater].map(Some));
+        let many: Vec<_> = (0..1_000).map(|epoch| (i64::from(epoch), Some(epoch))).collect();
+        let many = after(None, &many).unwrap();
+        assert_eq!((many.spans.len(), many.spans.first_key_value().unwrap().0), (MOST, &LeaderEpoch(936)));
     }
 
     #[test]
     fn epochs_of_no_log_are_refused() {
         assert_eq!(epochs(9, &[]), None);
         assert_eq!(epochs(9, &[(3, 10)]), None, "the first record lies behind the last one");
-        assert_eq!(epochs(9, &[(3, 5), (4, 5)]), None);
-        assert_eq!(epochs(9, &[(3, 5), (4, 2)]), None);
+        assert_eq!(spans_of(&[(3, 5, 6), (4, 6, 9)]), None);
+        assert_eq!(spans_of(&[(3, 5, 9), (4, 2, 3)]), None);
+        assert_eq!(spans_of(&[(3, 5, 4), (4, 7, 9)]), None);
     }
 
     #[test]

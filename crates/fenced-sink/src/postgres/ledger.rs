@@ -131,17 +131,23 @@ impl Ledger {
         let epochs: Vec<Option<String>> =
             advances.iter().map(|advance| advance.epochs.as_ref().and_then(epochs::to_json)).collect();
         let halts: Vec<bool> = advances.iter().map(|advance| advance.halt).collect();
+        // A step without records keeps the last record of the row, unless the row was moved past records that were not
+        // read: `last_next_offset` would then say that none lies between the two.
         let moved = sqlx::query!(
             "update consumer_offsets as held
              set next_offset = step.next_offset, last_next_offset = step.next_offset,
-                 last_offset = coalesce(step.last_offset, held.last_offset),
-                 last_digest = coalesce(step.last_digest, held.last_digest),
+                 last_offset = coalesce(step.last_offset, case
+                     when held.next_offset in (held.last_next_offset, held.last_offset + 1) then held.last_offset end),
+                 last_digest = coalesce(step.last_digest, case
+                     when held.next_offset in (held.last_next_offset, held.last_offset + 1) then held.last_digest end),
                  stored = held.stored + step.stored, duplicates = held.duplicates + step.duplicates,
                  ignored = held.ignored + step.ignored, dead_lettered = held.dead_lettered + step.dead_lettered,
                  letters_in_a_row = step.letters_in_a_row,
                  topic_id = coalesce(held.topic_id, step.topic_id),
                  checked_offset = coalesce(step.checked_offset, held.checked_offset),
-                 leader_epochs = step.leader_epochs::jsonb,
+                 leader_epochs = case when step.leader_epochs is not null then jsonb_build_object(
+                     'records', step.leader_epochs::jsonb,
+                     'last_digest', encode(coalesce(step.last_digest, held.last_digest), 'hex')) end,
                  halted_at = case when step.halt then now() end,
                  halt_reason = case when step.halt then 'too_many_dead_letters' end,
                  updated_at = now()

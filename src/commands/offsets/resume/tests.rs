@@ -114,19 +114,38 @@ fn the_advice_names_the_start_of_the_gap_first_and_what_it_costs() {
     assert!(text.contains("1 offset below"), "{text}");
 }
 
+/// The log is compared once more, so the begin of the gap is not the one of the halt.
+#[test]
+fn the_advice_is_about_the_log_as_it_is_now() {
+    let check = |now, gap_start, at: &str, words: &str| {
+        let facts = LogFacts { now: [(Partition(0), now)].into(), ..log(true).unwrap() };
+        let row = PartitionRow { gap_start: Some(Position(gap_start)), ..row(0, 30, Some("log_truncated")) };
+        let text = plan(&[row], None, &Ok(facts)).unwrap_err().to_string();
+        let first = text.split("--at ").nth(1).and_then(|rest| rest.split('`').next());
+        assert!(first == Some(at) && text.contains(words), "{now:?}, {gap_start}: {text}");
+    };
+    check(LogNow::HasBelow(Position(30)), 15, "15", "5 offsets");
+    check(LogNow::HasBelow(Position(12)), 15, "12", "8 offsets");
+    check(LogNow::HasBelow(Position(7)), 15, "earliest", "10 offsets");
+    check(LogNow::HasBelow(Position(30)), 21, "earliest", "10 offsets");
+    check(LogNow::Unproven, 15, "earliest", "10 offsets");
+    check(LogNow::OtherTopic, 15, "earliest", "created again");
+    check(LogNow::NoAnswer, 15, "15", "at the time of the halt");
+}
+
 #[test]
 fn only_another_topic_log_is_forgotten() {
-    for (reason, forgets_log, log_start) in [
-        ("retention_gap", false, Some(10)),
-        ("log_truncated", true, None),
-        ("log_replaced", true, None),
-        ("log_corrupt", false, None),
-        ("too_many_dead_letters", false, None),
-        ("no_start_position", false, None),
+    for (reason, at, forgets_log, takes_topic_id, log_start) in [
+        ("retention_gap", TargetPosition::Earliest, false, false, Some(10)),
+        ("log_truncated", TargetPosition::Earliest, true, true, None),
+        ("log_truncated", TargetPosition::Offset(10), true, false, None),
+        ("log_replaced", TargetPosition::Offset(10), true, true, None),
+        ("log_corrupt", TargetPosition::Earliest, false, false, None),
+        ("too_many_dead_letters", TargetPosition::Earliest, false, false, None),
+        ("no_start_position", TargetPosition::Earliest, false, false, None),
     ] {
-        let planned = plan(&[row(0, 12, Some(reason))], Some(TargetPosition::Earliest), &log(true)).unwrap();
-        let (partition, from, to) = (Partition(0), Position(12), Position(10));
-        let expected = Resumption { partition, from, to, forgets_log, log_start: log_start.map(Position) };
-        assert_eq!(planned, [expected]);
+        let planned = plan(&[row(0, 12, Some(reason))], Some(at), &log(true)).unwrap();
+        let (partition, from, to, log_start) = (Partition(0), Position(12), Position(10), log_start.map(Position));
+        assert_eq!(planned, [Resumption { partition, from, to, forgets_log, takes_topic_id, log_start }]);
     }
 }

@@ -1,26 +1,34 @@
 //! The column `leader_epochs`.
 
-use serde::{Deserialize, Serialize};
+use serde::Deserialize;
 use std::collections::BTreeMap;
 
-use crate::model::leader_epochs::LeaderEpochs;
-use crate::model::record::{LeaderEpoch, Offset};
+use crate::model::leader_epochs::{LeaderEpochs, Span};
+use crate::model::record::{Digest, LeaderEpoch, Offset};
 
-#[derive(Serialize, Deserialize)]
+/// The first and the last record of each epoch.
+type Records = BTreeMap<i32, (i64, i64)>;
+
+#[derive(Deserialize)]
 struct Column {
-    last_offset: i64,
-    first_offsets: BTreeMap<i32, i64>,
+    records: Records,
+    /// The digest of the last record, in hexadecimal digits. The statement that writes the column adds it, so that it is
+    /// always that of the row.
+    last_digest: String,
 }
 
-/// The text of the column.
+/// The records of each epoch, as the column has them.
 pub(super) fn to_json(epochs: &LeaderEpochs) -> Option<String> {
-    let first_offsets = epochs.starts().iter().map(|(epoch, first)| (epoch.0, first.0)).collect();
-    serde_json::to_string(&Column { last_offset: epochs.last().0, first_offsets }).ok()
+    let records = epochs.spans().iter().map(|(epoch, span)| (epoch.0, (span.first.0, span.last.0)));
+    serde_json::to_string(&records.collect::<Records>()).ok()
 }
 
-/// The epochs in the column. `None`: they are not the epochs of one log that was read up to `last`.
-pub(super) fn from_json(text: &str, last: Offset) -> Option<LeaderEpochs> {
-    let Column { last_offset, first_offsets } = serde_json::from_str(text).ok()?;
-    let starts = first_offsets.into_iter().map(|(epoch, first)| (LeaderEpoch(epoch), Offset(first))).collect();
-    LeaderEpochs::new(Offset(last_offset), starts).filter(|epochs| epochs.last() == last)
+/// The epochs in the column. `None`: they are not the epochs of one log that was read up to this record. A program that
+/// does not know the column can have moved the row, even to the same offset in another log.
+pub(super) fn from_json(text: &str, last: Offset, digest: &Digest) -> Option<LeaderEpochs> {
+    let Column { records, last_digest } = serde_json::from_str(text).ok()?;
+    let span = |(epoch, (first, last))| (LeaderEpoch(epoch), Span { first: Offset(first), last: Offset(last) });
+    let epochs = LeaderEpochs::new(records.into_iter().map(span).collect())?;
+    // The Debug text of a digest is its hexadecimal digits.
+    (epochs.last() == last && last_digest == format!("{digest:?}")).then_some(epochs)
 }

@@ -64,6 +64,9 @@ pub struct Resumption {
     /// False after `log_corrupt`: an operator may repair the damage by creating the topic again. Then the records of
     /// the new topic below the position were never read, and the service must report it.
     pub forgets_log: bool,
+    /// Whether the row takes the current topic id. Only if the log is read from its start, or if it is known to be that of
+    /// another topic. Otherwise a topic that was created again since the halt would be taken for the one that was read.
+    pub takes_topic_id: bool,
     /// After `retention_gap`, where the topic log begins today: the recorded gap is extended to there.
     pub log_start: Option<Position>,
 }
@@ -190,8 +193,7 @@ impl Ledger {
     }
 
     /// Resumes halted partitions, and acknowledges all their gaps. The rows are locked by [`Self::lock_rows`].
-    /// `topic_id` is the current id of the topic, if Kafka returns it. Rows that lose their data about the old topic
-    /// log store it.
+    /// `topic_id` is the current id of the topic, if Kafka returns it.
     ///
     /// # Errors
     /// What the database answered.
@@ -241,9 +243,9 @@ impl Ledger {
         let partitions: Vec<i32> = resumptions.iter().map(|one| one.partition.0).collect();
         let positions: Vec<i64> = resumptions.iter().map(|one| one.to.0).collect();
         let forget: Vec<bool> = resumptions.iter().map(|one| one.forgets_log).collect();
-        // Raises the epoch, so that a writer with the old position or the old topic log matches no row. If the data
-        // about the log is kept, topic id and last good check stay: the check still finds a topic log that was replaced
-        // during the halt.
+        let take: Vec<bool> = resumptions.iter().map(|one| one.takes_topic_id).collect();
+        // Raises the epoch, so that a writer with the old position or the old topic log matches no row. While the topic id
+        // stays, the check still finds a topic that was created again during the halt.
         sqlx::query!(
             "update consumer_offsets as held
              set halted_at = null, halt_reason = null, letters_in_a_row = 0, epoch = held.epoch + 1, updated_at = now(),
@@ -252,16 +254,18 @@ impl Ledger {
                  last_offset = case when held.next_offset = resumed.position and not forgets then held.last_offset end,
                  last_digest = case when held.next_offset = resumed.position and not forgets then held.last_digest end,
                  leader_epochs = case when held.next_offset = resumed.position and not forgets then held.leader_epochs end,
-                 topic_id = case when forgets then $6 else held.topic_id end,
+                 topic_id = case when takes_id then $7 else held.topic_id end,
                  checked_offset = case when forgets then resumed.position
                                        else least(held.checked_offset, resumed.position) end
-             from unnest($3::integer[], $4::bigint[], $5::boolean[]) as resumed (partition, position, forgets)
+             from unnest($3::integer[], $4::bigint[], $5::boolean[], $6::boolean[])
+                  as resumed (partition, position, forgets, takes_id)
              where held.group_id = $1 and held.topic = $2 and held.partition = resumed.partition",
             self.group_id,
             self.topic,
             &partitions,
             &positions,
             &forget,
+            &take,
             topic_id.map(|id| id.0.as_str())
         )
         .execute(transaction)

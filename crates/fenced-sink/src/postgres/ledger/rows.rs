@@ -176,9 +176,9 @@ impl RowColumns {
         let distance = |offset: i64| next.saturating_sub(offset);
         let is_last = |offset: &i64| distance(*offset) == 1 || (is_unmoved && distance(*offset) >= 1);
         let last_offset = self.last_offset.filter(is_last);
-        let epochs = self.leader_epochs.zip(last_offset);
-        let epochs = epochs.and_then(|(text, last)| epochs::from_json(&text, Offset(last)));
         let digest = self.last_digest.and_then(|digest| digest.try_into().ok()).map(Digest);
+        let epochs = self.leader_epochs.zip(last_offset.zip(digest));
+        let epochs = epochs.and_then(|(text, (last, digest))| epochs::from_json(&text, Offset(last), &digest));
         let last = last_offset.filter(|offset| distance(*offset) <= MAX_DISTANCE).map(Offset).zip(digest);
         let checked = Position(self.checked_offset.unwrap_or(self.counted_from).min(next));
         StoredRow {
@@ -238,17 +238,20 @@ mod tests {
 
     #[test]
     fn leader_epochs_are_kept_if_they_are_those_of_the_row() {
-        let to_99 = r#"{"last_offset": 99, "first_offsets": {"3": 0, "5": 40}}"#;
+        let of = |records: &str| format!(r#"{{"records": {records}, "last_digest": "{}"}}"#, "00".repeat(32));
+        let to_99 = &of(r#"{"3": [0, 39], "5": [40, 99]}"#);
         check_epochs(99, Some(100), to_99, Some(99));
         check_epochs(99, None, to_99, Some(99));
         check_epochs(98, Some(100), to_99, None); // another program has written the row
         check_epochs(100, Some(100), &to_99.replace("99", "100"), None);
         check_epochs(95, Some(96), &to_99.replace("99", "95"), None);
         check_epochs(95, Some(100), &to_99.replace("99", "95"), Some(95));
-        check_epochs(-2_000, Some(100), r#"{"last_offset": -2000, "first_offsets": {"3": -3000}}"#, Some(-2_000));
-        check_epochs(99, Some(100), r#"{"last_offset": 99, "first_offsets": {}}"#, None);
+        check_epochs(-2_000, Some(100), &of(r#"{"3": [-3000, -2000]}"#), Some(-2_000));
+        check_epochs(99, Some(100), &of("{}"), None);
         check_epochs(99, Some(100), "{}", None);
-        let kept = columns(99, Some(100), Some(to_99.to_owned())).into_row().known.epochs.unwrap();
-        assert_eq!(epochs::from_json(&epochs::to_json(&kept).unwrap(), Offset(99)), Some(kept));
+        // A program that does not know the column has come to the same offset in another log.
+        check_epochs(99, Some(100), &to_99.replace("\"00", "\"01"), None);
+        let kept = columns(99, Some(100), Some(to_99.clone())).into_row().known.epochs.unwrap();
+        assert_eq!(epochs::from_json(&of(&epochs::to_json(&kept).unwrap()), Offset(99), &Digest([0; 32])), Some(kept));
     }
 }
