@@ -245,7 +245,9 @@ async fn a_duplicate_id_makes_no_dead_letter_whatever_its_index_and_its_sequence
         scene
             .execute(
                 "insert into booking_history (id, booking_id, user_id, hotel_id, discount_percent, price, created_at)
-                 select n, 'copied-' || n, 'u', 'h', 0, 0, now() from generate_series(1000, 1400) as n;
+                 select n, concat_ws('-', 'copied', n, k), 'u', 'h', 0, 0, now()
+                 from generate_series(1000, 1400) as n, generate_series(1, 20) as k
+                 on conflict do nothing; -- each number once, in each part of the table
                  delete from booking_history where id < 1000",
             )
             .await;
