@@ -203,7 +203,8 @@ fn ends_between(
 /// | doubt | the log diverges | gap |
 /// |---|---|---|
 /// | the log ends below the position | at a known position | `log_truncated` from there, or from the end if that is lower |
-/// | a record differs | at or below that record | `log_truncated` from there |
+/// | a record differs | below that record | `log_truncated` from there |
+/// | a record differs | at that record | `log_replaced` from there |
 /// | a record differs | above that record | `log_replaced` from the start: the epochs say the opposite, so they repeat |
 /// | a record differs | unproven | `log_replaced` from the start |
 /// | the log lacks the last record | at or below that record | `log_truncated` from there |
@@ -219,9 +220,10 @@ pub(crate) fn gap_in_doubt(
     let truncated = |from: Position| Some(Gap { reason: GapReason::LogTruncated, from: from.min(at), to: at });
     match (doubt, divergence) {
         (LogDoubt::Shorter(end), Divergence::At(position)) => truncated(position.min(end)),
-        (LogDoubt::Differs(offset), Divergence::At(position)) if position <= Position(offset.0) => truncated(position),
-        (LogDoubt::Differs(offset), _) => {
-            let from = log_start.min(Position(offset.0)).min(at);
+        (LogDoubt::Differs(offset), Divergence::At(position)) if position < Position(offset.0) => truncated(position),
+        (LogDoubt::Differs(offset), proven) => {
+            let first = Position(offset.0);
+            let from = if proven == Divergence::At(first) { first } else { log_start.min(first) }.min(at);
             Some(Gap { reason: GapReason::LogReplaced, from, to: at })
         }
         (LogDoubt::Diverged, Divergence::At(position)) => {
@@ -433,6 +435,7 @@ mod tests {
         check(Shorter(Position(130)), Some(152), Some((LogTruncated, 130)));
         check(Differs(Offset(151)), Some(100), Some((LogTruncated, 100)));
         check(Differs(Offset(153)), Some(152), Some((LogTruncated, 152)));
+        check(Differs(Offset(151)), Some(151), Some((LogReplaced, 151)));
         check(Differs(Offset(151)), Some(152), Some((LogReplaced, 7)));
         check(Differs(Offset(151)), None, Some((LogReplaced, 7)));
         check(Differs(Offset(5)), None, Some((LogReplaced, 5)));
