@@ -21,9 +21,7 @@ use crate::pipeline::shared_scheduler::SharedScheduler;
 
 /// The limit of one question.
 const TIMEOUT: Duration = Duration::from_secs(5);
-/// The maximum number of doubts that are settled at the same time. Each has its own clients. Each question has a time
-/// limit, but the drop of a client of a frozen broker has none. A doubt waits for this drop, so the number of clients
-/// is limited.
+/// The maximum number of doubts that are settled at the same time.
 const AT_ONCE: usize = 4;
 /// The minimum time between two warnings.
 const WARNING_INTERVAL: Duration = Duration::from_mins(1);
@@ -73,8 +71,8 @@ impl<E> LogDoubtTask<E> {
         if settled.gap.is_none() && self.warn_at <= now {
             self.warn_at = now + WARNING_INTERVAL;
             let (topic, partition, position) = (&self.topic, settled.partition.0, settled.at.0);
-            let hint = "the log may be another one than the records that were read, and Kafka does not answer where they part: \
-                        the partition is not read, and the log is checked again";
+            let hint = "the log may be another one than the records that were read, and Kafka does not answer where the two \
+                        diverge: the partition is not read, and the log is checked again";
             tracing::warn!(topic, partition, position, hint, "log_in_doubt");
         }
     }

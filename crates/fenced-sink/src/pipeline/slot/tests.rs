@@ -90,6 +90,18 @@ impl World {
     fn restart(&mut self) {
         self.slot.restart(self.now);
         self.now += RESTART_AFTER;
+        self.read_row();
+    }
+
+    /// The doubt about the last record becomes this fault.
+    fn fault(&mut self) -> LogFaultReport {
+        let report = self.slot.take_log_doubt().unwrap();
+        self.slot.log_doubt_settled(self.now, settled(&report, Some(replaced(9, 10))));
+        self.slot.take_log_fault().unwrap()
+    }
+
+    /// The row is unchanged.
+    fn read_row(&mut self) {
         let token = self.slot.begin_row_read(self.now, self.now).unwrap();
         let row = LedgerRow { next: Position(10), epoch: Epoch(1), halted: false };
         let row = StoredRow { row, known: known(), halt_reason: None };
@@ -199,38 +211,15 @@ fn a_failed_commit_is_tried_again_after_its_delay_and_another_position_ends_the_
 }
 
 #[test]
-fn a_log_fault_that_is_not_recorded_is_a_failure_until_it_is() {
-    let mut world = World::started();
-    world.slot.last_record_differs(world.generation(), Offset(9));
-    let report = world.slot.take_log_doubt().unwrap();
-    world.slot.log_doubt_settled(world.now, settled(&report, Some(replaced(9, 10))));
-    let fault = world.slot.take_log_fault().unwrap();
-    let not_recorded = Failure { operation: DbOperation::RecordGap, ..failure(ErrorClass::Operator, None, false) };
-    world.slot.log_fault_not_recorded(world.now, fault.generation, not_recorded, &delays());
-    assert!(world.slot.held(world.now).failure.is_some());
-    world.now += Duration::from_secs(4);
-    let token = world.slot.begin_row_read(world.now, world.now).unwrap();
-    let known = world.slot.log.known().cloned().unwrap();
-    let row = LedgerRow { next: Position(10), epoch: Epoch(1), halted: false };
-    world.slot.row_read(world.now, token, Some(StoredRow { row, known, halt_reason: None }), Duration::ZERO, &delays());
-    assert!(world.slot.held(world.now).failure.is_some(), "a row that was read proves nothing about a gap");
-}
-
-#[test]
 fn a_log_fault_that_is_found_again_and_again_stays_a_failure_until_its_record_matches() {
     let mut world = World::started();
     for times in 1..4 {
         world.slot.last_record_differs(world.generation(), Offset(9));
-        let report = world.slot.take_log_doubt().unwrap();
-        world.slot.log_doubt_settled(world.now, settled(&report, Some(replaced(9, 10))));
-        let fault = world.slot.take_log_fault().unwrap();
+        let fault = world.fault();
         let not_recorded = Failure { operation: DbOperation::RecordGap, ..failure(ErrorClass::Operator, None, false) };
         world.slot.log_fault_not_recorded(world.now, fault.generation, not_recorded, &delays());
         world.now += Duration::from_mins(1);
-        let token = world.slot.begin_row_read(world.now, world.now).unwrap();
-        let row = LedgerRow { next: Position(10), epoch: Epoch(1), halted: false };
-        let row = StoredRow { row, known: known(), halt_reason: None };
-        world.slot.row_read(world.now, token, Some(row), Duration::ZERO, &delays());
+        world.read_row();
         world.bounds(Some(50));
         assert!(world.start());
         assert_eq!(world.slot.held(world.now).failure.map(|failure| failure.times), Some(times));
@@ -256,16 +245,11 @@ fn a_halt_ends_a_failure_and_a_late_answer_changes_nothing() {
     world.slot.protocol.begin_commit(Step::new(Position(10), Position(20)).unwrap()).unwrap();
     world.slot.commit_failed(world.now, failure(ErrorClass::Operator, Some((10, 20)), false), &delays());
     world.now += Duration::from_secs(4);
-    let token = world.slot.begin_row_read(world.now, world.now).unwrap();
-    let row = LedgerRow { next: Position(10), epoch: Epoch(1), halted: false };
-    let row = StoredRow { row, known: known(), halt_reason: None };
-    world.slot.row_read(world.now, token, Some(row), Duration::ZERO, &delays());
+    world.read_row();
     world.bounds(Some(50));
     assert!(world.start() && world.slot.is_failing());
     world.slot.last_record_differs(world.generation(), Offset(9));
-    let report = world.slot.take_log_doubt().unwrap();
-    world.slot.log_doubt_settled(world.now, settled(&report, Some(replaced(9, 10))));
-    let fault = world.slot.take_log_fault().unwrap();
+    let fault = world.fault();
     world.slot.log_fault_recorded(world.now, fault.generation, true);
     assert!(!world.slot.is_failing(), "a halted partition is not tried again");
 }
