@@ -54,6 +54,25 @@ async fn an_old_table_is_adopted_and_restored() {
     assert_eq!(strings(&mut connection, "select version_num from alembic_version").await, ["0001"]);
 }
 
+#[tokio::test]
+async fn ids_have_the_collation_c_unless_postgresql_cannot_change_it() {
+    let collated = OLD_TABLE.replace("user_id varchar not null", "user_id text collate \"POSIX\" not null");
+    let hotel_is_text = OLD_TABLE.replace("hotel_id varchar(100)", "hotel_id text");
+    let with_view = format!("{hotel_is_text}; create view hotels as select hotel_id from booking_history");
+    let ids = "select string_agg(attcollation::regcollation::text, ' ' order by attnum) from pg_attribute
+        where attrelid = 'booking_history'::regclass and attname in ('booking_id', 'user_id', 'hotel_id')";
+    for (table, expected) in
+        [(OLD_TABLE, r#""C" "C" "C""#), (&collated, r#""C" "C" "C""#), (&with_view, r#""C" "C" "default""#)]
+    {
+        let mut connection = old_service(table).await;
+        let before = shape(&mut connection).await;
+        MIGRATIONS.run(&mut connection).await.unwrap();
+        assert_eq!(strings(&mut connection, ids).await, [expected]);
+        MIGRATIONS.undo(&mut connection, -1).await.unwrap();
+        assert_eq!(shape(&mut connection).await, before);
+    }
+}
+
 /// Counts the statements that rewrite a table.
 const COUNT_REWRITES: &str = "
     create table rewrites (tag text);
@@ -284,7 +303,8 @@ async fn old_service(table: &str) -> PgConnection {
 }
 
 const COLUMNS: &str = "
-    select concat_ws(' ', attname, format_type(atttypid, atttypmod), attnotnull, pg_get_expr(adbin, adrelid))
+    select concat_ws(' ', attname, format_type(atttypid, atttypmod), attcollation::regcollation, attnotnull,
+        pg_get_expr(adbin, adrelid))
     from pg_attribute left join pg_attrdef on adrelid = attrelid and adnum = attnum
     where attrelid = 'booking_history'::regclass and attnum > 0 order by attnum";
 

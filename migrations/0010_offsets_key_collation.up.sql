@@ -1,0 +1,5 @@
+-- The key of a position has the collation "C". An upgrade of the C library can change the order of every other
+-- collation. Then the index of the primary key could miss the row of a partition, and its records would be read again.
+alter table consumer_offsets
+    alter column group_id type text collate "C",
+    alter column topic type text collate "C";
