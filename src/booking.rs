@@ -11,7 +11,7 @@ mod created_at;
 mod valid;
 mod table;
 
-use fenced_sink::{Event, InsertOutcome, LogPoint, Lookup, Parsed, Reason, Record, RecordRef, Refusal};
+use fenced_sink::{CopyInto, Event, InsertOutcome, LogPoint, Lookup, Parsed, Reason, Record, RecordRef, Refusal};
 use sqlx::PgConnection;
 use tracing::info;
 
@@ -23,6 +23,8 @@ pub use valid::{Booking, BookingId, DiscountPercent, HotelId, Price, PromoCode, 
 pub const PRIVILEGES: [(&str, &[&str]); 1] = [("booking_history", &["select", "insert"])];
 
 impl Event for Booking {
+    const COPY: Option<CopyInto<Self>> = Some(table::COPY);
+
     fn parse(record: &Record) -> Result<Parsed<Self>, Refusal> {
         match record.value.as_deref() {
             Some(bytes) => wire::read(bytes),

@@ -6,7 +6,7 @@
 use std::collections::HashMap;
 
 use chrono::{DateTime, Utc};
-use fenced_sink::{InsertOutcome, Lookup};
+use fenced_sink::{CopyInto, InsertOutcome, Lookup};
 use rust_decimal::Decimal;
 use sqlx::PgConnection;
 use sqlx::postgres::PgDatabaseError;
@@ -44,6 +44,21 @@ pub(super) async fn insert_all(connection: &mut PgConnection, bookings: &[&Booki
     .fetch_one(connection)
     .await
 }
+
+/// A `COPY` of whole rows. The table generates the ids.
+pub(super) const COPY: CopyInto<Booking> = CopyInto {
+    statement: "copy booking_history (booking_id, user_id, hotel_id, promo_code, discount_percent, price, created_at) \
+                from stdin (format binary)",
+    write: |booking, row| {
+        row.value(booking.booking_id.as_str());
+        row.value(booking.user_id.as_str());
+        row.value(booking.hotel_id.as_str());
+        row.value(booking.promo_code.as_ref().map(PromoCode::as_str));
+        row.value(booking.discount_percent.percent());
+        row.value(booking.price.amount());
+        row.value(booking.created_at.instant());
+    },
+};
 
 /// Inserts the bookings whose key is new. Returns the outcome of each booking, in the order of `bookings`.
 ///

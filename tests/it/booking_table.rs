@@ -2,7 +2,7 @@
 
 use booking_history::booking::{Booking, BookingId, CreatedAt, DiscountPercent, HotelId, Price, PromoCode, UserId};
 use chrono::{DateTime, TimeDelta, Utc};
-use fenced_sink::{Event, InsertOutcome};
+use fenced_sink::{Event, InsertOutcome, Lookup, copy_rows};
 use rust_decimal::Decimal;
 use sqlx::{Connection as _, PgConnection, PgPool};
 
@@ -30,6 +30,11 @@ async fn the_bulk_insert_inserts_all_or_none() {
     let error = Booking::insert_all(&mut connection, &[&booking("a"), &booking("b")]).await.unwrap_err();
     assert!(error.as_database_error().unwrap().is_unique_violation());
     assert_eq!(id_of(&mut connection, "a").await, None);
+
+    let into = Booking::COPY.unwrap();
+    let error = copy_rows(&mut connection, into, &[&booking("a"), &booking("b")]).await.unwrap_err();
+    assert!(error.as_database_error().unwrap().is_unique_violation());
+    assert_eq!(id_of(&mut connection, "a").await, None);
 }
 
 #[tokio::test]
@@ -52,6 +57,34 @@ async fn a_booking_is_read_back_exactly() {
     Booking::insert_all(&mut connection, &refs(&sent)).await.unwrap();
     for booking in &sent {
         assert_eq!(stored(&mut connection, booking.key()).await, *booking);
+    }
+    sqlx::raw_sql("delete from booking_history").execute(&mut connection).await.unwrap();
+    assert_eq!(copy_rows(&mut connection, Booking::COPY.unwrap(), &refs(&sent)).await.unwrap(), 3);
+    for booking in &sent {
+        assert_eq!(stored(&mut connection, booking.key()).await, *booking);
+    }
+}
+
+#[tokio::test]
+async fn a_copied_booking_is_the_same_as_an_inserted_one() {
+    // The binary form of a numeric has groups of four decimal digits.
+    let digits = (0..12).flat_map(|power| {
+        [10_i64.pow(power) - 1, 10_i64.pow(power), 10_i64.pow(power) + 1, 1234 * 10_i64.pow(power % 9)]
+    });
+    for mut connection in [ours().await, adopted().await] {
+        let numbers = digits.clone().flat_map(|number| (0..=2).map(move |scale| Decimal::new(number, scale)));
+        let sent = numbers.enumerate().filter_map(|(index, number)| {
+            let mut sent = booking(&format!("{index:04}"));
+            sent.price = Price::new(number).ok()?;
+            sent.discount_percent = DiscountPercent::new(number).unwrap_or(sent.discount_percent);
+            sent.promo_code = Some(PromoCode::new("code").unwrap()).filter(|_| index % 2 == 0);
+            Some(sent)
+        });
+        let sent: Vec<Booking> = sent.collect();
+        let copied = copy_rows(&mut connection, Booking::COPY.unwrap(), &refs(&sent)).await.unwrap();
+        assert_eq!(usize::try_from(copied).unwrap(), sent.len());
+        let found = Booking::find(&mut connection, &refs(&sent)).await.unwrap();
+        assert!(found.iter().all(|found| matches!(found, Lookup::Same(_))) && found.len() > 100, "{found:?}");
     }
 }
 

@@ -23,6 +23,7 @@ mod health;
 mod metrics;
 mod memory;
 mod booking_table;
+mod copy;
 mod adoption;
 mod redrive;
 mod dead_letter_sql;

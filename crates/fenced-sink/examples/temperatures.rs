@@ -10,7 +10,8 @@
 use std::error::Error;
 
 use fenced_sink::{
-    Event, InsertOutcome, LogPoint, Lookup, Options, Parsed, Reason, Record, RecordRef, Refusal, create_tables, run,
+    CopyInto, Event, InsertOutcome, LogPoint, Lookup, Options, Parsed, Reason, Record, RecordRef, Refusal,
+    create_tables, run,
 };
 use sqlx::{Connection as _, PgConnection};
 
@@ -22,6 +23,15 @@ struct Reading {
 }
 
 impl Event for Reading {
+    /// For large batches: each value has exactly the type of its column.
+    const COPY: Option<CopyInto<Self>> = Some(CopyInto {
+        statement: "copy readings (station, celsius) from stdin (format binary)",
+        write: |reading, row| {
+            row.value(reading.station.as_str());
+            row.value(reading.celsius);
+        },
+    });
+
     fn parse(record: &Record) -> Result<Parsed<Self>, Refusal> {
         let refuse = |reason, field, detail: &str| Refusal { reason, field, detail: detail.to_owned() };
         let value = record.value.as_deref().ok_or_else(|| refuse(Reason::Tombstone, None, "no value"))?;

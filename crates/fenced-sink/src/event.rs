@@ -3,9 +3,12 @@
 //! The engine decides when it writes. An [`Event`] decides how a record is parsed and how its row is stored. An
 //! implementation never begins or ends a transaction, and never uses Kafka.
 
+pub(crate) mod copy;
+
 use sqlx::PgConnection;
 use std::fmt::Debug;
 
+use self::copy::CopyInto;
 use crate::model::event::{InsertOutcome, LogPoint, Lookup, Parsed, RecordRef, Refusal};
 use crate::model::record::Record;
 
@@ -23,6 +26,13 @@ use crate::model::record::Record;
 /// # Reading
 /// [`Self::find`] and [`Self::page`] serve [`verify`](crate::verify) only. They run in a read-only transaction.
 pub trait Event: Debug + Sized + Send + Sync + 'static {
+    /// How the row is written with a binary `COPY`, which costs `PostgreSQL` a third less than an insert. The engine uses
+    /// it in the mode `Copy`, for a large batch whose events have no log lines, because `COPY` returns no ids. If it
+    /// fails, the engine rolls back and uses the insert methods.
+    ///
+    /// `COPY` fires triggers and checks constraints. It ignores rules (`create rule`).
+    const COPY: Option<CopyInto<Self>> = None;
+
     /// Parses and validates a record. Pure: the same record always has the same result.
     ///
     /// # Errors

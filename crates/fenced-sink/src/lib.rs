@@ -51,6 +51,7 @@ pub mod verify;
 pub mod admin;
 
 pub use self::event::Event;
+pub use self::event::copy::{CopyInto, CopyRow};
 pub use self::kafka::client::ConsumerError;
 pub use self::model::event::{InsertOutcome, LogPoint, Lookup, Parsed, Reason, RecordRef, Refusal};
 pub use self::model::failure::{Failure, PartitionFailure};
@@ -72,6 +73,7 @@ pub use self::pipeline::error::EngineError;
 pub use self::pipeline::options::Options;
 pub use self::pipeline::run::{check, run};
 pub use self::pipeline::until_end::{HaltedPartitions, until_end};
+pub use self::postgres::copy::copy_rows;
 pub use self::postgres::dead_letters::RetrySchedule;
 pub use self::postgres::tables::create_tables;
 

@@ -9,4 +9,5 @@ pub(crate) mod tables;
 pub(crate) mod privileges;
 pub(crate) mod ledger;
 pub(crate) mod dead_letters;
+pub(crate) mod copy;
 pub(crate) mod transaction;

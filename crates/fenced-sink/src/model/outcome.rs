@@ -6,8 +6,8 @@ use crate::model::sqlstate::SqlState;
 /// The outcome of one record.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum RecordOutcome {
-    /// The record has a new row with this id.
-    Stored(i64),
+    /// The record has a new row, with this id. `COPY` returns no id.
+    Stored(Option<i64>),
     /// A row with the same key and the same content existed.
     Duplicate,
     /// The event has a type that is not stored.

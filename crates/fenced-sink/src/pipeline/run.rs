@@ -1,6 +1,7 @@
 //! A run: starts the consumer thread, the writers and the other tasks, and stops them in a fixed order.
 
 use std::collections::BTreeMap;
+use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex, mpsc};
 use std::time::{Duration, Instant};
 
@@ -131,6 +132,7 @@ fn spawn_tasks<E: Event>(options: &Options, scheduler: &Arc<SharedScheduler<E>>)
         disconnected: Mutex::default(),
         health: options.health.clone(),
         lines: Mutex::new(LineBudget::new(options.log_records_per_second)),
+        copy_refused: AtomicBool::new(false),
     });
     let backoff = || Backoff::new(options.retry_initial, options.retry_max);
     let mut tasks: JoinSet<_> =

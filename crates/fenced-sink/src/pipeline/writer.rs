@@ -8,6 +8,8 @@ mod first_positions;
 mod log_fault;
 mod commit;
 
+use std::mem;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -15,7 +17,7 @@ use sqlx::postgres::PgConnectOptions;
 
 use crate::event::Event;
 use crate::kafka::topic_log_client::TopicLogClient;
-use crate::model::error_class::ErrorClass;
+use crate::model::error_class::{ErrorClass, RetryCause};
 use crate::model::failure::Failure;
 use crate::model::record::Partition;
 use crate::model::start::StartPolicy;
@@ -26,11 +28,15 @@ use crate::pipeline::failure::DisconnectedWriters;
 use crate::pipeline::line_budget::LineBudget;
 use crate::pipeline::reports::WriterTask;
 use crate::pipeline::shared_scheduler::SharedScheduler;
+use crate::postgres::copy;
 use crate::postgres::error::classify;
 use crate::postgres::ledger::Ledger;
 use crate::postgres::retry::Backoff;
 use crate::postgres::session::Session;
 use crate::postgres::transaction::WriteRules;
+
+/// A process gives up a statement this long after `DATABASE_TIMEOUT` at the latest.
+const ANSWER_LIMIT: Duration = Duration::from_secs(2);
 
 /// What the writers of a process and the redrive share.
 pub(crate) struct WriterContext<E> {
@@ -50,12 +56,27 @@ pub(crate) struct WriterContext<E> {
     pub(crate) disconnected: Mutex<DisconnectedWriters>,
     pub(crate) health: Health,
     pub(crate) lines: Mutex<LineBudget>,
+    /// The table permits inserts and no `COPY`.
+    pub(crate) copy_refused: AtomicBool,
 }
 
 impl<E> WriterContext<E> {
     /// Opens a connection to the database.
     pub(crate) async fn connect(&self) -> sqlx::Result<Session> {
         Session::connect_to_write(&self.database, self.database_timeout).await
+    }
+
+    fn may_copy(&self) -> bool
+    where
+        E: Event,
+    {
+        E::COPY.is_some() && !self.copy_refused.load(Ordering::Relaxed)
+    }
+
+    fn copy_is_refused(&self, error: &sqlx::Error) {
+        if !self.copy_refused.swap(true, Ordering::Relaxed) {
+            tracing::info!(%error, hint = "large batches are inserted, which is slower", "copy_refused");
+        }
     }
 
     fn disconnected(&self) -> MutexGuard<'_, DisconnectedWriters> {
@@ -68,13 +89,15 @@ pub(crate) struct Writer<E> {
     context: Arc<WriterContext<E>>,
     number: usize,
     session: Option<Session>,
+    /// The last operation waited too long for a lock.
+    waited_for_lock: bool,
     backoff: Backoff,
 }
 
 impl<E: Event> Writer<E> {
     /// Not connected yet.
     pub(crate) fn new(context: Arc<WriterContext<E>>, number: usize, backoff: Backoff) -> Self {
-        Self { context, number, session: None, backoff }
+        Self { context, number, session: None, waited_for_lock: false, backoff }
     }
 
     /// Works until there are no more tasks, or until the database cannot be used.
@@ -83,6 +106,9 @@ impl<E: Event> Writer<E> {
     /// partition whose operation failed waits in the scheduler: the writer serves the others immediately.
     pub(crate) async fn run(mut self) -> Result<(), EngineError> {
         while self.ensure_connected().await? {
+            if mem::take(&mut self.waited_for_lock) && !self.end_abandoned_copies().await {
+                continue;
+            }
             let done = match self.context.scheduler.next_task().await {
                 WriterTask::Claim(partition, generation) => self.claim(partition, generation).await,
                 WriterTask::RecordLogFault(fault) => self.record_log_fault(fault).await,
@@ -148,6 +174,25 @@ impl<E: Event> Writer<E> {
         Ok(())
     }
 
+    /// Ends the transactions of frozen processes that hold their locks in the middle of `COPY`. False: the connection is
+    /// lost.
+    async fn end_abandoned_copies(&mut self) -> bool {
+        let (Some(into), Some(session)) = (E::COPY, self.session.as_mut()) else { return self.session.is_some() };
+        let limit = self.context.database_timeout.saturating_add(ANSWER_LIMIT);
+        match session.run(|connection| copy::end_abandoned(connection, into.statement, limit)).await {
+            Ok(0) => {}
+            Ok(sessions) => {
+                let hint = "a process was frozen or unreachable in the middle of a batch; the batch is written again";
+                tracing::warn!(sessions, hint, "abandoned_copies_ended");
+            }
+            Err(error) => {
+                self.session = None;
+                tracing::debug!(%error, "abandoned_copies_not_ended");
+            }
+        }
+        self.session.is_some()
+    }
+
     /// The connection of the current task.
     fn session(&mut self) -> sqlx::Result<&mut Session> {
         self.session.as_mut().ok_or_else(|| sqlx::Error::Protocol("not connected".to_owned()))
@@ -160,6 +205,7 @@ impl<E: Event> Writer<E> {
         let context = &self.context;
         let class = classify(&error);
         context.health.retried(class);
+        self.waited_for_lock = class == ErrorClass::Retry(RetryCause::Contention);
         if class == ErrorClass::Corrupt {
             return Err(EngineError::Corrupt(error));
         }

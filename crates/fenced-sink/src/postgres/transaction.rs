@@ -74,7 +74,7 @@ pub(crate) async fn write<E: Event>(
     match transaction.commit().await {
         // A deferred constraint fails at the commit. If the server has committed nevertheless, the next fence detects
         // it.
-        Err(error) if mode == WriteMode::Bulk && mode.may_blame_a_record(&error) => {
+        Err(error) if mode.is_bulk() && mode.may_blame_a_record(&error) => {
             return Err(WriteFailure::NeedsRowByRow);
         }
         answer => answer.map_err(WriteFailure::Commit)?,
@@ -162,7 +162,7 @@ mod tests {
     fn check(before: u32, outcomes: &str, breaker: u32, expected: (u32, Option<usize>)) {
         let cause = || DeadLetterCause::from(Refusal { reason: Reason::NotJson, field: None, detail: String::new() });
         let outcome = |letter: char| match letter {
-            's' => RecordOutcome::Stored(1),
+            's' => RecordOutcome::Stored(None),
             'd' => RecordOutcome::Duplicate,
             'i' => RecordOutcome::Ignored,
             _ => RecordOutcome::DeadLettered(cause()),

@@ -36,7 +36,7 @@ fn a_committed_batch_is_counted_and_a_fenced_one_is_not() {
     let letter = || RecordOutcome::DeadLettered(DeadLetterCause::from(refusal.clone()));
     let work = [batch(&[NOW; 3]), batch(&[NOW; 2]), batch(&[NOW]), batch(&[])];
     let handled = [
-        BatchOutcome::Committed(vec![RecordOutcome::Stored(1), RecordOutcome::Duplicate, letter()]),
+        BatchOutcome::Committed(vec![RecordOutcome::Stored(None), RecordOutcome::Duplicate, letter()]),
         BatchOutcome::Halted(vec![RecordOutcome::Ignored, letter()]),
         BatchOutcome::Fenced,
         BatchOutcome::Committed(Vec::new()),

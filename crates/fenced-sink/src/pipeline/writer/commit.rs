@@ -6,6 +6,7 @@ use std::time::{Instant, SystemTime};
 use super::Writer;
 use crate::event::Event;
 use crate::model::batch::{ClaimedBatch, Entry};
+use crate::model::error_class::ErrorClass;
 use crate::model::event::{LogPoint, Parsed, RecordRef};
 use crate::model::halt::HaltReason;
 use crate::model::mirror::CommittedPosition;
@@ -13,8 +14,12 @@ use crate::model::outcome::{BatchOutcome, RecordOutcome, totals};
 use crate::pipeline::failure::commit_failures;
 use crate::pipeline::line_budget::LineBudget;
 use crate::pipeline::reports::WriterReport;
+use crate::postgres::error::classify;
 use crate::postgres::transaction::mode::WriteMode;
 use crate::postgres::transaction::{self, WriteFailure};
+
+/// From this number of records on, `COPY` costs less than an insert.
+const COPY_RECORDS: usize = 500;
 
 /// A transaction, as its log lines need it.
 #[derive(Clone, Copy)]
@@ -30,13 +35,19 @@ impl<E: Event> Writer<E> {
     pub(super) async fn commit(&mut self, mut batches: Vec<ClaimedBatch<E>>) -> sqlx::Result<()> {
         // The lines come first: the time that they take is not the time of the transaction.
         let record_lines = self.received(&batches);
-        let mut attempt = Attempt { record_lines, mode: first_mode(&batches), began: Instant::now() };
-        let mut is_cut = false;
+        let mode = first_mode(&batches, !record_lines && self.context.may_copy());
+        let mut attempt = Attempt { record_lines, mode, began: Instant::now() };
+        let (mut is_cut, mut copy_refused) = (false, None);
         let outcomes = loop {
             match self.try_to_commit(&batches, attempt.mode).await {
                 Ok(outcomes) => break outcomes,
-                Err(WriteFailure::NeedsRowByRow) if attempt.mode == WriteMode::Bulk => {
-                    attempt.mode = WriteMode::RowByRow;
+                Err(WriteFailure::NeedsRowByRow) if attempt.mode.is_bulk() => attempt.mode = WriteMode::RowByRow,
+                // The table may permit inserts and no COPY, for example because of row-level security.
+                Err(WriteFailure::Database(error))
+                    if attempt.mode == WriteMode::Copy && classify(&error) == ErrorClass::Operator =>
+                {
+                    copy_refused = Some(error);
+                    attempt.mode = WriteMode::Bulk;
                 }
                 // The rest of the batch is read again after the halt.
                 Err(WriteFailure::BreakerLimit { partition, entries }) => {
@@ -54,6 +65,9 @@ impl<E: Event> Writer<E> {
                 Err(WriteFailure::Commit(error)) => return Err(self.not_committed(batches, error, false)),
             }
         };
+        if let Some(error) = copy_refused {
+            self.context.copy_is_refused(&error);
+        }
         self.context.health.written(&batches, &outcomes, attempt.began.elapsed(), SystemTime::now());
         for (claimed, outcome) in batches.iter().zip(&outcomes) {
             self.committed(claimed, outcome, attempt);
@@ -101,7 +115,7 @@ impl<E: Event> Writer<E> {
         }
         self.context.scheduler.answer(WriterReport::Committed {
             position: CommittedPosition::confirmed(partition, step.to()),
-            needed_row_by_row: attempt.mode != WriteMode::Bulk
+            needed_row_by_row: !attempt.mode.is_bulk()
                 && claimed.batch.entries().iter().zip(outcomes).any(needs_row_by_row),
             halted,
         });
@@ -159,7 +173,7 @@ impl<E: Event> Writer<E> {
         let RecordRef { topic, partition, offset } = self.record_ref(entry);
         let (partition, offset) = (partition.0, offset.0);
         match (&entry.parsed, outcome) {
-            (Ok(Parsed::Event(event)), RecordOutcome::Stored(id)) => {
+            (Ok(Parsed::Event(event)), RecordOutcome::Stored(Some(id))) => {
                 event.log(LogPoint::Stored(*id), self.record_ref(entry));
             }
             (Ok(Parsed::Event(event)), RecordOutcome::Duplicate) => {
@@ -192,12 +206,15 @@ impl<E: Event> Writer<E> {
     }
 }
 
-/// The mode that a batch of the transaction needs.
-fn first_mode<E>(batches: &[ClaimedBatch<E>]) -> WriteMode {
+/// The mode that a batch of the transaction needs. `COPY` is used only for many records: it needs one more round trip.
+fn first_mode<E>(batches: &[ClaimedBatch<E>], may_copy: bool) -> WriteMode {
+    let records: usize = batches.iter().map(|claimed| claimed.batch.entries().len()).sum();
     if batches.iter().any(|claimed| claimed.bisect) {
         WriteMode::Bisect
     } else if batches.iter().any(|claimed| claimed.row_by_row) {
         WriteMode::RowByRow
+    } else if may_copy && records >= COPY_RECORDS {
+        WriteMode::Copy
     } else {
         WriteMode::Bulk
     }

@@ -85,7 +85,7 @@ fn is_unclassified(outcome: &RecordOutcome) -> bool {
 
 fn outcome(inserted: InsertOutcome) -> RecordOutcome {
     match inserted {
-        InsertOutcome::Stored(id) => RecordOutcome::Stored(id),
+        InsertOutcome::Stored(id) => RecordOutcome::Stored(Some(id)),
         InsertOutcome::Duplicate => RecordOutcome::Duplicate,
         InsertOutcome::Conflict => refused(
             Reason::ConflictingDuplicate,

@@ -4,6 +4,7 @@ use crate::event::Event;
 use crate::model::batch::Entry;
 use crate::model::event::Parsed;
 use crate::model::outcome::{DeadLetterCause, RecordOutcome};
+use crate::postgres::copy::copy_rows;
 use crate::postgres::session::Transaction;
 use crate::postgres::transaction::mode::WriteMode;
 use crate::postgres::transaction::row_by_row;
@@ -31,7 +32,7 @@ pub(super) async fn store<E: Event>(
     let (indexes, events): (Vec<usize>, Vec<&E>) = events.into_iter().unzip();
     let written = match mode {
         _ if events.is_empty() => Vec::new(),
-        WriteMode::Bulk => match insert_in_bulk(transaction, &events).await? {
+        WriteMode::Copy | WriteMode::Bulk => match insert_in_bulk(transaction, &events, mode).await? {
             Some(written) => written,
             None => return Ok(None),
         },
@@ -49,11 +50,19 @@ pub(super) async fn store<E: Event>(
 async fn insert_in_bulk<E: Event>(
     transaction: &mut Transaction<'_>,
     events: &[&E],
+    mode: WriteMode,
 ) -> sqlx::Result<Option<Vec<RecordOutcome>>> {
-    match transaction.run(|connection| E::insert_all(connection, events)).await {
+    let ids: sqlx::Result<Vec<Option<i64>>> = if let Some(into) = E::COPY.filter(|_| mode == WriteMode::Copy) {
+        let stored = transaction.run(|connection| copy_rows(connection, into, events)).await;
+        stored.map(|stored| (0..stored).map(|_| None).collect())
+    } else {
+        let ids = transaction.run(|connection| E::insert_all(connection, events)).await;
+        ids.map(|ids| ids.into_iter().map(Some).collect())
+    };
+    match ids {
         Ok(ids) if ids.len() == events.len() => Ok(Some(ids.into_iter().map(RecordOutcome::Stored).collect())),
         Ok(_) => Ok(None),
-        Err(error) if WriteMode::Bulk.may_blame_a_record(&error) => Ok(None),
+        Err(error) if mode.may_blame_a_record(&error) => Ok(None),
         Err(error) => Err(error),
     }
 }

@@ -1,0 +1,119 @@
+//! Rows in the binary format of `COPY` (`PostgreSQL` documentation, COPY, "Binary Format").
+
+use std::error::Error;
+use std::mem;
+
+use sqlx::encode::IsNull;
+use sqlx::postgres::PgArgumentBuffer;
+use sqlx::{Encode, Postgres};
+
+/// How an event writes its row with `COPY`.
+#[derive(Clone, Copy, Debug)]
+pub struct CopyInto<E> {
+    /// The statement, such as `copy temperatures (sensor, celsius) from stdin (format binary)`.
+    pub statement: &'static str,
+    /// Writes one value for each column of the statement, in their order.
+    pub write: fn(&E, &mut CopyRow<'_>),
+}
+
+/// One row. Its values are written in the order of the columns.
+#[derive(Debug)]
+pub struct CopyRow<'r> {
+    rows: &'r mut CopyRows,
+}
+
+/// The rows that are encoded and not sent yet.
+#[derive(Debug)]
+pub(crate) struct CopyRows {
+    buffer: PgArgumentBuffer,
+    columns: i16,
+    error: Option<Box<dyn Error + Send + Sync>>,
+}
+
+impl CopyRow<'_> {
+    /// Writes the next value. `None` is null. The type must be exactly the one of the column: `PostgreSQL` converts no
+    /// binary value, so an `i32` is not valid for a `bigint` column.
+    pub fn value<'v>(&mut self, value: impl Encode<'v, Postgres>) {
+        let rows = &mut *self.rows;
+        rows.columns = rows.columns.saturating_add(1);
+        let start = rows.buffer.len();
+        rows.put(&[0; 4]);
+        let length = match value.encode(&mut rows.buffer) {
+            Ok(IsNull::Yes) => Ok(-1),
+            Ok(IsNull::No) => i32::try_from(rows.buffer.len().saturating_sub(start + 4)).map_err(Into::into),
+            Err(error) => Err(error),
+        };
+        match length {
+            Ok(length) => rows.set(start, &length.to_be_bytes()),
+            Err(error) => rows.error = Some(error),
+        }
+    }
+}
+
+impl CopyRows {
+    /// The beginning of the data: the signature, no flags, and no header extension.
+    pub(crate) fn new() -> Self {
+        let mut rows = Self { buffer: PgArgumentBuffer::default(), columns: 0, error: None };
+        rows.put(b"PGCOPY\n\xff\r\n\0\0\0\0\0\0\0\0\0");
+        rows
+    }
+
+    /// Adds the row of an event.
+    ///
+    /// # Errors
+    /// A value that can't be encoded.
+    pub(crate) fn add<E>(&mut self, event: &E, write: fn(&E, &mut CopyRow<'_>)) -> sqlx::Result<()> {
+        let start = self.buffer.len();
+        self.put(&[0; 2]);
+        self.columns = 0;
+        write(event, &mut CopyRow { rows: self });
+        self.set(start, &self.columns.to_be_bytes());
+        self.error.take().map_or(Ok(()), |error| Err(sqlx::Error::Encode(error)))
+    }
+
+    /// Adds the end of the data.
+    pub(crate) fn end(&mut self) {
+        self.put(&(-1_i16).to_be_bytes());
+    }
+
+    /// The number of bytes that are not taken yet.
+    pub(crate) fn len(&self) -> usize {
+        self.buffer.len()
+    }
+
+    /// Takes the bytes.
+    pub(crate) fn take(&mut self) -> PgArgumentBuffer {
+        mem::take(&mut self.buffer)
+    }
+
+    fn put(&mut self, bytes: &[u8]) {
+        self.buffer.extend_from_slice(bytes);
+    }
+
+    fn set(&mut self, at: usize, bytes: &[u8]) {
+        for (to, from) in self.buffer.iter_mut().skip(at).zip(bytes) {
+            *to = *from;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_row_has_its_number_of_values_and_each_value_its_length() {
+        let mut rows = CopyRows::new();
+        assert_eq!(rows.take().as_slice(), b"PGCOPY\n\xff\r\n\0\0\0\0\0\0\0\0\0");
+        rows.add(&"ab", |text, row| {
+            row.value(*text);
+            row.value(None::<&str>);
+            row.value(7_i64);
+        })
+        .unwrap();
+        rows.end();
+        let row = b"\0\x03\0\0\0\x02ab\xff\xff\xff\xff\0\0\0\x08\0\0\0\0\0\0\0\x07";
+        assert_eq!(rows.take().as_slice(), [row.as_slice(), b"\xff\xff"].concat());
+        assert_eq!(rows.len(), 0);
+    }
+}
