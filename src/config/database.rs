@@ -135,6 +135,11 @@ fn parse(
     }
     let (login, hosts) = authority.rsplit_once('@').unwrap_or(("", authority));
     let parameters = Parameters::parse(query, variable, read_file)?;
+    // Without a user, sqlx connects as `anonymous`: it does not ask the operating system.
+    let has_user = !login.is_empty() && !login.starts_with(':');
+    if !has_user && !parameters.has_user && variable("PGUSER").is_none_or(|user| user.is_empty()) {
+        return Err(USER_NEEDED.into());
+    }
     let default = PgConnectOptions::new_without_pgpass();
     let addresses = hosts::choose(hosts, &parameters, default.get_host())?;
 
@@ -165,10 +170,6 @@ fn parse(
     let servers = addresses.iter().map(server).collect::<Result<Vec<_>, UrlFault>>()?;
     let mut servers = servers.into_iter();
     let first = servers.next().ok_or(ACCEPTED)?;
-    // The name that sqlx takes if the URL has none: it does not ask the operating system.
-    if matches!(first.get_username(), "anonymous" | "unknown") {
-        return Err(USER_NEEDED.into());
-    }
     let mut servers = DatabaseServers::new(first, servers.collect());
     if let Some(target) = parameters.target {
         servers = servers.target(target);

@@ -28,6 +28,7 @@ async fn the_service_goes_on_by_itself_on_a_standby_that_was_promoted_and_loses_
     let url = format!("{login}@{servers}/{database}");
     let promoted = scene.clone().with_database(standby.url(database));
     let scene = scene.with("DATABASE_URL", &url).with("DATABASE_TIMEOUT", "3s").with("RETRY_MAX", "1s");
+    scene.command("migrate up");
     let service = scene.start();
     let workload = Workload::mixed("failover", 3_000, 3);
     let parts: Vec<_> = workload.records.chunks(workload.records.len().div_ceil(3)).collect();

@@ -43,6 +43,8 @@ pub(super) struct Parameters {
     pub(super) target: Option<TargetSession>,
     /// `connect_timeout`; `None`: not given, or no limit.
     pub(super) connect_timeout: Option<Duration>,
+    /// Whether there is a `user`.
+    pub(super) has_user: bool,
     /// Whether the URL names a certificate authority.
     pub(super) has_root_certificate: bool,
     /// The parameters that sqlx reads.
@@ -151,6 +153,7 @@ impl Parameters {
         if !addresses.is_empty() {
             parameters.hosts = addresses;
         }
+        parameters.has_user = all.iter().any(|given| given.name == "user" && !given.value.is_empty());
         parameters.check_tls(&all)?;
         Ok(parameters)
     }

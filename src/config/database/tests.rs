@@ -207,7 +207,9 @@ fn a_bad_url_is_explained_without_showing_it() {
 fn a_url_needs_a_user() {
     check("postgresql://h/b", "a URL with a user");
     check("postgresql://:secret@h/b", "a URL with a user");
+    check("postgresql://h/b?user=", "a URL with a user");
     check("postgresql://h/b?user=me", "Database(h:5432/b as me, any)");
+    check("postgresql://anonymous@h/b", "Database(h:5432/b as anonymous, any)");
 }
 
 #[test]
