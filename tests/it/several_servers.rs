@@ -39,6 +39,14 @@ async fn the_service_goes_on_by_itself_on_a_standby_that_was_promoted_and_loses_
     let everything = scene.totals().await;
     eventually(PATIENCE, |totals| *totals == everything, async || promoted.totals().await).await;
 
+    let of_standby = format!("{url}?target_session_attrs=standby");
+    scene
+        .clone()
+        .with("DATABASE_URL", &of_standby)
+        .with("LOG_LEVEL", "DEBUG")
+        .start_command("offsets list")
+        .wait_for_event_with("database_connected", &[("server", &hosts[1])]);
+
     replication.black_hole(true);
     producer.send(parts[1]).await;
     scene.wait_until_read().await;
@@ -59,6 +67,8 @@ async fn the_service_goes_on_by_itself_on_a_standby_that_was_promoted_and_loses_
     );
 
     // The kind of session that a URL asks for.
+    let any = format!("{}?target_session_attrs=prefer-standby", standby.url(database));
+    scene.clone().with("DATABASE_URL", &any).command("offsets list");
     let other = format!("{}?target_session_attrs=standby", standby.url(database));
     let (code, lines) = scene.with("DATABASE_URL", &other).finish("offsets list");
     let text = lines.join("\n");

@@ -136,27 +136,40 @@ impl DatabaseServers {
     pub async fn connect(&self, limit: Duration) -> sqlx::Result<PgConnection> {
         let limit = self.server_limit(limit);
         let mut failures = Vec::new();
-        for wanted in self.target.rounds() {
-            for server in self.iter() {
-                let opened = tokio::time::timeout(limit, open(server, *wanted)).await;
-                match opened.unwrap_or_else(|_| Err(no_answer(limit))) {
-                    Ok(connection) => return Ok(connection),
-                    Err(error) => {
-                        let stop = refuses_the_user(&error);
-                        failures.push(ServerFailure { server: address(server), error });
-                        if stop {
-                            return Err(all_failed(failures));
-                        }
+        for (wanted, server) in self.attempts() {
+            let opened = tokio::time::timeout(limit, open(server, wanted)).await;
+            match opened.unwrap_or_else(|_| Err(no_answer(limit))) {
+                Ok(connection) => {
+                    tracing::debug!(server = address(server), "database_connected");
+                    return Ok(connection);
+                }
+                Err(error) => {
+                    let refused = refuses_the_user(&error);
+                    failures.push(ServerFailure { server: address(server), error });
+                    if refused {
+                        break;
                     }
                 }
             }
         }
-        Err(all_failed(failures))
+        Err(match failures.pop() {
+            // The caller names the one server.
+            Some(last) if self.others.is_empty() => last.error,
+            last => {
+                failures.extend(last);
+                NoServer(failures).into()
+            }
+        })
+    }
+
+    fn attempts(&self) -> Vec<(TargetSession, &PgConnectOptions)> {
+        let rounds = self.target.rounds().iter();
+        rounds.flat_map(|wanted| self.iter().map(|server| (*wanted, server))).collect()
     }
 
     /// The time limit for one server. A server that does not answer must leave time for the others.
     fn server_limit(&self, limit: Duration) -> Duration {
-        let attempts = self.iter().count().saturating_mul(self.target.rounds().len());
+        let attempts = self.attempts().len();
         let share = limit / u32::try_from(attempts).unwrap_or(u32::MAX).max(1);
         match self.connect_timeout {
             Some(own) => own.min(share),
@@ -248,14 +261,9 @@ impl fmt::Display for NoServer {
 
 impl std::error::Error for NoServer {}
 
-/// The error of a single server stays as it is.
-fn all_failed(mut failures: Vec<ServerFailure>) -> sqlx::Error {
-    match failures.pop() {
-        Some(only) if failures.is_empty() => only.error,
-        last => {
-            failures.extend(last);
-            sqlx::Error::Io(io::Error::other(NoServer(failures)))
-        }
+impl From<NoServer> for sqlx::Error {
+    fn from(failures: NoServer) -> Self {
+        Self::Io(io::Error::other(failures))
     }
 }
 
@@ -316,7 +324,7 @@ mod tests {
 
     fn check(errors: Vec<sqlx::Error>, expected: ErrorClass) {
         let failures = (1..).zip(errors).map(|(port, error)| ServerFailure { server: format!("db:{port}"), error });
-        let error = all_failed(failures.collect());
+        let error = NoServer(failures.collect()).into();
         assert_eq!(classify(&error), expected, "{error}");
     }
 
@@ -324,12 +332,11 @@ mod tests {
     fn the_reaction_is_a_retry_if_one_of_the_servers_may_work_later() {
         let refused = || sqlx::Error::Io(io::ErrorKind::ConnectionRefused.into());
         let wrong_tls = || sqlx::Error::Tls("certificate not trusted".into());
-        check(vec![wrong_tls()], ErrorClass::Operator);
         check(vec![wrong_tls(), wrong_tls()], ErrorClass::Operator);
         check(vec![wrong_tls(), refused()], ErrorClass::Retry(RetryCause::Connection));
         check(vec![no_answer(Duration::from_secs(1)), wrong_tls()], ErrorClass::TooSlow);
         let both = [refused(), wrong_tls()].map(|error| ServerFailure { server: "db:1".to_owned(), error });
-        let text = all_failed(both.into()).to_string();
+        let text = NoServer(both.into()).to_string();
         assert!(text.contains("no server can be used; db:1: ") && text.contains("not trusted"), "{text}");
     }
 }
