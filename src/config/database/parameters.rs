@@ -3,7 +3,7 @@
 //! A parameter that asks for what the service does is accepted. Any other one is refused by name: an ignored `ssl=require`
 //! would be a connection without TLS.
 
-use std::{io, path::Path, time::Duration};
+use std::{io, net::IpAddr, path::Path, time::Duration};
 
 use fenced_sink::TargetSession;
 use url::form_urlencoded;
@@ -108,6 +108,9 @@ impl Parameters {
             let value = given.value.as_str();
             match given.name.as_str() {
                 "host" => parameters.hosts.push(value.to_owned()),
+                "hostaddr" if value.split(',').any(|address| address.parse::<IpAddr>().is_err()) => {
+                    return Err(given.fault("hostaddr=IP-ADDRESS, or host=NAME"));
+                }
                 "hostaddr" => addresses.push(value.to_owned()),
                 "port" => parameters.ports = Some(value.to_owned()),
                 "connect_timeout" => {

@@ -62,6 +62,14 @@ fn several_hosts_are_tried_in_their_order_and_the_one_that_can_write_is_taken() 
 }
 
 #[test]
+fn a_url_without_a_host_has_the_default_hosts() {
+    let address = |host: &str, port| ServerAddress { host: host.to_owned(), port };
+    let chosen = |authority, default| hosts::choose(authority, &Parameters::default(), default).unwrap();
+    assert_eq!(chosen("", "/run/postgresql"), [address("/run/postgresql", None)]);
+    assert_eq!(chosen(":5433", "a,b"), [address("a", Some(5433)), address("b", Some(5433))], "of PGHOST");
+}
+
+#[test]
 fn addresses_of_ipv6_lose_their_brackets() {
     check("postgresql://u:p@[::1]:5433/b", "Database([::1]:5433/b as u, any)");
     assert_eq!(parsed("postgresql://u:p@[::1]/b").unwrap().servers().iter().next().unwrap().get_host(), "::1");
@@ -167,6 +175,7 @@ fn every_other_parameter_is_refused_by_name_with_what_to_write_instead() {
             "sslcert=/cert.pem&sslkey=/old-key.pem",
             "sslkey=/old-key.pem: a file that begins with -----BEGIN PRIVATE KEY",
         ),
+        ("hostaddr=db", "hostaddr=…: hostaddr=IP-ADDRESS, or host=NAME"),
         ("frobnicate=secret", "frobnicate=…: a URL without this parameter"),
         ("a%20secret=1", "a URL without this parameter"),
         ("secret", "parameters as name=value"),
