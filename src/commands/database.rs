@@ -7,7 +7,7 @@ use crate::config::Settings;
 
 /// A session in which each operation ends within `DATABASE_TIMEOUT`.
 pub(super) async fn connect(settings: &Settings) -> sqlx::Result<Session> {
-    Session::connect(settings.database.options(), settings.database_timeout).await
+    Session::connect(settings.database.servers(), settings.database_timeout).await
 }
 
 /// A session, and the comparison of its database's schema with this program.

@@ -11,7 +11,7 @@ use crate::config::{ConfigFault, ConfigFaults, Settings, consumer_properties};
 #[must_use]
 pub fn options(settings: &Settings) -> Options {
     Options {
-        database: settings.database.options().clone(),
+        database: settings.database.servers().clone(),
         properties: consumer_properties(settings).into_iter().collect(),
         service: "booking-history".to_owned(),
         topic: settings.kafka_topic.clone(),

@@ -10,11 +10,11 @@ mod dropped;
 use std::{fmt::Display, io, io::Write, num::NonZeroUsize, pin::pin};
 
 use clap::{Args, Subcommand};
+use fenced_sink::DatabaseServers;
 use fenced_sink::admin::{ErrorClass, RetryCause, classify};
 use sqlx::{
-    ConnectOptions as _, Connection as _, PgConnection,
+    Connection as _, PgConnection,
     migrate::{Migrate as _, MigrateError, Migration, Migrator},
-    postgres::PgConnectOptions,
 };
 
 pub use state::{SchemaState, schema_state};
@@ -72,16 +72,13 @@ enum MigrateCommand {
 
 pub(super) async fn run(args: &MigrateArgs, settings: &Settings) -> Result<(), CommandError> {
     let database = &settings.database;
-    // Otherwise sqlx logs the long text of each slow statement, and a migration can be slow.
-    let options = database.options().clone().disable_statement_logging();
-    let connected = tokio::time::timeout(settings.database_timeout, PgConnection::connect_with(&options)).await;
-    let connected = connected
-        .unwrap_or_else(|_| Err(io::Error::new(io::ErrorKind::TimedOut, "no answer within DATABASE_TIMEOUT").into()));
+    // Not a session, because a migration can be slow.
+    let connected = database.servers().connect(settings.database_timeout).await;
     let mut connection = connected.map_err(|error| CommandError::database(&error, database))?;
     limit_lock_waits(&mut connection, settings).await.map_err(|error| CommandError::database(&error, database))?;
 
-    let mut job =
-        MigrationJob { migrator: &MIGRATOR, connection: &mut connection, options: &options, out: io::stdout() };
+    let servers = database.servers();
+    let mut job = MigrationJob { migrator: &MIGRATOR, connection: &mut connection, servers, out: io::stdout() };
     let done = match &args.command {
         MigrateCommand::Up { ignore_sessions } => job.up(*ignore_sessions).await,
         MigrateCommand::Down { count, yes } => job.down(count.get(), *yes).await,
@@ -106,7 +103,7 @@ struct MigrationJob<'a, Out> {
     migrator: &'a Migrator,
     connection: &'a mut PgConnection,
     /// For a second connection.
-    options: &'a PgConnectOptions,
+    servers: &'a DatabaseServers,
     out: Out,
 }
 
@@ -155,7 +152,7 @@ impl<Out: Write> MigrationJob<'_, Out> {
         for line in table.announcement() {
             self.say(line)?;
         }
-        Ok(ProgressWatch::start(self.options, &table).await)
+        Ok(ProgressWatch::start(self.servers, &table).await)
     }
 
     /// Applies a migration, and reports its progress if it takes long.

@@ -1,6 +1,6 @@
 //! `run`: the main job, until a signal stops it.
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use clap::Args;
 use fenced_sink::admin::{Backoff, ErrorClass, classify, missing_privileges};
@@ -95,7 +95,7 @@ async fn check_database(settings: &Settings) -> sqlx::Result<DatabaseCheck> {
     if missing.is_empty() {
         return Ok(DatabaseCheck::Ready);
     }
-    let (database, user) = (&settings.database, settings.database.options().get_username());
+    let (database, user) = (&settings.database, settings.database.user());
     let grants: Vec<String> = missing.iter().map(|one| format!("grant {one} to \"{user}\";")).collect();
     Ok(DatabaseCheck::NotYet(format!(
         "can't use PostgreSQL at {database} (42501): the user lacks {}; grant the privilege: {}",
@@ -121,11 +121,18 @@ async fn wait_for_schema(settings: &Settings) -> Result<(), CommandError> {
             Err(error) => match classify(&error).without_a_record() {
                 ErrorClass::Corrupt => return Err(CommandError::database(&error, &settings.database)),
                 ErrorClass::Operator if over => return Err(CommandError::database(&error, &settings.database)),
-                _ => tracing::warn!(%error, retry_in = %humantime::format_duration(wait), "database_unavailable"),
+                _ => {
+                    let (server, retry_in_ms) = (settings.database.servers(), millis(wait));
+                    tracing::warn!(%server, %error, retry_in_ms, "database_unavailable");
+                }
             },
         }
         tokio::time::sleep(wait).await;
     }
+}
+
+fn millis(wait: Duration) -> u64 {
+    u64::try_from(wait.as_millis()).unwrap_or(u64::MAX)
 }
 
 /// Resolves at the first SIGINT or SIGTERM. At the second one the process exits with 128 + the number of the signal.

@@ -75,13 +75,3 @@ fn each_kind_of_failure_has_its_exit_code() {
     check_code(&CommandError::Unavailable(String::new()), 69);
     check_code(&CommandError::Internal(String::new()), 70);
 }
-
-#[test]
-fn a_failure_of_the_database_has_the_server_and_an_instruction_and_no_password() {
-    let options = sqlx::postgres::PgConnectOptions::new_without_pgpass();
-    let database = options.host("db").port(5434).username("me").password("s3cret").database("b").into();
-    let refused = sqlx::Error::Io(std::io::ErrorKind::ConnectionRefused.into());
-    let text = CommandError::database(&refused, &database).to_string();
-    assert!(text.contains("PostgreSQL at db:5434/b as me"), "{text}");
-    assert!(text.contains("check that it runs") && !text.contains("s3cret"), "{text}");
-}

@@ -1,79 +1,85 @@
 //! The connection to the database. Its password is never shown.
+//!
+//! `DATABASE_URL` is a URL of libpq. sqlx reads user, password, database and most parameters. It does not read a list of
+//! hosts, an IPv6 address, or a user without a host, so this module reads the hosts, and writes one URL per server for
+//! sqlx.
+
+mod hosts;
+mod parameters;
 
 use std::{fmt, io, path::Path};
 
-use sqlx::postgres::PgConnectOptions;
+use fenced_sink::DatabaseServers;
+use sqlx::postgres::{PgConnectOptions, PgSslMode};
+use url::form_urlencoded::Serializer;
 
 use super::{
     faults::{ConfigFault, ConfigFaults},
     raw::{DATABASE_URL, RawSettings},
 };
+use hosts::ServerAddress;
+use parameters::Parameters;
 
 const ACCEPTED: &str = "postgresql://user:password@host:port/database";
+const USER_NEEDED: &str = "a URL with a user: postgresql://user:password@host:port/database";
+const ENCODED: &str =
+    "a URL in which each / ? # and @ of user, password and database is encoded, as %2F %3F %23 and %40";
 
-/// The parameters of a URL that sqlx knows. sqlx only warns about others: an ignored `ssl=require` would be a connection
-/// without TLS.
-const PARAMETERS: [&str; 18] = [
-    "sslmode",
-    "ssl-mode",
-    "sslrootcert",
-    "ssl-root-cert",
-    "ssl-ca",
-    "sslcert",
-    "ssl-cert",
-    "sslkey",
-    "ssl-key",
-    "statement-cache-capacity",
-    "host",
-    "hostaddr",
-    "port",
-    "dbname",
-    "user",
-    "password",
-    "application_name",
-    "options",
-];
-
-/// The parameters of the connection. `Debug` and `Display` show user, host, port and database, never the password.
+/// The servers and the name of the database. `Debug` and `Display` show user, host, port and database, never the password.
 #[derive(Clone)]
-pub struct Database(PgConnectOptions);
+pub struct Database(DatabaseServers);
 
 impl Database {
-    /// The options for sqlx. Their `Debug` shows the password: never log them.
+    /// The servers, to connect to.
     #[must_use]
-    pub fn options(&self) -> &PgConnectOptions {
+    pub fn servers(&self) -> &DatabaseServers {
         &self.0
+    }
+
+    /// The name of the database. Without one, `PostgreSQL` uses the name of the user.
+    #[must_use]
+    pub fn name(&self) -> &str {
+        self.0.database()
+    }
+
+    /// The user that connects.
+    #[must_use]
+    pub fn user(&self) -> &str {
+        self.0.user()
     }
 }
 
 /// For tests, which have the options of their server.
 impl From<PgConnectOptions> for Database {
     fn from(options: PgConnectOptions) -> Self {
-        Self(options)
+        Self(options.into())
     }
 }
 
 impl fmt::Display for Database {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self.0.get_socket() {
-            Some(socket) => write!(f, "{}", socket.display())?,
-            None => write!(f, "{}", self.0.get_host())?,
-        }
-        write!(f, ":{}/{} as {}", self.0.get_port(), self.name(), self.0.get_username())
+        write!(f, "{}/{} as {}", self.0, self.name(), self.user())
     }
 }
 
 impl fmt::Debug for Database {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "Database({self})")
+        write!(f, "Database({self}, {})", self.0.wanted().name())
     }
 }
 
-impl Database {
-    /// The name of the database. Without one, `PostgreSQL` uses the name of the user.
-    #[must_use]
-    pub fn name(&self) -> &str {
-        self.0.get_database().unwrap_or_else(|| self.0.get_username())
+/// What is wrong with a URL.
+#[derive(Debug)]
+struct UrlFault {
+    /// The parameter at fault, without its value if the value may be a secret. `None`: no part of the URL is shown, because
+    /// any part may be the password.
+    given: Option<String>,
+    accepted: String,
+}
+
+impl From<&str> for UrlFault {
+    fn from(accepted: &str) -> Self {
+        Self { given: None, accepted: accepted.to_owned() }
     }
 }
 
@@ -83,43 +89,95 @@ pub(super) fn choose(
     raw: &RawSettings,
     read_file: &impl Fn(&Path) -> io::Result<String>,
 ) -> Option<Database> {
+    let parse = |url: &str| parse(url, &variable, read_file);
     let (setting, parsed) = match raw.database_url_file.as_deref().filter(|file| !file.is_empty()) {
         None => ("DATABASE_URL", parse(&raw.database_url)),
         Some(_) if raw.database_url != DATABASE_URL => {
-            ("DATABASE_URL_FILE", Err("no DATABASE_URL together with it; give one of the two".to_owned()))
+            ("DATABASE_URL_FILE", Err("no DATABASE_URL together with it; give one of the two".into()))
         }
         Some(file) => match read_file(Path::new(file)) {
-            Ok(url) => ("DATABASE_URL_FILE", parse(url.trim()).map_err(|why| format!("a file that contains {why}"))),
+            Ok(url) => {
+                let in_file = |fault: UrlFault| UrlFault {
+                    accepted: format!("a file that contains {}", fault.accepted),
+                    ..fault
+                };
+                ("DATABASE_URL_FILE", parse(url.trim()).map_err(in_file))
+            }
             Err(error) => {
                 let accepted = format!("a file that can be read: {error}");
-                faults.add(ConfigFault { setting: "DATABASE_URL_FILE", given: Some(file.to_owned()), accepted });
-                return None;
+                ("DATABASE_URL_FILE", Err(UrlFault { given: Some(file.to_owned()), accepted }))
             }
         },
     };
-    // No part of a URL that cannot be parsed is shown, because any part may be the password.
-    parsed.map_err(|accepted| faults.add(ConfigFault { setting, given: None, accepted })).ok()
+    parsed.map_err(|UrlFault { given, accepted }| faults.add(ConfigFault { setting, given, accepted })).ok()
 }
 
-fn parse(url: &str) -> Result<Database, String> {
+#[expect(clippy::disallowed_methods, reason = "sqlx reads these variables too, and accepts any value of them")]
+fn variable(name: &str) -> Option<String> {
+    std::env::var(name).ok()
+}
+
+fn parse(
+    url: &str,
+    variable: &impl Fn(&str) -> Option<String>,
+    read_file: &impl Fn(&Path) -> io::Result<String>,
+) -> Result<Database, UrlFault> {
     let (scheme, rest) = url.split_once("://").ok_or(ACCEPTED)?;
     let scheme = scheme.split_once('+').map_or(scheme, |(scheme, _driver)| scheme);
     if !matches!(scheme, "postgresql" | "postgres") {
-        return Err(ACCEPTED.to_owned());
+        return Err(ACCEPTED.into());
     }
-    let parameters = rest.split_once('?').map_or("", |(_, parameters)| parameters);
-    for parameter in parameters.split('&').filter(|parameter| !parameter.is_empty()) {
-        let name = parameter.split_once('=').map_or(parameter, |(name, _)| name);
-        if !PARAMETERS.contains(&name) && !name.starts_with("options") {
-            return Err(format!("{ACCEPTED}, with the parameters {} only", PARAMETERS.join(", ")));
-        }
+    let (before, query) = rest.split_once('?').unwrap_or((rest, ""));
+    let (authority, path) = before.split_once('/').unwrap_or((before, ""));
+    // Without this check, a part of a password could become a host, a database or a parameter, and be shown.
+    if rest.contains('#') || path.contains('@') || query.contains('@') {
+        return Err(ENCODED.into());
     }
-    let options: PgConnectOptions =
-        format!("{scheme}://{rest}").parse().map_err(|error| format!("{ACCEPTED} ({})", reason(&error)))?;
-    Ok(Database(match options.get_application_name() {
-        Some(_) => options,
-        None => options.application_name("booking-history"),
-    }))
+    let (login, hosts) = authority.rsplit_once('@').unwrap_or(("", authority));
+    let parameters = Parameters::parse(query, variable, read_file)?;
+    // Without a user, sqlx connects as `anonymous`: it does not ask the operating system.
+    let has_user = !login.is_empty() && !login.starts_with(':');
+    if !has_user && !parameters.has_user && variable("PGUSER").is_none_or(|user| user.is_empty()) {
+        return Err(USER_NEEDED.into());
+    }
+    let default = PgConnectOptions::new_without_pgpass();
+    let addresses = hosts::choose(hosts, &parameters, default.get_host())?;
+
+    let server = |ServerAddress { host, port }: &ServerAddress| {
+        let mut query = Serializer::new(String::new());
+        query.extend_pairs(&parameters.for_sqlx);
+        // As parameters, because sqlx takes the brackets of an IPv6 address as a part of the host.
+        query.append_pair("host", host).append_pair("port", &port.unwrap_or(default.get_port()).to_string());
+        let url = format!("postgresql://{login}@localhost/{path}?{}", query.finish());
+        let options: PgConnectOptions = url
+            .parse()
+            .map_err(|error| UrlFault { given: None, accepted: format!("{ACCEPTED} ({})", reason(&error)) })?;
+        let mode = match options.get_ssl_mode() {
+            // As in libpq: a socket of the same machine has no TLS.
+            _ if host.starts_with('/') => PgSslMode::Disable,
+            // sqlx would never use TLS. libpq uses it if the server asks for it.
+            PgSslMode::Allow => PgSslMode::Prefer,
+            // As in libpq: a URL that names a certificate authority asks for a check of the certificate.
+            PgSslMode::Require if parameters.has_root_certificate => PgSslMode::VerifyCa,
+            mode => mode,
+        };
+        let options = options.ssl_mode(mode);
+        Ok(match options.get_application_name() {
+            Some(_) => options,
+            None => options.application_name("booking-history"),
+        })
+    };
+    let servers = addresses.iter().map(server).collect::<Result<Vec<_>, UrlFault>>()?;
+    let mut servers = servers.into_iter();
+    let first = servers.next().ok_or(ACCEPTED)?;
+    let mut servers = DatabaseServers::new(first, servers.collect());
+    if let Some(target) = parameters.target {
+        servers = servers.target(target);
+    }
+    if let Some(limit) = parameters.connect_timeout {
+        servers = servers.connect_timeout(limit);
+    }
+    Ok(Database(servers))
 }
 
 /// Only the cause, which contains no part of the URL.
@@ -131,41 +189,4 @@ fn reason(error: &sqlx::Error) -> String {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn check(url: &str, expected: &str) {
-        let shown = match parse(url) {
-            Ok(database) => format!("{database:?}"),
-            Err(accepted) => accepted,
-        };
-        assert!(shown.contains(expected), "{url} gave {shown}");
-        assert!(!shown.contains("secret"), "{url} gave {shown}");
-    }
-
-    #[test]
-    fn a_driver_in_the_scheme_is_dropped() {
-        check("postgresql+asyncpg://u:secret@db:5434/b", "Database(db:5434/b as u)");
-        check("postgres://u:secret@db/b", "Database(db:5432/b as u)");
-    }
-
-    #[test]
-    fn options_reach_the_connection() {
-        let database = parse("postgresql://u@h/b?options=-c%20search_path%3Done&application_name=x").unwrap();
-        assert_eq!(database.options().get_options(), Some("-c search_path=one"));
-        assert_eq!(database.options().get_application_name(), Some("x"));
-        let database = parse("postgresql://u@h/b?options[search_path]=two").unwrap();
-        assert_eq!(database.options().get_options(), Some("-c search_path=two"));
-    }
-
-    #[test]
-    fn a_bad_url_is_explained_without_showing_it() {
-        check("mysql://u:secret@h/b", ACCEPTED);
-        check("secret", ACCEPTED);
-        check("postgresql://u:secret@h:99999/b", "invalid port number");
-        check("postgresql://u:sec#secret@h/b", "invalid port number");
-        check("postgresql://u:secret@h/b?ssl=require", "sslmode");
-        check("postgresql://u:p@h/b?sslpassword=secret", "sslmode");
-        check("postgresql://u:secret@h/b?sslmode=perhaps", "perhaps");
-    }
-}
+mod tests;

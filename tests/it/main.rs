@@ -17,6 +17,7 @@ mod topic_log;
 mod letters;
 mod environment;
 mod partition_failures;
+mod several_servers;
 mod startup;
 mod group;
 mod health;

@@ -13,6 +13,7 @@ use fenced_sink::{
     CopyInto, Event, InsertOutcome, LogPoint, Lookup, Options, Parsed, Reason, Record, RecordRef, Refusal,
     create_tables, run,
 };
+use sqlx::postgres::PgConnectOptions;
 use sqlx::{Connection as _, PgConnection};
 
 /// A temperature that a station measured.
@@ -134,7 +135,7 @@ async fn main() -> Result<(), Box<dyn Error>> {
     .execute(&mut connection)
     .await?;
 
-    let options = Options::new(database.parse()?, &brokers, "temperatures", "temperatures-service");
+    let options = Options::new(database.parse::<PgConnectOptions>()?, &brokers, "temperatures", "temperatures-service");
     let interrupted = async { tokio::signal::ctrl_c().await.unwrap_or_default() };
     run::<Reading>(options, interrupted).await?;
     Ok(())

@@ -75,6 +75,7 @@ pub use self::pipeline::run::{check, run};
 pub use self::pipeline::until_end::{HaltedPartitions, until_end};
 pub use self::postgres::copy::copy_rows;
 pub use self::postgres::dead_letters::RetrySchedule;
+pub use self::postgres::servers::{DatabaseServers, TargetSession};
 pub use self::postgres::tables::create_tables;
 
 // The example in the documentation compiles.

@@ -1,5 +1,6 @@
 //! All SQL of the engine, and all use of the driver for `PostgreSQL`.
 
+pub(crate) mod servers;
 pub(crate) mod session;
 pub(crate) mod time;
 pub(crate) mod error;

@@ -14,9 +14,10 @@ use crate::{Account, Guardian, ServerError, free_ports, quoted};
 /// Long enough for a machine under load.
 const PATIENCE: Duration = Duration::from_mins(1);
 
-/// Finds `postgres`: on the path, else the newest one in the directories of distributions.
-const FIND: &str = "command -v postgres || \
-    ls -d /usr/lib/postgresql/*/bin/postgres /usr/pgsql-*/bin/postgres 2>/dev/null | sort -V | tail -n 1";
+/// Finds `postgres`: on the path, else the newest one in the directories of distributions. It follows a link, because the
+/// other programs are beside the file itself.
+const FIND: &str = "readlink -f \"$(command -v postgres || \
+    ls -d /usr/lib/postgresql/*/bin/postgres /usr/pgsql-*/bin/postgres 2>/dev/null | sort -V | tail -n 1)\"";
 
 /// A running server. It is ended by immediate shutdown, and its data removed, when this value is dropped or this
 /// process ends.
@@ -36,28 +37,54 @@ impl Postgres {
     /// # Errors
     /// `PostgreSQL` is not installed, or does not start.
     pub fn start_new(settings: &[(&str, &str)]) -> Result<Self, ServerError> {
-        let found = Command::new("sh").args(["-c", FIND]).output().map_err(|error| ServerError(error.to_string()))?;
-        let postgres = String::from_utf8_lossy(&found.stdout).trim().to_owned();
-        let Some(directory) = postgres.strip_suffix("/postgres") else {
-            return Err(ServerError("PostgreSQL is not installed: no `postgres` found".to_owned()));
-        };
+        let programs = programs()?;
         let guardian = Guardian::new("QUIT", Account::unless_root(&["postgres", "nobody"])?)?;
         // Every user of this machine can reach the port, and a superuser's session can run programs.
         let password = Uuid::now_v7().simple().to_string();
         let initdb = format!(
             "umask 077; echo {password} >password && exec {} -D data -U postgres -A scram-sha-256 --pwfile=password \
              -E UTF8 --no-locale --no-sync >>log 2>&1",
-            quoted(format!("{directory}/initdb"))
+            quoted(format!("{programs}/initdb"))
         );
         if guardian.run(&initdb)? != 0 {
             return Err(ServerError(format!("initdb failed:\n{}", guardian.tail("log"))));
         }
+        Self::start_with_data(guardian, &programs, settings, password)
+    }
+
+    /// Starts a standby of `primary`, with a copy of its data. It reads the changes from `port` of 127.0.0.1, which can be a
+    /// proxy in front of the primary.
+    ///
+    /// # Errors
+    /// The primary can't be copied, or the standby does not start.
+    pub fn start_standby(primary: &Self, port: u16) -> Result<Self, ServerError> {
+        let programs = programs()?;
+        let guardian = Guardian::new("QUIT", Account::unless_root(&["postgres", "nobody"])?)?;
+        let password = primary.password.clone();
+        let source = format!("host=127.0.0.1 port={port} user=postgres password={password}");
+        let copy = format!(
+            "umask 077; exec {} -D data -R -c fast --no-sync -d {} >>log 2>&1",
+            quoted(format!("{programs}/pg_basebackup")),
+            quoted(source)
+        );
+        if guardian.run(&copy)? != 0 {
+            return Err(ServerError(format!("pg_basebackup failed:\n{}", guardian.tail("log"))));
+        }
+        Self::start_with_data(guardian, &programs, &[], password)
+    }
+
+    fn start_with_data(
+        guardian: Guardian,
+        programs: &str,
+        settings: &[(&str, &str)],
+        password: String,
+    ) -> Result<Self, ServerError> {
         let [port] = free_ports()?;
         let settings: Vec<_> =
             settings.iter().map(|(name, value)| format!("-c {}", quoted(format!("{name}={value}")))).collect();
         let command = format!(
             "exec {} -D data -p {port} -c listen_addresses=127.0.0.1 -c unix_socket_directories= {} >>log 2>&1",
-            quoted(&postgres),
+            quoted(format!("{programs}/postgres")),
             settings.join(" ")
         );
         let server = Self { guardian, command, port, password, pid: AtomicI32::new(0) };
@@ -146,6 +173,14 @@ impl Postgres {
     pub fn directory(&self) -> &std::path::Path {
         self.guardian.directory()
     }
+}
+
+/// The directory of the programs of `PostgreSQL`.
+fn programs() -> Result<String, ServerError> {
+    let found = Command::new("sh").args(["-c", FIND]).output().map_err(|error| ServerError(error.to_string()))?;
+    let postgres = String::from_utf8_lossy(&found.stdout).trim().to_owned();
+    let directory = postgres.strip_suffix("/postgres").map(str::to_owned);
+    directory.ok_or_else(|| ServerError("PostgreSQL is not installed: no `postgres` found".to_owned()))
 }
 
 /// While it starts or recovers, the server accepts connections and refuses them. So this sends the first message of a

@@ -55,6 +55,11 @@ impl Proxy {
         self.address.to_string()
     }
 
+    /// Its port on 127.0.0.1.
+    pub fn port(&self) -> u16 {
+        self.address.port()
+    }
+
     /// Limits the bytes per second, in each direction and over all connections. `None`: no limit.
     pub fn limit(&self, bytes_per_second: Option<u32>) {
         self.link.change(|state| state.bytes_per_second = bytes_per_second);

@@ -3,7 +3,8 @@
 use std::time::{Duration, Instant};
 
 use bytesize::ByteSize;
-use sqlx::{Connection as _, PgConnection, postgres::PgConnectOptions};
+use fenced_sink::DatabaseServers;
+use sqlx::PgConnection;
 
 /// The interval of the progress lines.
 pub(super) const PROGRESS_INTERVAL: Duration = Duration::from_secs(5);
@@ -120,8 +121,8 @@ pub(super) struct ProgressWatch {
 
 impl ProgressWatch {
     /// `None`: a second connection was not possible. The migration does not need it.
-    pub(super) async fn start(options: &PgConnectOptions, table: &OldTable) -> Option<Self> {
-        let connection = tokio::time::timeout(LOOK, PgConnection::connect_with(options)).await.ok()?.ok()?;
+    pub(super) async fn start(servers: &DatabaseServers, table: &OldTable) -> Option<Self> {
+        let connection = servers.connect(LOOK).await.ok()?;
         let mut watch = Self { connection, began: Instant::now(), bytes_before: 0, table: table.size() };
         watch.bytes_before = watch.database_bytes().await?;
         Some(watch)

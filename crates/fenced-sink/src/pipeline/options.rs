@@ -4,18 +4,17 @@ use std::collections::BTreeMap;
 use std::num::NonZeroU32;
 use std::time::Duration;
 
-use sqlx::postgres::PgConnectOptions;
-
 use crate::model::start::StartPolicy;
 use crate::model::topic_log::GapPolicy;
 use crate::observe::health::Health;
 use crate::postgres::dead_letters::RetrySchedule;
+use crate::postgres::servers::DatabaseServers;
 
 /// The options of a run. It has no `Debug`: the properties can hold secrets.
 #[derive(Clone)]
 pub struct Options {
-    /// The database that contains the tables.
-    pub database: PgConnectOptions,
+    /// The servers of the database that contains the tables.
+    pub database: DatabaseServers,
     /// Properties of librdkafka, at least `bootstrap.servers`. The engine sets those that the guarantee needs, and ignores
     /// other values for them.
     pub properties: BTreeMap<String, String>,
@@ -66,9 +65,9 @@ pub struct Options {
 impl Options {
     /// The defaults of `booking-history`, for this database, these brokers (`bootstrap.servers`), topic and group.
     #[must_use]
-    pub fn new(database: PgConnectOptions, brokers: &str, topic: &str, group_id: &str) -> Self {
+    pub fn new(database: impl Into<DatabaseServers>, brokers: &str, topic: &str, group_id: &str) -> Self {
         Self {
-            database,
+            database: database.into(),
             properties: BTreeMap::from([("bootstrap.servers".to_owned(), brokers.to_owned())]),
             service: "fenced-sink".to_owned(),
             topic: topic.to_owned(),

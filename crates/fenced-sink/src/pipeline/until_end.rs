@@ -4,7 +4,6 @@
 //! It reads the ledger, not the state of this process: of several instances, each ends when the whole topic is read. It
 //! only observes; it does not change the run.
 
-use sqlx::postgres::PgConnectOptions;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -18,6 +17,7 @@ use crate::model::topic_log::LogBounds;
 use crate::observe::health::Health;
 use crate::pipeline::options::Options;
 use crate::postgres::ledger::Ledger;
+use crate::postgres::servers::DatabaseServers;
 use crate::postgres::session::Session;
 
 /// The interval at which the ledger is read.
@@ -51,7 +51,7 @@ pub async fn until_end(options: &Options) -> Result<(), HaltedPartitions> {
 struct EndWatcher {
     topic_log: Arc<TopicLogClient>,
     ledger: Ledger,
-    database: PgConnectOptions,
+    database: DatabaseServers,
     limit: Duration,
     health: Health,
     session: Option<Session>,

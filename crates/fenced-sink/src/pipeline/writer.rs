@@ -13,8 +13,6 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use sqlx::postgres::PgConnectOptions;
-
 use crate::event::Event;
 use crate::kafka::topic_log_client::TopicLogClient;
 use crate::model::error_class::{ErrorClass, RetryCause};
@@ -32,6 +30,7 @@ use crate::postgres::copy;
 use crate::postgres::error::classify;
 use crate::postgres::ledger::Ledger;
 use crate::postgres::retry::Backoff;
+use crate::postgres::servers::DatabaseServers;
 use crate::postgres::session::Session;
 use crate::postgres::transaction::WriteRules;
 
@@ -47,7 +46,7 @@ pub(crate) struct WriterContext<E> {
     pub(crate) service: String,
     pub(crate) start: StartPolicy,
     pub(crate) gaps: GapPolicy,
-    pub(crate) database: PgConnectOptions,
+    pub(crate) database: DatabaseServers,
     pub(crate) database_timeout: Duration,
     pub(crate) rules: WriteRules,
     /// If the database refuses the user, or all partitions, for longer than this, the run ends.
@@ -166,7 +165,7 @@ impl<E: Event> Writer<E> {
         context.health.disconnected_writers(disconnected, context.writers);
         context.health.retried(class);
         let wait = self.backoff.wait();
-        tracing::warn!(%error, retry_in_ms = millis(wait), "database_unavailable");
+        tracing::warn!(server = %context.database, %error, retry_in_ms = millis(wait), "database_unavailable");
         tokio::select! {
             () = tokio::time::sleep(wait) => {}
             () = context.scheduler.until_stopping() => {}

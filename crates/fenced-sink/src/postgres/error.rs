@@ -10,10 +10,12 @@ use std::io;
 
 use crate::model::error_class::{ErrorClass, RetryCause};
 use crate::model::sqlstate::SqlState;
+use crate::postgres::servers::decisive;
 
 /// The class of an error of sqlx.
 #[must_use]
 pub fn classify(error: &sqlx::Error) -> ErrorClass {
+    let error = decisive(error);
     match error {
         sqlx::Error::Database(refusal) => match sqlstate_of(error) {
             Some(state) => {
@@ -50,7 +52,7 @@ pub fn classify(error: &sqlx::Error) -> ErrorClass {
 /// The code of an error that Postgres returned.
 #[must_use]
 pub fn sqlstate_of(error: &sqlx::Error) -> Option<SqlState> {
-    SqlState::parse(&error.as_database_error()?.code()?)
+    SqlState::parse(&decisive(error).as_database_error()?.code()?)
 }
 
 /// The class of a SQLSTATE. `routine` is the function in Postgres that reported the error.

@@ -1,9 +1,10 @@
 //! A database connection with a time limit on everything that it does.
 
-use sqlx::postgres::PgConnectOptions;
-use sqlx::{ConnectOptions as _, Connection as _, PgConnection, Postgres, SqlSafeStr};
+use sqlx::{Connection as _, PgConnection, Postgres, SqlSafeStr};
 use std::io;
 use std::time::Duration;
+
+use crate::postgres::servers::DatabaseServers;
 
 /// The longest wait for a lock in the pipeline. After it, a writer writes the partition alone.
 const LOCK_WAIT: Duration = Duration::from_secs(2);
@@ -33,23 +34,22 @@ impl Session {
     ///
     /// # Errors
     /// What the server or the network answered, or the time-out.
-    pub async fn connect(options: &PgConnectOptions, limit: Duration) -> sqlx::Result<Self> {
-        Self::connect_with_lock_timeout(options, limit, limit.mul_f64(0.9)).await
+    pub async fn connect(servers: &DatabaseServers, limit: Duration) -> sqlx::Result<Self> {
+        Self::connect_with_lock_timeout(servers, limit, limit.mul_f64(0.9)).await
     }
 
     /// Opens a connection for the writers and the redrive. It waits for a lock for a short time only: a transaction has
     /// batches of several partitions, and a lock on one of them must not delay the others.
-    pub(crate) async fn connect_to_write(options: &PgConnectOptions, limit: Duration) -> sqlx::Result<Self> {
-        Self::connect_with_lock_timeout(options, limit, LOCK_WAIT.min(limit / 10)).await
+    pub(crate) async fn connect_to_write(servers: &DatabaseServers, limit: Duration) -> sqlx::Result<Self> {
+        Self::connect_with_lock_timeout(servers, limit, LOCK_WAIT.min(limit / 10)).await
     }
 
     async fn connect_with_lock_timeout(
-        options: &PgConnectOptions,
+        servers: &DatabaseServers,
         limit: Duration,
         lock_limit: Duration,
     ) -> sqlx::Result<Self> {
-        let options = options.clone().disable_statement_logging();
-        let connection = within(limit, options.connect()).await?;
+        let connection = servers.connect(limit).await?;
         let mut session = Self { connection, limit };
         let names = ["statement_timeout", "idle_in_transaction_session_timeout", "lock_timeout"].map(str::to_owned);
         // 0 would be no limit.
@@ -159,8 +159,11 @@ async fn set(connection: &mut PgConnection, names: &[String], values: &[String])
 /// What `work` failed with, or the time-out as an I/O error.
 async fn within<T>(limit: Duration, work: impl Future<Output = sqlx::Result<T>>) -> sqlx::Result<T> {
     let answer = tokio::time::timeout(limit.saturating_add(Duration::from_secs(1)), work).await;
-    answer.unwrap_or_else(|_| {
-        let text = format!("no answer from the database within {}", humantime::format_duration(limit));
-        Err(sqlx::Error::Io(io::Error::new(io::ErrorKind::TimedOut, text)))
-    })
+    answer.unwrap_or_else(|_| Err(no_answer(limit)))
+}
+
+/// The error of a database that does not answer within a time limit.
+pub(super) fn no_answer(limit: Duration) -> sqlx::Error {
+    let text = format!("no answer from the database within {}", humantime::format_duration(limit));
+    sqlx::Error::Io(io::Error::new(io::ErrorKind::TimedOut, text))
 }

@@ -15,6 +15,7 @@ use fenced_sink::{
     ConsumerError, EngineError, Event, InsertOutcome, LogPoint, Lookup, Offset, Options, Parsed, Reason, Record,
     RecordRef, Refusal, RetrySchedule, check, create_tables, run,
 };
+use sqlx::postgres::PgConnectOptions;
 use sqlx::{Connection as _, PgConnection};
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
@@ -142,7 +143,7 @@ fn columns(events: &[&Toy]) -> (Vec<String>, Vec<i32>) {
 
 /// Short delays, so that the tests are fast.
 fn options(topic: &Topic, group: &str, database: &str) -> Options {
-    let defaults = Options::new(database.parse().unwrap(), &kafka().address(), &topic.name, group);
+    let defaults = Options::new(database.parse::<PgConnectOptions>().unwrap(), &kafka().address(), &topic.name, group);
     Options {
         batch_max_records: 1_000,
         database_timeout: Duration::from_secs(10),

@@ -1,0 +1,114 @@
+//! `DATABASE_URL` names servers in each form that people use, and the service finds the one that can write.
+
+use testbed::Postgres;
+use testbed::kafka::kafka;
+use testbed::postgres::own_postgres;
+use testbed::proxy::Proxy;
+use testbed::scene::Scene;
+use testbed::topic::Topic;
+use testbed::wait::{PATIENCE, eventually};
+use testbed::workload::Workload;
+
+/// A primary that is lost before its standby has everything: the tables go back in time, and the service reads the records
+/// again from Kafka. A host that does not answer is the first one, and the standby stands before the primary.
+#[tokio::test]
+async fn the_service_goes_on_by_itself_on_a_standby_that_was_promoted_and_loses_nothing() {
+    let primary = own_postgres();
+    let scene = Scene::on(kafka(), &primary, 3).await;
+    let replication = Proxy::start(primary.port());
+    let standby = Postgres::start_standby(&primary, replication.port()).unwrap();
+    let silent = Proxy::start(standby.port());
+    silent.black_hole(true);
+
+    let owner = scene.database.clone();
+    let (login, place) = owner.split_once('@').unwrap();
+    let database = place.split_once('/').unwrap().1;
+    let hosts = [silent.port(), standby.port(), primary.port()].map(|port| format!("127.0.0.1:{port}"));
+    let servers = hosts.join(",");
+    let url = format!("{login}@{servers}/{database}");
+    let promoted = scene.clone().with_database(standby.url(database));
+    let scene = scene.with("DATABASE_URL", &url).with("DATABASE_TIMEOUT", "3s").with("RETRY_MAX", "1s");
+    scene.command("migrate up");
+    let service = scene.start();
+    let workload = Workload::mixed("failover", 3_000, 3);
+    let parts: Vec<_> = workload.records.chunks(workload.records.len().div_ceil(3)).collect();
+    let producer = scene.topic.producer(&[]);
+    producer.send(parts[0]).await;
+    scene.wait_until_read().await;
+    scene.command("offsets list");
+    let everything = scene.totals().await;
+    eventually(PATIENCE, |totals| *totals == everything, async || promoted.totals().await).await;
+
+    let of_standby = format!("{url}?target_session_attrs=standby");
+    scene
+        .clone()
+        .with("DATABASE_URL", &of_standby)
+        .with("LOG_LEVEL", "DEBUG")
+        .start_command("offsets list")
+        .wait_for_event_with("database_connected", &[("server", &hosts[1])]);
+
+    replication.black_hole(true);
+    producer.send(parts[1]).await;
+    scene.wait_until_read().await;
+    assert_eq!(promoted.totals().await, everything, "the standby is behind");
+    primary.stop_immediate().unwrap();
+    let failed = service.wait_for_event_with("database_unavailable", &[("server", &servers)]);
+    for host in hosts {
+        assert!(failed.field("error").contains(&format!("{host}: ")), "{failed:?}");
+    }
+    replication.cut();
+    promoted.execute("select pg_promote()").await;
+    producer.send(parts[2]).await;
+    promoted.assert_exact(&workload).await;
+    assert!(service.is_running(), "it was never restarted");
+    assert!(
+        !service.lines().iter().any(|line| line.contains(login.rsplit_once(':').unwrap().1)),
+        "a password is shown"
+    );
+
+    // The kind of session that a URL asks for.
+    let any = format!("{}?target_session_attrs=prefer-standby", standby.url(database));
+    scene.clone().with("DATABASE_URL", &any).command("offsets list");
+    let other = format!("{}?target_session_attrs=standby", standby.url(database));
+    let (code, lines) = scene.with("DATABASE_URL", &other).finish("offsets list");
+    let text = lines.join("\n");
+    assert_eq!(code, 69, "{text}");
+    assert!(
+        text.contains("this server is a primary that can write, and target_session_attrs=standby is wanted"),
+        "{text}"
+    );
+}
+
+/// Each form of a URL for one server: migrate, run and a command connect with it.
+#[tokio::test]
+async fn a_server_is_found_by_an_ipv6_address_and_by_each_form_of_a_socket() {
+    let settings = [("unix_socket_directories", ".."), ("listen_addresses", "127.0.0.1,::1")];
+    let server = Postgres::start_new(&settings).unwrap();
+    let path = server.directory().to_str().unwrap();
+    let url = server.url("postgres");
+    let (login, _) = url.split_once('@').unwrap();
+    let (port, login) = (server.port(), login.replace("postgresql://", "postgresql+asyncpg://"));
+    let encoded = path.replace('/', "%2F");
+    for (number, url) in [
+        format!("{login}@[::1]:{port}/DATABASE"),
+        format!("{login}@[::1]:1,[::1]:{port}/DATABASE"),
+        format!("{login}@/DATABASE?host={path}&port={port}"),
+        format!("{login}@:{port}/DATABASE?host={path}"),
+        format!("{login}@{encoded}:{port}/DATABASE?sslmode=require"),
+    ]
+    .iter()
+    .enumerate()
+    {
+        let database = format!("form{number}");
+        let owner = server.create_database(&database).await.unwrap();
+        let scene = Scene::between(Topic::create(kafka(), 1).await, owner);
+        let scene = scene.with("DATABASE_URL", &url.replace("DATABASE", &database));
+        scene.command("migrate up");
+        let service = scene.start();
+        let workload = Workload::bookings("form", 10, 1);
+        scene.send(&workload.records).await;
+        scene.assert_exact(&workload).await;
+        service.stop();
+        scene.command("offsets list");
+    }
+}
