@@ -18,6 +18,8 @@ mod letters;
 mod environment;
 mod partition_failures;
 mod startup;
+mod standard_error;
+mod signals;
 mod group;
 mod health;
 mod metrics;
