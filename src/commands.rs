@@ -3,6 +3,7 @@
 mod failure;
 mod output;
 mod timestamp;
+mod signals;
 mod migrate;
 mod database;
 mod engine;
@@ -14,6 +15,7 @@ mod verify;
 use std::{fs, path::Path};
 
 use clap::{CommandFactory as _, FromArgMatches as _, Parser, Subcommand};
+use tokio::sync::oneshot;
 
 pub use engine::options;
 pub use failure::CommandError;
@@ -82,10 +84,13 @@ impl CommandLine {
             .enable_all()
             .build()
             .map_err(|error| CommandError::Internal(format!("can't start threads: {error}")))?;
+        let (stop, stopped) = oneshot::channel();
+        let stop = matches!(self.command, Command::Run(_)).then_some(stop);
+        signals::handle(stop).map_err(|error| CommandError::Internal(format!("can't receive signals: {error}")))?;
         let settings = || Settings::from_raw(&self.settings, |file: &Path| fs::read_to_string(file));
         let done = runtime.block_on(async {
             match &self.command {
-                Command::Run(args) => run::run(args, &logging(settings()?)).await,
+                Command::Run(args) => run::run(args, &logging(settings()?), stopped).await,
                 Command::Migrate(args) => migrate::run(args, &logging(settings()?)).await,
                 Command::Offsets(args) => offsets::run(args, &logging(settings()?)).await,
                 Command::DeadLetters(args) => dead_letters::run(args, &logging(settings()?)).await,

@@ -90,7 +90,15 @@ impl Settings {
         let mut faults = ConfigFaults::default();
 
         let database = database::choose(&mut faults, raw, &read_file);
-        let servers = faults.check("KAFKA_BOOTSTRAP_SERVERS", &raw.kafka_bootstrap_servers, values::servers);
+        let mut of_properties = ConfigFaults::default();
+        let properties = properties::choose(&mut of_properties, raw, &read_file);
+        let protocol = properties.as_ref().and_then(|properties| properties.get("security.protocol"));
+        let servers = values::servers(&raw.kafka_bootstrap_servers, protocol.unwrap_or("plaintext"));
+        let servers = servers.map_err(|accepted| {
+            // An address with a user can contain a password.
+            let given = Some(raw.kafka_bootstrap_servers.clone()).filter(|given| !given.contains('@'));
+            faults.add(ConfigFault { setting: "KAFKA_BOOTSTRAP_SERVERS", given, accepted });
+        });
         let topic = faults.check("KAFKA_TOPIC", &raw.kafka_topic, values::topic);
         let group_id = faults.check("KAFKA_GROUP_ID", &raw.kafka_group_id, values::name);
         let log_level = faults.check("LOG_LEVEL", &raw.log_level, values::log_filter);
@@ -99,7 +107,8 @@ impl Settings {
             faults.check("LOG_RECORDS_PER_SECOND", &raw.log_records_per_second, values::number(0..=1_000_000_u32));
         let start = faults.check("KAFKA_START", &raw.kafka_start, values::start);
         let gap_policy = faults.check("KAFKA_GAP_POLICY", &raw.kafka_gap_policy, values::gap_policy);
-        let properties = properties::choose(&mut faults, raw, &read_file);
+        // In the order in which the settings are documented.
+        faults.append(of_properties);
         let writers = faults.check("WRITERS", &raw.writers, values::count(100));
         let records = faults.check("BATCH_MAX_RECORDS", &raw.batch_max_records, values::count(1_000_000));
         // A message to PostgreSQL is limited to 1 GiB, and the last record of a batch may exceed this bound.
@@ -122,7 +131,7 @@ impl Settings {
         let settings = || {
             Some(Self {
                 database: database?,
-                kafka_bootstrap_servers: servers?,
+                kafka_bootstrap_servers: servers.ok()?,
                 kafka_topic: topic?,
                 kafka_group_id: group_id?,
                 log_level: log_level?,

@@ -1,13 +1,14 @@
 //! Arguments -> command -> exit code.
 
-use std::{
-    io::{self, Write as _},
-    process::ExitCode,
+use std::process::ExitCode;
+
+use booking_history::{
+    commands::{self, CommandLine},
+    telemetry::standard_error,
 };
 
-use booking_history::commands::{self, CommandLine};
-
 fn main() -> ExitCode {
+    standard_error::report_panics();
     // Before clap, which reads settings from the environment, and while the process has one thread: a program must not
     // change its environment later.
     let dotenv = commands::load_dotenv();
@@ -16,10 +17,12 @@ fn main() -> ExitCode {
     let command_line = CommandLine::parse_or_exit();
     // The only place that turns an error into an exit code.
     match dotenv.and_then(|()| command_line.run()) {
-        Ok(()) => ExitCode::SUCCESS,
+        Ok(()) => {
+            standard_error::flush(standard_error::FLUSH_LIMIT);
+            ExitCode::SUCCESS
+        }
         Err(error) => {
-            // `eprintln!` panics if standard error is closed. The exit code must still show the result.
-            writeln!(io::stderr(), "error: {error}").ok();
+            standard_error::write_last_line(&format!("error: {error}"));
             ExitCode::from(error.exit_code())
         }
     }

@@ -1,5 +1,6 @@
 //! The outputs of a running service: log lines on standard error, and health and metrics over HTTP.
 
+pub mod standard_error;
 mod logs;
 mod readiness;
 pub mod metrics;

@@ -6,6 +6,7 @@ use clap::ValueEnum;
 use serde::Serialize;
 
 use super::CommandError;
+use crate::telemetry::standard_error;
 
 /// The format of the output.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -16,8 +17,9 @@ pub(super) enum OutputFormat {
     Json,
 }
 
-/// Writes to standard output. A reader that closes the pipe (`| head`) is no error.
+/// Writes to standard output, behind all lines of standard error. A reader that closes the pipe (`| head`) is no error.
 pub(super) fn print(text: &str) -> Result<(), CommandError> {
+    standard_error::flush(standard_error::FLUSH_LIMIT);
     let mut out = io::stdout().lock();
     match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
         Err(error) if error.kind() != io::ErrorKind::BrokenPipe => {
@@ -29,8 +31,7 @@ pub(super) fn print(text: &str) -> Result<(), CommandError> {
 
 /// Writes a remark to standard error, so that it is not part of the output.
 pub(super) fn remark(text: &str) {
-    // A remark is optional: the command continues if standard error is closed.
-    writeln!(io::stderr(), "{text}").ok();
+    standard_error::write_line(text);
 }
 
 /// One JSON object per line.

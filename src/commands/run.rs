@@ -5,7 +5,6 @@ use std::time::{Duration, Instant};
 use clap::Args;
 use fenced_sink::admin::{Backoff, ErrorClass, classify, missing_privileges};
 use fenced_sink::{HaltedPartitions, until_end};
-use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::oneshot;
 
 use super::engine::{explain, options};
@@ -33,8 +32,12 @@ pub(super) struct RunArgs {
     until_end: bool,
 }
 
-pub(super) async fn run(args: &RunArgs, settings: &Settings) -> Result<(), CommandError> {
-    let mut stop = stop_signal().map_err(|error| CommandError::Internal(format!("can't receive signals: {error}")))?;
+/// Runs until `stop` is sent.
+pub(super) async fn run(
+    args: &RunArgs,
+    settings: &Settings,
+    mut stop: oneshot::Receiver<()>,
+) -> Result<(), CommandError> {
     let options = options(settings);
     // Before the first request to a server, because no retry corrects a wrong property.
     fenced_sink::check(&options).map_err(|error| explain(error, settings))?;
@@ -133,26 +136,4 @@ async fn wait_for_schema(settings: &Settings) -> Result<(), CommandError> {
 
 fn millis(wait: Duration) -> u64 {
     u64::try_from(wait.as_millis()).unwrap_or(u64::MAX)
-}
-
-/// Resolves at the first SIGINT or SIGTERM. At the second one the process exits with 128 + the number of the signal.
-fn stop_signal() -> std::io::Result<oneshot::Receiver<()>> {
-    let (mut interrupt, mut terminate) = (signal(SignalKind::interrupt())?, signal(SignalKind::terminate())?);
-    let (stop, stopped) = oneshot::channel();
-    tokio::spawn(async move {
-        let first = either(&mut interrupt, &mut terminate).await;
-        // Outside of the macro, which does not evaluate its fields if debug lines are off.
-        let sent = stop.send(()).is_ok();
-        tracing::debug!(signal = first, sent, "signal_received");
-        let second = either(&mut interrupt, &mut terminate).await;
-        std::process::exit(128 + second);
-    });
-    Ok(stopped)
-}
-
-async fn either(interrupt: &mut Signal, terminate: &mut Signal) -> i32 {
-    tokio::select! {
-        _ = interrupt.recv() => SignalKind::interrupt().as_raw_value(),
-        _ = terminate.recv() => SignalKind::terminate().as_raw_value(),
-    }
 }

@@ -34,6 +34,11 @@ impl ConfigFaults {
         self.0.push(fault);
     }
 
+    /// Adds all faults of another list.
+    pub(super) fn append(&mut self, faults: Self) {
+        self.0.extend(faults.0);
+    }
+
     /// Adds a fault unless `parse` accepts the text. The error of `parse` contains the accepted values.
     pub(super) fn check<T>(
         &mut self,

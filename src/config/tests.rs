@@ -131,21 +131,66 @@ fn an_http_address_has_an_ip_address_and_a_port_or_is_empty() {
     check_address("127.0.0.1:70000", false);
 }
 
-fn check_servers(given: &str, accepted: bool) {
-    assert_eq!(settings(|raw| raw.kafka_bootstrap_servers = given.to_owned()).is_ok(), accepted, "{given}");
+fn servers(given: &str, properties: &str) -> Result<String, String> {
+    let change = |raw: &mut RawSettings| {
+        raw.kafka_bootstrap_servers = given.to_owned();
+        raw.kafka_properties = Some(properties.to_owned());
+    };
+    settings(change).map(|settings| settings.kafka_bootstrap_servers).map_err(|faults| faults.to_string())
 }
 
 #[test]
 fn servers_are_hosts_with_ports() {
-    check_servers("localhost:9092", true);
-    check_servers("a:1, b:2,c", true);
-    check_servers("SASL_SSL://a.example:9093", true);
-    check_servers("[::1]:9092", true);
-    check_servers("", false);
-    check_servers("a:1,,b:2", false);
-    check_servers("a:0", false);
-    check_servers("a:port", false);
-    check_servers("::1", false);
+    let accepted = ["localhost:9092", "a_b.example:1,c", "127.0.0.1:9092", "[::1]:9092", "[fe80::1%eth0]:1,[::1]"];
+    for given in accepted {
+        assert_eq!(servers(given, ""), Ok(given.to_owned()));
+    }
+    assert_eq!(servers("a:1 , b:2", ""), Ok("a:1,b:2".to_owned()), "librdkafka would keep the blank in the name");
+    let refused = [
+        "", ",", "a:1,,b:2", "a:0", "a:65536", "a:-1", "a:", ":9092", "a:port", "::1", "[::1", "[a]:1", "a b:1",
+        "a:1/b", "a/b", "a:1?x=y", "a:1:2", "ä:1", "\"a:1\"",
+    ];
+    for given in refused {
+        let error = servers(given, "").unwrap_err();
+        assert!(error.contains("KAFKA_BOOTSTRAP_SERVERS: given") && error.contains("host:port"), "{given}: {error}");
+    }
+}
+
+#[test]
+fn a_protocol_before_a_server_is_accepted_only_if_librdkafka_uses_it() {
+    let (tls, sasl_tls) = ("security.protocol=ssl", "security.protocol=sasl_ssl");
+    assert!(servers("PLAINTEXT://a:1,b:2", "").is_ok());
+    assert!(servers("ssl://a:1", tls).is_ok());
+    assert!(servers("SASL_SSL://a:1", sasl_tls).is_ok());
+    for (given, properties, hint) in [
+        ("kafka://a:1", "", None),
+        ("tcp://a:1", "", None),
+        ("PLAINTEXT://a:1", tls, None),
+        ("://a:1", "", None),
+        ("kafka+ssl://a:1,kafka+ssl://b:2", "", Some(tls)),
+        ("a:1,SSL://b:2", "", Some(tls)),
+        ("https://a:443/path", "", Some(tls)),
+        ("SASL_SSL://a:1", tls, Some(sasl_tls)),
+    ] {
+        let error = servers(given, properties).unwrap_err();
+        assert!(error.contains("host:port, separated by commas, without protocol"), "{error}");
+        assert_eq!(error.contains("; for TLS"), hint.is_some(), "{error}");
+        assert!(error.contains(hint.unwrap_or_default()), "{error}");
+    }
+    let with_password = servers("kafka+ssl://user:s3cret@a:1", "").unwrap_err();
+    assert!(!with_password.contains("s3cret"), "{with_password}");
+}
+
+#[test]
+fn words_are_accepted_in_any_case() {
+    let change = |raw: &mut RawSettings| {
+        raw.log_format = "JSON".to_owned();
+        raw.kafka_start = "Latest".to_owned();
+        raw.kafka_gap_policy = "SKIP".to_owned();
+    };
+    let settings = settings(change).unwrap();
+    let found = (settings.log_format, settings.kafka_start, settings.kafka_gap_policy);
+    assert_eq!(found, (LogFormat::Json, StartPolicy::Latest, GapPolicy::Skip));
 }
 
 fn check_dotenv(text: &str, expected: Option<&str>) {

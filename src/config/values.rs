@@ -1,6 +1,13 @@
 //! One small parser for each kind of value. Its error contains the accepted values.
 
-use std::{fmt::Display, net::SocketAddr, num::NonZeroUsize, ops::RangeInclusive, str::FromStr, time::Duration};
+use std::{
+    fmt::Display,
+    net::{Ipv6Addr, SocketAddr},
+    num::NonZeroUsize,
+    ops::RangeInclusive,
+    str::FromStr,
+    time::Duration,
+};
 
 use bytesize::ByteSize;
 use fenced_sink::{GapPolicy, StartPolicy};
@@ -31,7 +38,7 @@ impl LogFilter {
 }
 
 pub(super) fn start(given: &str) -> Result<StartPolicy, String> {
-    match given {
+    match given.to_ascii_lowercase().as_str() {
         "earliest" => Ok(StartPolicy::Earliest),
         "latest" => Ok(StartPolicy::Latest),
         "fail" => Ok(StartPolicy::Fail),
@@ -40,7 +47,7 @@ pub(super) fn start(given: &str) -> Result<StartPolicy, String> {
 }
 
 pub(super) fn gap_policy(given: &str) -> Result<GapPolicy, String> {
-    match given {
+    match given.to_ascii_lowercase().as_str() {
         "halt" => Ok(GapPolicy::Halt),
         "skip" => Ok(GapPolicy::Skip),
         _ => Err("halt or skip".to_owned()),
@@ -48,7 +55,7 @@ pub(super) fn gap_policy(given: &str) -> Result<GapPolicy, String> {
 }
 
 pub(super) fn log_format(given: &str) -> Result<LogFormat, String> {
-    match given {
+    match given.to_ascii_lowercase().as_str() {
         "text" => Ok(LogFormat::Text),
         "json" => Ok(LogFormat::Json),
         _ => Err("text or json".to_owned()),
@@ -94,26 +101,38 @@ fn with_engine(given: &str) -> String {
     directives.join(",")
 }
 
-pub(super) fn servers(given: &str) -> Result<String, String> {
-    if given.split(',').all(|server| is_server(server.trim())) {
-        Ok(given.to_owned())
-    } else {
-        Err("host:port, separated by commas".to_owned())
+/// Separated by commas. A protocol before a server is accepted if it is the one of `security.protocol`: librdkafka ignores
+/// a server with another one, and waits.
+pub(super) fn servers(given: &str, security_protocol: &str) -> Result<String, String> {
+    let servers: Vec<&str> = given.split(',').map(str::trim).collect();
+    let address = |server: &&str| match server.split_once("://") {
+        Some((protocol, address)) => protocol.eq_ignore_ascii_case(security_protocol) && is_server(address),
+        None => is_server(server),
+    };
+    if servers.iter().all(address) {
+        return Ok(servers.join(","));
     }
+    let protocols = given.to_ascii_lowercase();
+    let hint = match ["ssl", "tls", "https"].iter().any(|name| protocols.contains(&format!("{name}://"))) {
+        true if protocols.contains("sasl") => "; for TLS and SASL, security.protocol=sasl_ssl in KAFKA_PROPERTIES",
+        true => "; for TLS, security.protocol=ssl in KAFKA_PROPERTIES",
+        false => "",
+    };
+    Err(format!("host:port, separated by commas, without protocol, user and path{hint}"))
 }
 
-/// `host`, `host:port` or `PROTOCOL://host:port`. An IPv6 address is in brackets.
+/// `host` or `host:port`. An IPv6 address is in brackets.
 fn is_server(server: &str) -> bool {
-    let address = server.split_once("://").map_or(server, |(_, address)| address);
-    let (host, port) = match address.rsplit_once(':') {
+    let (host, port) = match server.rsplit_once(':') {
         Some((host, port)) if !port.ends_with(']') => (host, Some(port)),
-        _ => (address, None),
+        _ => (server, None),
     };
-    let bracketed = host.starts_with('[') && host.ends_with(']');
-    !host.is_empty()
-        && !host.contains([' ', '/', '@'])
-        && (bracketed || !host.contains(':'))
-        && port.is_none_or(|port| port.parse::<u16>().is_ok_and(|port| port > 0))
+    let is_host = match host.strip_prefix('[').and_then(|host| host.strip_suffix(']')) {
+        // The zone of a link-local address follows the %.
+        Some(address) => address.split('%').next().is_some_and(|address| address.parse::<Ipv6Addr>().is_ok()),
+        None => !host.is_empty() && host.chars().all(|c| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.')),
+    };
+    is_host && port.is_none_or(|port| port.parse::<u16>().is_ok_and(|port| port > 0))
 }
 
 /// Empty: none. Host names are refused, because a name server would decide which address is opened.

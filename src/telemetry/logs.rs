@@ -17,14 +17,15 @@ use tracing_subscriber::{
     registry::LookupSpan,
 };
 
+use super::standard_error::LogWriter;
 use crate::config::{LogFilter, LogFormat};
 
 /// Starts logging. Events before this call are lost. A second call changes nothing.
 pub fn init(filter: &LogFilter, format: LogFormat) {
     let log = tracing_subscriber::fmt()
         .with_env_filter(EnvFilter::builder().parse_lossy(filter.directives()))
-        .with_writer(std::io::stderr)
-        // It would panic if standard error is closed.
+        .with_writer(|| LogWriter)
+        // It would write to standard error by itself.
         .log_internal_errors(false)
         .event_format(LineFormat { format, clock: Utc::now })
         .finish();

@@ -14,6 +14,7 @@ use prometheus_client::metrics::MetricType;
 use prometheus_client::registry::Registry;
 
 use super::readiness::readiness;
+use super::standard_error;
 
 /// The prefix of our names. A program that stores another event with the engine uses its own.
 pub const PREFIX: &str = "booking_history";
@@ -123,7 +124,9 @@ impl Scrape {
         families.counter("gap_records", "Offsets found to be missing or in doubt, by reason of the gap", gaps)?;
         let letters = dead_letters.iter().map(|(status, count)| (status.as_str(), *count));
         let help = "Dead letters of the group and topic in the database, by status, at the last count";
-        families.gauge("dead_letters", help, labelled("status", letters))
+        families.gauge("dead_letters", help, labelled("status", letters))?;
+        let help = "Log lines dropped, because nothing read standard error";
+        families.counter("log_lines_dropped", help, [(NO_LABEL, standard_error::dropped())])
     }
 }
 

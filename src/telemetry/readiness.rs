@@ -51,8 +51,13 @@ pub(super) fn readiness(snapshot: Option<HealthSnapshot>) -> Readiness {
         format!("partition {partition} of {topic} is halted: {why}")
     }));
     let stalled = snapshot.partitions.iter().filter(|one| one.stalled);
-    reasons.extend(stalled.map(|PartitionHealth { partition, .. }| {
-        format!("partition {partition} of {topic} is stalled: records wait and nothing is committed")
+    reasons.extend(stalled.map(|PartitionHealth { partition, throttled, .. }| {
+        let why = if *throttled {
+            "Kafka throttles this client, because a quota is exceeded"
+        } else {
+            "records wait and nothing is committed"
+        };
+        format!("partition {partition} of {topic} is stalled: {why}")
     }));
     // Without a connection no operation succeeds. The reason above says this.
     if snapshot.database_works {
@@ -110,6 +115,7 @@ mod tests {
             position: None,
             lag: None,
             records_wait: false,
+            throttled: false,
             stalled: false,
             failure: None,
         }
@@ -140,6 +146,10 @@ mod tests {
         let stalled = PartitionHealth { stalled: true, ..partition(2, PartitionStatus::Recovering, None) };
         let says = "partition 2 of bookings is stalled: records wait and nothing is committed";
         check(Some(HealthSnapshot { partitions: vec![stalled], ..running() }), &[says]);
+        let throttled =
+            PartitionHealth { stalled: true, throttled: true, ..partition(2, PartitionStatus::Running, None) };
+        let says = "partition 2 of bookings is stalled: Kafka throttles this client, because a quota is exceeded";
+        check(Some(HealthSnapshot { partitions: vec![throttled], ..running() }), &[says]);
         let halted = vec![
             partition(0, PartitionStatus::Fenced, None),
             partition(3, PartitionStatus::Halted, Some("too_many_dead_letters")),

@@ -19,6 +19,8 @@ mod environment;
 mod partition_failures;
 mod several_servers;
 mod startup;
+mod standard_error;
+mod signals;
 mod group;
 mod health;
 mod metrics;

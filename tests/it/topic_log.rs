@@ -5,6 +5,7 @@ mod gaps;
 mod replaced;
 mod unclean;
 mod damaged;
+mod too_large;
 mod false_alarms;
 mod slow;
 mod unreachable;

@@ -209,6 +209,20 @@ impl Kafka {
         assert!(matches!(answer, [.., 0, 0, _, _, 0, 0, _, _]), "{answer:?}");
     }
 
+    /// Sets a quota of all consumers. Without bytes per second, removes it.
+    pub fn limit_consumers(&self, bytes_per_second: Option<u32>) {
+        let change = match bytes_per_second {
+            Some(bytes) => format!("--add-config consumer_byte_rate={bytes}"),
+            None => "--delete-config consumer_byte_rate".to_owned(),
+        };
+        let address = self.address();
+        let command = format!(
+            "kafka.admin.ConfigCommand --bootstrap-server {address} --alter {change} --entity-type clients --entity-default"
+        );
+        // A subshell: the guardian continues.
+        self.files(&format!("({})", java(&command)));
+    }
+
     /// Freezes it: connections stay open, and it does not answer.
     pub fn freeze(&self) {
         assert!(self.guardian.signal("STOP").unwrap());

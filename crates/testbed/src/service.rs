@@ -33,6 +33,9 @@ pub struct Service {
 #[derive(Default)]
 struct Output {
     all: Mutex<Vec<String>>,
+    /// Nothing reads the pipe.
+    stopped: Mutex<bool>,
+    reads: Condvar,
     more: Condvar,
 }
 
@@ -59,6 +62,11 @@ impl Service {
     /// Starts a command that may open this number of files, sockets included.
     pub fn start_with_files(limit: u32, arguments: &str, environment: &Environment) -> Self {
         Self::start_words(&format!("ulimit -n {limit};"), &program(), &[], arguments, environment)
+    }
+
+    /// Starts a command for which no signal has a default action, as for process 1 of a container.
+    pub fn start_without_default_actions(arguments: &str, environment: &Environment) -> Self {
+        Self::start_words("trap '' INT TERM;", &program(), &[], arguments, environment)
     }
 
     /// As [`Self::start_in`], with another build of the program.
@@ -171,6 +179,17 @@ impl Service {
         self.guardian.exit_status().unwrap().is_none()
     }
 
+    /// Stops to read its standard output and error: its pipe fills up.
+    pub fn stop_reading(&self) {
+        *self.lines.stopped.lock().unwrap() = true;
+    }
+
+    /// Continues to read after [`Self::stop_reading`].
+    pub fn continue_reading(&self) {
+        *self.lines.stopped.lock().unwrap() = false;
+        self.lines.reads.notify_all();
+    }
+
     /// All lines that it wrote, over all its starts.
     pub fn lines(&self) -> Vec<String> {
         self.lines.all.lock().unwrap().clone()
@@ -242,6 +261,7 @@ impl Service {
 impl Output {
     fn read(&self, pipe: ChildStderr) {
         for line in BufReader::new(pipe).lines().map_while(Result::ok) {
+            drop(self.reads.wait_while(self.stopped.lock().unwrap(), |stopped| *stopped).unwrap());
             self.all.lock().unwrap().push(line);
             self.more.notify_all();
         }

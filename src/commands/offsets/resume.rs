@@ -134,6 +134,7 @@ fn undecided(row: &PartitionRow, reason: &HaltReason, log: &Result<LogFacts, Str
             row.gap_end.map_or(next.0, |to| to.0).max(next.0.saturating_add(1))
         ),
         HaltReason::RetentionGap
+        | HaltReason::BatchTooLarge
         | HaltReason::TooManyDeadLetters
         | HaltReason::NoStartPosition
         | HaltReason::Other(_) => return None,

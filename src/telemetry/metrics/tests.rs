@@ -19,6 +19,7 @@ fn partition(number: i32, status: PartitionStatus, lag: Option<u64>, stalled: bo
         position: None,
         lag,
         records_wait: false,
+        throttled: false,
         stalled,
         failure: None,
     }
@@ -130,6 +131,7 @@ fn a_run_that_has_not_started_has_all_names() {
         "halts_total counter",
         "gap_records_total counter",
         "dead_letters gauge",
+        "log_lines_dropped_total counter",
     ];
     assert_eq!(names, expected);
     let helps = text.lines().filter(|line| line.starts_with("# HELP booking_history_")).count();

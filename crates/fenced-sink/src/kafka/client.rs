@@ -26,10 +26,16 @@ pub(crate) fn check_client(properties: &BTreeMap<String, String>) -> Result<(), 
     client.map(drop).map_err(|error| refused(&error))
 }
 
+/// The maximum size of a response, and of a batch of records that zstd decompresses. librdkafka's own default refuses
+/// batches that a broker accepts: 10 kB of zstd can become 120 MB. This is its maximum.
+const MAX_RECEIVED: (&str, &str) = ("receive.message.max.bytes", "2147483647");
+
 /// The configuration of a client: the given properties, of which the guaranteed ones are replaced.
 pub(crate) fn configuration(properties: &BTreeMap<String, String>) -> ClientConfig {
     let mut all = properties.clone();
     properties::enforce(&mut all);
+    let (name, value) = MAX_RECEIVED;
+    all.entry(name.to_owned()).or_insert_with(|| value.to_owned());
     all.into_iter().collect()
 }
 

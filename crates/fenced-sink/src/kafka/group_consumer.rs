@@ -62,6 +62,9 @@ pub(crate) trait RebalanceListener: Send + Sync {
 
     /// A part of a response arrived in the last seconds, and the response is not complete yet.
     fn response_arrives(&self);
+
+    /// Kafka answered in the last seconds that it delays this client for this time, because of a quota.
+    fn throttled(&self, time: Duration);
 }
 
 /// A consumer that can join a group.
@@ -240,8 +243,14 @@ impl GroupMember<'_> {
 }
 
 impl Context {
-    /// Reports whether a part of a large response has arrived.
+    /// Reports whether a part of a large response has arrived, and whether Kafka throttles this client.
     fn read_statistics(&self, statistics: Statistics) {
+        // The statistics have the throttle times of the last interval.
+        let throttles = statistics.brokers.values().filter_map(|broker| broker.throttle.as_ref());
+        let throttle = throttles.filter(|throttle| throttle.cnt > 0).map(|throttle| throttle.max).max();
+        if let Some(millis) = throttle.and_then(|millis| u64::try_from(millis).ok()) {
+            self.listener.throttled(Duration::from_millis(millis));
+        }
         let at = Duration::from_micros(u64::try_from(statistics.ts).unwrap_or_default());
         let broker = |(name, broker): (String, rdkafka::statistics::Broker)| BrokerStatistics {
             name,

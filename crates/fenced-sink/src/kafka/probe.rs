@@ -3,9 +3,12 @@
 //! It joins no group and commits nothing.
 
 use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-use rdkafka::consumer::{BaseConsumer, Consumer as _};
+use rdkafka::client::ClientContext;
+use rdkafka::config::RDKafkaLogLevel;
+use rdkafka::consumer::{BaseConsumer, Consumer as _, ConsumerContext};
 use rdkafka::error::{KafkaError, KafkaResult};
 use rdkafka::message::Message as _;
 use rdkafka::topic_partition_list::Offset as KafkaOffset;
@@ -21,19 +24,41 @@ use crate::model::topic_log::Probe;
 const LIMIT: Duration = Duration::from_secs(10);
 
 /// Properties that make a read small and its answer certain. A broker always sends the first batch completely.
-const SMALL: [(&str, &str); 5] = [
+const SMALL: [(&str, &str); 6] = [
     ("message.max.bytes", "1000"),
     ("fetch.max.bytes", "1000"),
     ("fetch.message.max.bytes", "1000"),
     ("queued.min.messages", "1"),
     ("enable.partition.eof", "true"),
+    // Only the messages of this topic say that a batch is too large.
+    ("debug", "msg"),
 ];
+
+/// What librdkafka logs about a batch or a response above `receive.message.max.bytes`. The error codes are those of damaged
+/// data.
+const TOO_LARGE: [&str; 2] = ["output would exceed message.max.bytes", "increase receive.message.max.bytes"];
 
 /// Reads single records of one topic, one after the other.
 pub(crate) struct Prober {
     topic: String,
-    client: ReusedClient,
+    client: ReusedClient<SizeContext>,
 }
+
+/// Reads the log of librdkafka.
+#[derive(Default)]
+struct SizeContext {
+    too_large: AtomicBool,
+}
+
+impl ClientContext for SizeContext {
+    fn log(&self, _: RDKafkaLogLevel, _: &str, message: &str) {
+        if TOO_LARGE.iter().any(|text| message.contains(text)) {
+            self.too_large.store(true, Ordering::Release);
+        }
+    }
+}
+
+impl ConsumerContext for SizeContext {}
 
 impl Prober {
     /// It connects at the first read.
@@ -48,13 +73,15 @@ impl Prober {
             tracing::debug!(partition = partition.0, %error, "probe_failed");
             Probe::NoAnswer
         });
-        if probe == Probe::NoAnswer {
+        // librdkafka logs the same error of a broker only once in a while.
+        if matches!(probe, Probe::NoAnswer | Probe::TooLarge) {
             self.client.replace();
         }
         probe
     }
 
-    fn read(&self, client: &BaseConsumer, partition: Partition, at: Position) -> KafkaResult<Probe> {
+    fn read(&self, client: &BaseConsumer<SizeContext>, partition: Partition, at: Position) -> KafkaResult<Probe> {
+        client.context().too_large.store(false, Ordering::Release);
         let mut list = TopicPartitionList::new();
         list.add_partition_offset(&self.topic, partition.0, KafkaOffset::Offset(at.0))?;
         client.assign(&list)?;
@@ -66,12 +93,13 @@ impl Prober {
     }
 }
 
-fn wait(client: &BaseConsumer, partition: Partition, at: Position) -> Probe {
+fn wait(client: &BaseConsumer<SizeContext>, partition: Partition, at: Position) -> Probe {
     let began = Instant::now();
     while began.elapsed() < LIMIT {
         match client.poll(LIMIT.saturating_sub(began.elapsed())) {
             Some(Ok(record)) if record.partition() == partition.0 && record.offset() >= at.0 => return Probe::Record,
             Some(Err(KafkaError::PartitionEOF(ended))) if ended == partition.0 => return Probe::End,
+            Some(Err(_)) if client.context().too_large.load(Ordering::Acquire) => return Probe::TooLarge,
             Some(Err(error)) if is_damage(&error) => return Probe::Unreadable,
             Some(Err(error)) if error_kind(&error) == KafkaErrorKind::OutOfRange => return Probe::OutOfRange,
             _ => {}
@@ -87,5 +115,6 @@ fn probe_configuration(properties: &BTreeMap<String, String>) -> ClientConfig {
     for (name, value) in SMALL {
         config.set(name, value);
     }
+    config.set_log_level(RDKafkaLogLevel::Debug);
     config
 }

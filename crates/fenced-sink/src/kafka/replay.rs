@@ -17,9 +17,11 @@ use crate::event::Event;
 use crate::kafka::client::{ConsumerError, configuration, partition_list, refused, without_membership};
 use crate::kafka::error::{KafkaErrorKind, error_kind, is_damage};
 use crate::kafka::ffi;
+use crate::kafka::probe::Prober;
 use crate::kafka::topic_log_client::TopicLogClient;
 use crate::model::batch::Entry;
 use crate::model::record::{Offset, Partition, Position, Step};
+use crate::model::topic_log::Probe;
 
 /// The time that one poll waits for a record.
 const POLL: Duration = Duration::from_millis(20);
@@ -72,6 +74,7 @@ pub(crate) fn start<E: Event>(
     let mut replay = Replay {
         consumer,
         log,
+        prober: Prober::new(properties, topic),
         topic: topic.to_owned(),
         open: open.collect(),
         passed: 0,
@@ -95,6 +98,8 @@ struct OpenRange {
 struct Replay {
     consumer: BaseConsumer<DefaultConsumerContext>,
     log: Arc<TopicLogClient>,
+    /// Finds out whether a batch that was not delivered is too large.
+    prober: Prober,
     topic: String,
     open: BTreeMap<Partition, OpenRange>,
     passed: u64,
@@ -173,6 +178,7 @@ impl Replay {
         if self.moved_at.elapsed() < TIMEOUT {
             return Ok(());
         }
+        self.fail_if_too_large()?;
         let why = self.last_error.as_deref().map(|why| format!(" ({why})")).unwrap_or_default();
         Err(ReplayError::Unavailable(format!(
             "Kafka gave nothing for {} s{why}: {}",
@@ -214,14 +220,31 @@ impl Replay {
                 "the topic log lost records while they were read, or never had them: {}",
                 self.progress()
             ))),
-            KafkaErrorKind::Unclassified if is_damage(error) => Err(ReplayError::Corrupt(format!(
-                "the topic log is damaged ({error}), at or after one of: {}",
-                self.progress()
-            ))),
+            KafkaErrorKind::Unclassified if is_damage(error) => {
+                self.fail_if_too_large()?;
+                Err(ReplayError::Corrupt(format!(
+                    "the topic log is damaged ({error}), at or after one of: {}",
+                    self.progress()
+                )))
+            }
             KafkaErrorKind::Unclassified | KafkaErrorKind::Fatal => Err(ReplayError::Unavailable(format!(
                 "a record may be missing after an error of the Kafka client ({error}): {}",
                 self.progress()
             ))),
+        }
+    }
+
+    /// The error codes of librdkafka do not distinguish a batch that is too large from a damaged one.
+    fn fail_if_too_large(&self) -> Result<(), ReplayError> {
+        let too_large = |(partition, reading): &(&Partition, &OpenRange)| {
+            self.prober.probe(**partition, reading.reached) == Probe::TooLarge
+        };
+        match self.open.iter().find(too_large) {
+            Some((partition, OpenRange { reached, .. })) => Err(ReplayError::Unavailable(format!(
+                "partition {partition} has a batch at offset {reached} that does not fit into receive.message.max.bytes: \
+                 raise it in KAFKA_PROPERTIES"
+            ))),
+            None => Ok(()),
         }
     }
 

@@ -5,7 +5,7 @@ use std::thread::{Builder, JoinHandle, sleep};
 use std::time::Duration;
 
 use rdkafka::ClientConfig;
-use rdkafka::consumer::BaseConsumer;
+use rdkafka::consumer::{BaseConsumer, ConsumerContext, DefaultConsumerContext};
 use rdkafka::error::KafkaResult;
 
 /// The interval at which a thread checks whether the last question through a replaced client has ended.
@@ -18,28 +18,27 @@ const IN_USE: Duration = Duration::from_millis(50);
 ///
 /// The drop of a client blocks while a broker is frozen. So a separate thread drops it, and the next client is not
 /// replaced before this thread has ended. There are never more than two clients and one such thread.
-pub(super) struct ReusedClient {
+pub(super) struct ReusedClient<C: ConsumerContext + 'static = DefaultConsumerContext> {
     config: ClientConfig,
-    clients: Mutex<Clients>,
+    clients: Mutex<Clients<C>>,
 }
 
-#[derive(Default)]
-struct Clients {
-    current: Option<Arc<BaseConsumer>>,
+struct Clients<C: ConsumerContext + 'static> {
+    current: Option<Arc<BaseConsumer<C>>>,
     dropping: Option<JoinHandle<()>>,
 }
 
-impl ReusedClient {
+impl<C: ConsumerContext + Default> ReusedClient<C> {
     pub(super) fn new(config: ClientConfig) -> Self {
-        Self { config, clients: Mutex::default() }
+        Self { config, clients: Mutex::new(Clients { current: None, dropping: None }) }
     }
 
     /// The current client.
-    pub(super) fn get(&self) -> KafkaResult<Arc<BaseConsumer>> {
+    pub(super) fn get(&self) -> KafkaResult<Arc<BaseConsumer<C>>> {
         let mut clients = self.lock();
         let client = match clients.current.take() {
             Some(client) => client,
-            None => Arc::new(self.config.create()?),
+            None => Arc::new(self.config.create_with_context(C::default())?),
         };
         Ok(Arc::clone(clients.current.insert(client)))
     }
@@ -52,12 +51,12 @@ impl ReusedClient {
         }
     }
 
-    fn lock(&self) -> MutexGuard<'_, Clients> {
+    fn lock(&self) -> MutexGuard<'_, Clients<C>> {
         self.clients.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-impl Drop for ReusedClient {
+impl<C: ConsumerContext> Drop for ReusedClient<C> {
     fn drop(&mut self) {
         let clients = self.clients.get_mut().unwrap_or_else(PoisonError::into_inner);
         // The thread is not joined: the program must be able to end while a broker is frozen.
@@ -66,7 +65,7 @@ impl Drop for ReusedClient {
 }
 
 /// `None`: the system gives no thread, so the client was dropped here.
-fn drop_in_thread(client: Arc<BaseConsumer>) -> Option<JoinHandle<()>> {
+fn drop_in_thread<C: ConsumerContext + 'static>(client: Arc<BaseConsumer<C>>) -> Option<JoinHandle<()>> {
     let wait_and_drop = move || {
         // Every question has a time limit, and the thread that asks it must not drop the client.
         while Arc::strong_count(&client) > 1 {

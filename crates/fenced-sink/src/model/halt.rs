@@ -1,6 +1,6 @@
 //! Why a partition is halted: the words of `consumer_offsets.halt_reason`. Pure.
 //!
-//! The engine writes six reasons. The row can hold another text, if an operator or a newer version wrote it. The engine
+//! The engine writes seven reasons. The row can hold another text, if an operator or a newer version wrote it. The engine
 //! keeps that text and shows it.
 
 use std::fmt;
@@ -18,6 +18,8 @@ pub enum HaltReason {
     LogReplaced,
     /// The next records are damaged.
     LogCorrupt,
+    /// The next batch does not fit into `receive.message.max.bytes`.
+    BatchTooLarge,
     /// As many records in a row became dead letters as the limit allows.
     TooManyDeadLetters,
     /// The partition has no stored position, and [`StartPolicy::Fail`](crate::StartPolicy::Fail) forbids to choose one.
@@ -28,11 +30,12 @@ pub enum HaltReason {
 
 impl HaltReason {
     /// The reasons that the engine writes.
-    pub const ALL: [Self; 6] = [
+    pub const ALL: [Self; 7] = [
         Self::RetentionGap,
         Self::LogTruncated,
         Self::LogReplaced,
         Self::LogCorrupt,
+        Self::BatchTooLarge,
         Self::TooManyDeadLetters,
         Self::NoStartPosition,
     ];
@@ -45,6 +48,7 @@ impl HaltReason {
             Self::LogTruncated => GapReason::LogTruncated.as_str(),
             Self::LogReplaced => GapReason::LogReplaced.as_str(),
             Self::LogCorrupt => GapReason::LogCorrupt.as_str(),
+            Self::BatchTooLarge => GapReason::BatchTooLarge.as_str(),
             Self::TooManyDeadLetters => "too_many_dead_letters",
             Self::NoStartPosition => "no_start_position",
             Self::Other(text) => text,
@@ -66,6 +70,7 @@ impl From<GapReason> for HaltReason {
             GapReason::LogTruncated => Self::LogTruncated,
             GapReason::LogReplaced => Self::LogReplaced,
             GapReason::LogCorrupt => Self::LogCorrupt,
+            GapReason::BatchTooLarge => Self::BatchTooLarge,
         }
     }
 }

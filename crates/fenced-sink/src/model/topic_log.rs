@@ -57,11 +57,14 @@ pub enum GapReason {
     LogReplaced,
     /// The records are damaged.
     LogCorrupt,
+    /// The batch at the position does not fit into `receive.message.max.bytes`. The range is empty: no record is lost.
+    BatchTooLarge,
 }
 
 impl GapReason {
     /// Every reason.
-    pub const ALL: [Self; 4] = [Self::RetentionGap, Self::LogTruncated, Self::LogReplaced, Self::LogCorrupt];
+    pub const ALL: [Self; 5] =
+        [Self::RetentionGap, Self::LogTruncated, Self::LogReplaced, Self::LogCorrupt, Self::BatchTooLarge];
 
     /// The text in `offset_gaps.reason`.
     #[must_use]
@@ -71,12 +74,13 @@ impl GapReason {
             Self::LogTruncated => "log_truncated",
             Self::LogReplaced => "log_replaced",
             Self::LogCorrupt => "log_corrupt",
+            Self::BatchTooLarge => "batch_too_large",
         }
     }
 }
 
 /// The range of offsets `[from, to)` that the guarantee does not cover. It can be empty if the partition log was
-/// replaced: then no committed record is in doubt.
+/// replaced, or a batch is too large: then no committed record is in doubt.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(crate) struct Gap {
     /// Why the range is a gap.
@@ -157,6 +161,8 @@ pub(crate) enum Probe {
     OutOfRange,
     /// The record at the position is damaged.
     Unreadable,
+    /// The batch at the position does not fit into `receive.message.max.bytes`.
+    TooLarge,
     /// The client received no answer that proves anything.
     NoAnswer,
 }

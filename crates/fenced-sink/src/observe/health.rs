@@ -79,6 +79,8 @@ pub struct PartitionHealth {
     pub lag: Option<u64>,
     /// Whether records of the partition are queued or in a transaction.
     pub records_wait: bool,
+    /// Whether Kafka throttles this client because of a quota, and no record of the partition has arrived that waits.
+    pub throttled: bool,
     /// Whether the watchdog found the partition stalled: records wait and nothing has been committed for too long, or
     /// the partition is not read for too long.
     pub stalled: bool,
@@ -249,7 +251,7 @@ impl Health {
 impl HealthState {
     /// `None`: the partition is not assigned to this process.
     fn partition(&self, held: HeldPartition, now: Instant) -> Option<PartitionHealth> {
-        let HeldPartition { partition, state, records_wait, failure, .. } = held;
+        let HeldPartition { partition, state, records_wait, throttled, failure, .. } = held;
         let position = match state {
             State::Claimed(_, at) | State::Started(_, at) | State::LogFault(_, at) => Some(at),
             State::InFlight(_, step) => Some(step.from()),
@@ -265,6 +267,7 @@ impl HealthState {
             position,
             lag: end.zip(position).map(behind),
             records_wait,
+            throttled,
             stalled: self.stalled.contains(&partition),
             failure,
         })

@@ -1,7 +1,7 @@
 //! What the consumer receives of all partitions, and whether a partition that receives nothing has stalled. Pure.
 //!
 //! While many partitions are far behind, a response has room for a few of them, and the others wait for their turn. On
-//! a slow connection one response takes long. Neither is a stall.
+//! a slow connection one response takes long. A quota of Kafka delays responses. None of these is a stall.
 
 use std::time::{Duration, Instant};
 
@@ -19,6 +19,8 @@ pub(super) struct Receiving {
     arrived_at: Option<Instant>,
     /// When a part of a response arrived that is not complete.
     response_at: Option<Instant>,
+    /// Until when Kafka throttles this client.
+    throttled_until: Option<Instant>,
     /// The longest wait for a turn that ended, and when it ended.
     turn: Option<(Duration, Instant)>,
 }
@@ -50,11 +52,24 @@ impl Receiving {
         self.response_at = Some(now);
     }
 
+    /// Kafka throttles this client for this time. True: it did not throttle the client before.
+    pub(super) fn throttled(&mut self, now: Instant, time: Duration) -> bool {
+        let begins = !self.is_throttled(now);
+        // Until the next statistics, if Kafka throttles this client again.
+        self.throttled_until = now.checked_add(time.max(RESPONSE_LASTS));
+        begins
+    }
+
+    /// Whether Kafka throttles this client.
+    pub(super) fn is_throttled(&self, now: Instant) -> bool {
+        self.throttled_until.is_some_and(|until| now < until)
+    }
+
     /// Whether a partition that has waited for this time has stalled. A wait shorter than `idle_time` is no stall.
     /// `records_wait`: the process has records that are not committed.
     pub(super) fn stall(&self, now: Instant, waited: Duration, idle_time: Duration, records_wait: bool) -> Stall {
         let within = |at: Option<Instant>, limit| at.is_some_and(|at| now.saturating_duration_since(at) < limit);
-        if waited < idle_time || within(self.response_at, RESPONSE_LASTS) {
+        if waited < idle_time || within(self.response_at, RESPONSE_LASTS) || self.is_throttled(now) {
             return Stall::None;
         }
         if within(self.arrived_at, idle_time) {
@@ -143,5 +158,9 @@ mod tests {
         assert_eq!(receiving.stall(at(32), IDLE, IDLE, false), Stall::Consumer, "nothing arrived for the idle time");
         receiving.arrived(at(200), None);
         assert_eq!(receiving.stall(at(200), IDLE, IDLE, false), Stall::Alone, "the catch-up has ended");
+        assert!(receiving.throttled(at(200), Duration::from_secs(25)));
+        assert!(!receiving.throttled(at(205), Duration::from_secs(25)), "it is throttled already");
+        assert_eq!(receiving.stall(at(229), IDLE, IDLE, false), Stall::None, "a quota delays the responses");
+        assert_eq!(receiving.stall(at(230), IDLE, IDLE, false), Stall::Consumer);
     }
 }

@@ -336,9 +336,15 @@ impl<E> Scheduler<E> {
         self.membership
     }
 
+    /// Kafka throttles this client for this time. True: it did not throttle the client before.
+    pub(super) fn throttled(&mut self, now: Instant, time: Duration) -> bool {
+        self.receiving.throttled(now, time)
+    }
+
     /// The partitions of this process.
     pub(super) fn held(&self, now: Instant) -> Vec<HeldPartition> {
-        let held = self.slots.values().map(|slot| slot.held(now));
+        let throttled = self.receiving.is_throttled(now);
+        let held = self.slots.values().map(|slot| slot.held(now, throttled));
         held.filter(|held| !matches!(held.state, State::Unassigned | State::Draining(AfterDrain::Unassigned))).collect()
     }
 

@@ -118,6 +118,11 @@ impl<E> SharedScheduler<E> {
         self.lock().take_rejoin()
     }
 
+    /// Kafka throttles this client for this time. True: it did not throttle the client before.
+    pub(crate) fn throttled(&self, time: Duration) -> bool {
+        self.lock().throttled(Instant::now(), time)
+    }
+
     /// Asks for a check of the topic log now.
     pub(crate) fn request_log_check(&self) {
         self.log_check.notify_one();

@@ -99,12 +99,13 @@ impl<E> Slot<E> {
 
     // ---- what the scheduler asks ----
 
-    pub(super) fn held(&self, now: Instant) -> HeldPartition {
+    pub(super) fn held(&self, now: Instant, client_throttled: bool) -> HeldPartition {
         let records_wait = self.queue.has_records() || self.in_flight_bytes > 0;
+        let throttled = client_throttled && !records_wait;
         let comparison_waits = self.log.last_record().is_some();
         let failure = self.failure.as_ref().map(|failure| failure.observed(now));
         let (partition, state) = (self.partition, self.protocol.state());
-        HeldPartition { partition, state, records_wait, failure, comparison_waits }
+        HeldPartition { partition, state, records_wait, throttled, failure, comparison_waits }
     }
 
     /// Whether its last operation failed.

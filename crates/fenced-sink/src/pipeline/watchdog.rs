@@ -34,6 +34,7 @@ struct WaitingRecords {
     since: Instant,
     seen: Instant,
     status: PartitionStatus,
+    throttled: bool,
     stalled: bool,
 }
 
@@ -42,6 +43,7 @@ struct WaitingRecords {
 struct StallChange {
     partition: Partition,
     status: PartitionStatus,
+    throttled: bool,
     begins: bool,
     waited: Duration,
 }
@@ -87,10 +89,10 @@ impl Watchdog {
             waits
         });
         for (partition, health) in held.into_iter().filter(|(_, health)| waits(health)) {
-            let status = health.status;
-            let new = WaitingRecords { at: health.position, since: now, seen: now, status, stalled: false };
+            let (status, throttled) = (health.status, health.throttled);
+            let new = WaitingRecords { at: health.position, since: now, seen: now, status, throttled, stalled: false };
             let watched = self.watched.entry(partition).or_insert(new);
-            (watched.seen, watched.status) = (now, status);
+            (watched.seen, watched.status, watched.throttled) = (now, status, throttled);
         }
         for (partition, watched) in self.watched.iter_mut().filter(|(_, watched)| !watched.stalled) {
             if !snapshot.database_works {
@@ -118,7 +120,8 @@ impl WaitingRecords {
     }
 
     fn change(&self, partition: Partition, begins: bool, now: Instant) -> StallChange {
-        StallChange { partition, status: self.status, begins, waited: now.saturating_duration_since(self.since) }
+        let waited = now.saturating_duration_since(self.since);
+        StallChange { partition, status: self.status, throttled: self.throttled, begins, waited }
     }
 }
 
@@ -136,6 +139,9 @@ fn log(topic: &str, change: StallChange) {
     let (partition, seconds) = (change.partition.0, change.waited.as_secs());
     if change.begins {
         let hint = match change.status {
+            _ if change.throttled => {
+                "Kafka throttles this client: raise the quota of its user or client.id (consumer_byte_rate, request_percentage)"
+            }
             PartitionStatus::Claiming | PartitionStatus::Starting | PartitionStatus::Recovering => {
                 "the partition is not read: Kafka may not answer about its log, or the database about its row; look for \
                  other warnings in this log"

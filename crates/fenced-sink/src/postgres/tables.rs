@@ -8,13 +8,14 @@ use sqlx::{PgConnection, SqlSafeStr as _};
 const APPLIED: &str = "fenced_sink_migrations";
 
 /// The version, description and text of each migration of the engine, in order.
-const MIGRATIONS: [(i64, &str, &str); 7] = [
+const MIGRATIONS: [(i64, &str, &str); 8] = [
     (2, "consumer offsets", include_str!("../../../../migrations/0002_consumer_offsets.up.sql")),
     (3, "dead letters", include_str!("../../../../migrations/0003_dead_letters.up.sql")),
     (4, "offset gaps", include_str!("../../../../migrations/0004_offset_gaps.up.sql")),
     (5, "dead letter tools", include_str!("../../../../migrations/0005_dead_letter_tools.up.sql")),
     (6, "log checks", include_str!("../../../../migrations/0006_log_checks.up.sql")),
     (7, "leader epochs", include_str!("../../../../migrations/0007_leader_epochs.up.sql")),
+    (8, "batch too large", include_str!("../../../../migrations/0008_batch_too_large.up.sql")),
     (10, "offsets key collation", include_str!("../../../../migrations/0010_offsets_key_collation.up.sql")),
 ];
 

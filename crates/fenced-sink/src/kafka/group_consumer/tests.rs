@@ -21,6 +21,8 @@ struct Assignment(Mutex<BTreeSet<Partition>>);
 impl RebalanceListener for Assignment {
     fn response_arrives(&self) {}
 
+    fn throttled(&self, _: Duration) {}
+
     fn rebalanced(&self, member: &GroupMember<'_>, rebalance: Rebalance) {
         let mut assigned = self.0.lock().expect("no other holder panics");
         match rebalance {

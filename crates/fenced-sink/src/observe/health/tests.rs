@@ -30,6 +30,7 @@ impl SchedulerView for FixedStates {
             partition: Partition(partition),
             state: *state,
             records_wait: false,
+            throttled: false,
             failure: None,
             comparison_waits: false,
         };

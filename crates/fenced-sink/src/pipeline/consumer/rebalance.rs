@@ -122,4 +122,11 @@ impl<E: Event> RebalanceListener for Rebalancer<E> {
     fn response_arrives(&self) {
         self.scheduler.report(KafkaReport::ResponseArrives);
     }
+
+    fn throttled(&self, time: Duration) {
+        if self.scheduler.throttled(time) {
+            let hint = "a quota of this user or client.id is exceeded: raise it, or expect a lag";
+            tracing::warn!(topic = self.topic, millis = time.as_millis(), hint, "kafka_throttled");
+        }
+    }
 }

@@ -369,6 +369,11 @@ impl LogState {
     ) -> LogVerdict {
         self.probed_at = Some(now);
         self.probe_after = now + PROBE_AGAIN;
+        // The search for the end of damage can find such a batch behind the damage, where it ends the search.
+        let is_search = purpose == ProbePurpose::Damage && read != at;
+        if probe == Probe::TooLarge && purpose != ProbePurpose::OutOfRange && !is_search {
+            return LogVerdict::Fault(Gap { reason: GapReason::BatchTooLarge, from: at, to: at });
+        }
         match purpose {
             ProbePurpose::LastRecord | ProbePurpose::Damage => {
                 return self.damage_probed(now, at, read, purpose, probe);
@@ -401,7 +406,7 @@ impl LogState {
             return LogVerdict::Nothing;
         };
         let readable = match probe {
-            Probe::Record | Probe::End => true,
+            Probe::Record | Probe::End | Probe::TooLarge => true,
             Probe::Unreadable => false,
             Probe::OutOfRange => {
                 // The bounds decide: retention deleted the records, or the log was truncated.

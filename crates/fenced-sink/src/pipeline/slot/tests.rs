@@ -222,7 +222,7 @@ fn a_log_fault_that_is_found_again_and_again_stays_a_failure_until_its_record_ma
         world.read_row();
         world.bounds(Some(50));
         assert!(world.start());
-        assert_eq!(world.slot.held(world.now).failure.map(|failure| failure.times), Some(times));
+        assert_eq!(world.slot.held(world.now, false).failure.map(|failure| failure.times), Some(times));
     }
     world.slot.last_record_matched(world.generation(), Position(10));
     assert!(!world.slot.is_failing());

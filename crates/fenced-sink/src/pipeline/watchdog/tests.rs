@@ -26,6 +26,7 @@ fn standing(status: PartitionStatus, position: Option<i64>, records_wait: bool) 
         position,
         lag: None,
         records_wait,
+        throttled: false,
         stalled: false,
         failure: None,
     }

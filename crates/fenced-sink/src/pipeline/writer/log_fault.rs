@@ -9,6 +9,10 @@ use crate::model::topic_log::{GapPolicy, GapReason};
 use crate::pipeline::failure::failure;
 use crate::pipeline::reports::{LogFaultReport, WriterReport};
 
+/// No record is lost, and no position must be chosen.
+const TOO_LARGE_HINT: &str = "a batch does not fit into receive.message.max.bytes: raise it in KAFKA_PROPERTIES, then run \
+                              `offsets resume`; nothing is lost";
+
 /// The result of recording a log fault.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Recorded {
@@ -47,7 +51,10 @@ impl<E: Event> Writer<E> {
         let (from, to, reason) = (fault.gap.from.0, fault.gap.to.0, reason.as_str());
         match recorded {
             Recorded::Halted => {
-                let hint = "see offset_gaps; `offsets resume --help` explains how to continue";
+                let hint = match fault.gap.reason {
+                    GapReason::BatchTooLarge => TOO_LARGE_HINT,
+                    _ => "see offset_gaps; `offsets resume --help` explains how to continue",
+                };
                 tracing::error!(topic, partition, position, reason, from, to, hint, "partition_halted");
             }
             Recorded::Skipped => tracing::warn!(topic, partition, reason, from, to, "gap_skipped"),

@@ -1,0 +1,45 @@
+//! SIGINT and SIGTERM.
+//!
+//! As process 1 of a container, a process has no default action for a signal. So every command handles both signals. The
+//! thread is separate: it ends the process while all other threads are blocked.
+
+use std::{io, process, thread, time::Duration};
+
+use tokio::runtime::Builder;
+use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::sync::oneshot;
+
+use crate::telemetry::standard_error;
+
+/// How long the exit waits for a slow reader of the log.
+const FLUSH_LIMIT: Duration = Duration::from_millis(100);
+
+/// Handles both signals from now on. The first one is sent to `stop`, if the command stops by itself. Otherwise, and at the
+/// next signal, the process exits with 128 + the number of the signal.
+pub(super) fn handle(stop: Option<oneshot::Sender<()>>) -> io::Result<()> {
+    let runtime = Builder::new_current_thread().enable_io().build()?;
+    let (mut interrupt, mut terminate) = {
+        let _entered = runtime.enter();
+        (signal(SignalKind::interrupt())?, signal(SignalKind::terminate())?)
+    };
+    let exit_at_signal = async move {
+        if let Some(stop) = stop {
+            let first = next(&mut interrupt, &mut terminate).await;
+            // Outside of the macro, which does not evaluate its fields if debug lines are off.
+            let sent = stop.send(()).is_ok();
+            tracing::debug!(signal = first, sent, "signal_received");
+        }
+        let last = next(&mut interrupt, &mut terminate).await;
+        standard_error::flush(FLUSH_LIMIT);
+        process::exit(128 + last);
+    };
+    thread::Builder::new().name("signals".to_owned()).spawn(move || runtime.block_on(exit_at_signal))?;
+    Ok(())
+}
+
+async fn next(interrupt: &mut Signal, terminate: &mut Signal) -> i32 {
+    tokio::select! {
+        _ = interrupt.recv() => SignalKind::interrupt().as_raw_value(),
+        _ = terminate.recv() => SignalKind::terminate().as_raw_value(),
+    }
+}
