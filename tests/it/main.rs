@@ -20,6 +20,7 @@ mod partition_failures;
 mod startup;
 mod group;
 mod health;
+mod kafka_refusals;
 mod metrics;
 mod memory;
 mod booking_table;

@@ -5,7 +5,7 @@
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
-use rdkafka::consumer::{BaseConsumer, Consumer as _};
+use rdkafka::consumer::Consumer as _;
 use rdkafka::error::{KafkaError, KafkaResult};
 use rdkafka::message::Message as _;
 use rdkafka::topic_partition_list::Offset as KafkaOffset;
@@ -13,6 +13,7 @@ use rdkafka::{ClientConfig, TopicPartitionList};
 
 use crate::kafka::client::{configuration, without_membership};
 use crate::kafka::error::{KafkaErrorKind, error_kind, is_damage};
+use crate::kafka::last_error::Client;
 use crate::kafka::reused_client::ReusedClient;
 use crate::model::record::{Partition, Position};
 use crate::model::topic_log::Probe;
@@ -54,7 +55,7 @@ impl Prober {
         probe
     }
 
-    fn read(&self, client: &BaseConsumer, partition: Partition, at: Position) -> KafkaResult<Probe> {
+    fn read(&self, client: &Client, partition: Partition, at: Position) -> KafkaResult<Probe> {
         let mut list = TopicPartitionList::new();
         list.add_partition_offset(&self.topic, partition.0, KafkaOffset::Offset(at.0))?;
         client.assign(&list)?;
@@ -66,7 +67,7 @@ impl Prober {
     }
 }
 
-fn wait(client: &BaseConsumer, partition: Partition, at: Position) -> Probe {
+fn wait(client: &Client, partition: Partition, at: Position) -> Probe {
     let began = Instant::now();
     while began.elapsed() < LIMIT {
         match client.poll(LIMIT.saturating_sub(began.elapsed())) {

@@ -5,8 +5,9 @@ use std::thread::{Builder, JoinHandle, sleep};
 use std::time::Duration;
 
 use rdkafka::ClientConfig;
-use rdkafka::consumer::BaseConsumer;
 use rdkafka::error::KafkaResult;
+
+use crate::kafka::last_error::{Client, LastError};
 
 /// The interval at which a thread checks whether the last question through a replaced client has ended.
 const IN_USE: Duration = Duration::from_millis(50);
@@ -25,7 +26,7 @@ pub(super) struct ReusedClient {
 
 #[derive(Default)]
 struct Clients {
-    current: Option<Arc<BaseConsumer>>,
+    current: Option<Arc<Client>>,
     dropping: Option<JoinHandle<()>>,
 }
 
@@ -35,21 +36,27 @@ impl ReusedClient {
     }
 
     /// The current client.
-    pub(super) fn get(&self) -> KafkaResult<Arc<BaseConsumer>> {
+    pub(super) fn get(&self) -> KafkaResult<Arc<Client>> {
         let mut clients = self.lock();
         let client = match clients.current.take() {
             Some(client) => client,
-            None => Arc::new(self.config.create()?),
+            None => Arc::new(self.config.create_with_context(LastError::default())?),
         };
         Ok(Arc::clone(clients.current.insert(client)))
     }
 
-    /// The next question uses a new client, unless the last replaced client still exists.
-    pub(super) fn replace(&self) {
+    /// The next question uses a new client, unless the last replaced client still exists. Returns whether it does.
+    pub(super) fn replace(&self) -> bool {
         let mut clients = self.lock();
-        if clients.dropping.as_ref().is_none_or(JoinHandle::is_finished) {
+        if clients.current.is_some() && clients.dropping.as_ref().is_none_or(JoinHandle::is_finished) {
             clients.dropping = clients.current.take().and_then(drop_in_thread);
         }
+        clients.current.is_none()
+    }
+
+    /// As [`Self::replace`], if `wanted`. Returns whether the next question uses a new client.
+    pub(super) fn replace_if(&self, wanted: bool) -> bool {
+        if wanted { self.replace() } else { self.lock().current.is_none() }
     }
 
     fn lock(&self) -> MutexGuard<'_, Clients> {
@@ -66,7 +73,7 @@ impl Drop for ReusedClient {
 }
 
 /// `None`: the system gives no thread, so the client was dropped here.
-fn drop_in_thread(client: Arc<BaseConsumer>) -> Option<JoinHandle<()>> {
+fn drop_in_thread(client: Arc<Client>) -> Option<JoinHandle<()>> {
     let wait_and_drop = move || {
         // Every question has a time limit, and the thread that asks it must not drop the client.
         while Arc::strong_count(&client) > 1 {
