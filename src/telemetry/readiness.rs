@@ -44,6 +44,7 @@ pub(super) fn readiness(snapshot: Option<HealthSnapshot>) -> Readiness {
         Membership::Member => {}
         Membership::Lost => reasons.push("not in the consumer group: rejoining".to_owned()),
     }
+    reasons.extend(snapshot.kafka_refusals.iter().map(ToString::to_string));
     let topic = &snapshot.topic;
     let halted = snapshot.partitions.iter().filter(|one| one.status == PartitionStatus::Halted);
     reasons.extend(halted.map(|PartitionHealth { partition, halt_reason, .. }| {
@@ -91,12 +92,13 @@ fn failures(snapshot: &HealthSnapshot) -> Vec<String> {
 mod tests {
     use super::*;
     use fenced_sink::admin::{ErrorClass, SqlState};
-    use fenced_sink::{DbOperation, Failure, Partition, PartitionFailure, Position, Step};
+    use fenced_sink::{DbOperation, Failure, KafkaNeed, KafkaRefusal, Partition, PartitionFailure, Position, Step};
 
     fn running() -> HealthSnapshot {
         HealthSnapshot {
             topic: "bookings".to_owned(),
             membership: Membership::Member,
+            kafka_refusals: Vec::new(),
             stopping: false,
             database_works: true,
             disconnected_writers: 0,
@@ -142,6 +144,10 @@ mod tests {
         check(Some(HealthSnapshot { disconnected_writers: 1, ..running() }), &[some]);
         let lost = "not in the consumer group: rejoining";
         check(Some(HealthSnapshot { membership: Membership::Lost, partitions: Vec::new(), ..running() }), &[lost]);
+        let (error, hint) = ("denied".to_owned(), "grant it".to_owned());
+        let refusal = KafkaRefusal { need: KafkaNeed::ReadTopic, error, hint, lasts: Duration::ZERO };
+        let says = "Kafka refuses the topic for 0 s: denied; grant it";
+        check(Some(HealthSnapshot { kafka_refusals: vec![refusal], ..running() }), &[says]);
         check(Some(HealthSnapshot { stopping: true, ..running() }), &["the service is stopping"]);
         let stalled = PartitionHealth { stalled: true, ..partition(2, PartitionStatus::Recovering, None) };
         let says = "partition 2 of bookings is stalled: records wait and nothing is committed";

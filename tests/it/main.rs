@@ -23,6 +23,7 @@ mod standard_error;
 mod signals;
 mod group;
 mod health;
+mod kafka_refusals;
 mod metrics;
 mod memory;
 mod booking_table;

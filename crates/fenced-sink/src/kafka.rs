@@ -7,6 +7,7 @@ pub(crate) mod properties;
 pub(crate) mod client;
 pub(crate) mod ffi;
 pub(crate) mod error;
+mod last_error;
 mod response_watch;
 pub(crate) mod group_consumer;
 mod reused_client;

@@ -56,6 +56,7 @@ pub use self::kafka::client::ConsumerError;
 pub use self::model::event::{InsertOutcome, LogPoint, Lookup, Parsed, Reason, RecordRef, Refusal};
 pub use self::model::failure::{Failure, PartitionFailure};
 pub use self::model::halt::HaltReason;
+pub use self::model::kafka_refusal::{KafkaNeed, KafkaRefusal};
 pub use self::model::operation::DbOperation;
 pub use self::model::outcome::Totals;
 pub use self::model::record::{

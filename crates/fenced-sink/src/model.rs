@@ -19,6 +19,7 @@ pub(crate) mod outcome;
 pub(crate) mod mirror;
 pub(crate) mod operation;
 pub(crate) mod failure;
+pub(crate) mod kafka_refusal;
 pub(crate) mod standing;
 #[cfg(any(test, feature = "simulation"))]
 #[cfg_attr(not(feature = "simulation"), expect(unreachable_pub, reason = "the fuzz target uses it"))]

@@ -59,12 +59,57 @@ pub const AUTHORIZER: &[(&str, &str)] = &[
     ("allow.everyone.if.no.acl.found", "true"),
 ];
 
+/// The user of [`Kafka::start_guarded`] that has no rights until a test grants them, and its password.
+pub const USER: &str = "reader";
+pub const USER_PASSWORD: &str = "password-of-the-reader";
+
+/// The listeners of [`Kafka::start_guarded`] besides the first one, where everything is allowed.
+#[derive(Clone, Debug)]
+pub struct Listeners {
+    /// SASL/PLAIN without TLS: [`USER`] needs [`Kafka::allow`].
+    pub sasl: String,
+    /// TLS: the certificate has the name `localhost`, and no address.
+    pub tls: String,
+    /// The file with the certificate of the CA.
+    pub ca: String,
+    /// Without TLS. The broker advertises the host `kafka.invalid`, which no name server knows.
+    pub unresolvable: String,
+}
+
+/// Something on which a user has rights.
+#[derive(Clone, Copy, Debug)]
+pub enum Resource<'a> {
+    Topic(&'a str),
+    Group(&'a str),
+}
+
+/// What a user may do with a resource.
+#[derive(Clone, Copy, Debug)]
+pub enum Operation {
+    All,
+    Read,
+    Describe,
+    DescribeConfigs,
+}
+
 /// A running broker. It ends when this value is dropped or this process ends.
 pub struct Kafka {
     guardian: Guardian,
     port: u16,
     controller: u16,
     pid: AtomicI32,
+}
+
+/// Creates the certificate of the TLS listener.
+const CERTIFICATE: &str = "keytool -genkeypair -alias broker -keyalg EC -dname CN=localhost -ext san=dns:localhost \
+    -validity 3650 -keystore keystore.p12 -storetype PKCS12 -storepass password >>log 2>&1 && \
+    keytool -exportcert -rfc -alias broker -keystore keystore.p12 -storepass password >ca.pem 2>>log";
+
+/// What an access rule does.
+#[derive(Clone, Copy)]
+enum Rule {
+    Deny,
+    Allow,
 }
 
 /// The broker that all tests share. No test stops it.
@@ -93,6 +138,36 @@ impl Kafka {
         let (listener, advertised) =
             (format!(",PROXIED://127.0.0.1:{proxied}"), format!(",PROXIED://{}", proxy.address()));
         (Self::start_first(port, controller, (&listener, &advertised), &[]), proxy)
+    }
+
+    /// A broker with more listeners: one that requires a user, one with TLS, and one that advertises a wrong host.
+    pub fn start_guarded() -> (Self, Listeners) {
+        let [port, controller, sasl, tls, unresolvable] = free_ports().unwrap();
+        let listener =
+            format!(",SASL://127.0.0.1:{sasl},TLS://127.0.0.1:{tls},UNRESOLVABLE://127.0.0.1:{unresolvable}");
+        let advertised =
+            format!(",SASL://127.0.0.1:{sasl},TLS://localhost:{tls},UNRESOLVABLE://kafka.invalid:{unresolvable}");
+        let login = format!(
+            "org.apache.kafka.common.security.plain.PlainLoginModule required user_{USER}=\"{USER_PASSWORD}\";"
+        );
+        let settings = [
+            (
+                "listener.security.protocol.map",
+                "CONTROLLER:PLAINTEXT,PLAINTEXT:PLAINTEXT,SASL:SASL_PLAINTEXT,TLS:SSL,UNRESOLVABLE:PLAINTEXT",
+            ),
+            ("sasl.enabled.mechanisms", "PLAIN"),
+            ("listener.name.sasl.plain.sasl.jaas.config", login.as_str()),
+            ("ssl.keystore.type", "PKCS12"),
+            ("ssl.keystore.location", "keystore.p12"),
+            ("ssl.keystore.password", "password"),
+            ("authorizer.class.name", "org.apache.kafka.metadata.authorizer.StandardAuthorizer"),
+            ("super.users", "User:ANONYMOUS"),
+        ];
+        let kafka = Self::start_first(port, controller, (&listener, &advertised), &settings);
+        let ca = kafka.guardian.directory().join("ca.pem").to_str().unwrap().to_owned();
+        let [sasl, tls, unresolvable] =
+            [format!("127.0.0.1:{sasl}"), format!("localhost:{tls}"), format!("127.0.0.1:{unresolvable}")];
+        (kafka, Listeners { sasl, tls, ca, unresolvable })
     }
 
     /// Another broker of the cluster of this one, which is its controller and has to run. `node` is 2 or higher.
@@ -143,6 +218,9 @@ impl Kafka {
         fs::write(guardian.directory().join("server.properties"), properties).unwrap();
         fs::create_dir(guardian.directory().join("tmp")).unwrap();
         let kafka = Self { guardian, port, controller, pid: AtomicI32::new(0) };
+        if settings.iter().any(|(name, _)| *name == "ssl.keystore.location") {
+            kafka.files(CERTIFICATE);
+        }
         kafka.format(1);
         kafka.start();
         kafka
@@ -186,27 +264,77 @@ impl Kafka {
 
     /// Lets clients do everything with a topic except read its settings. The broker needs [`AUTHORIZER`].
     pub fn hide_settings(&self, topic: &str) {
-        // CreateAcls, version 1, as the documentation of Kafka's protocol describes it: rdkafka has no function for it in Rust.
-        let mut request = [30_i16.to_be_bytes(), 1_i16.to_be_bytes()].concat();
-        request.extend(1_i32.to_be_bytes());
+        self.add_rule("ANONYMOUS", Resource::Topic(topic), Operation::All, Rule::Allow);
+        self.add_rule("ANONYMOUS", Resource::Topic(topic), Operation::DescribeConfigs, Rule::Deny);
+    }
+
+    /// Permits this to [`USER`].
+    pub fn allow(&self, resource: Resource<'_>, operation: Operation) {
+        self.add_rule(USER, resource, operation, Rule::Allow);
+    }
+
+    /// Takes back what [`Self::allow`] permitted.
+    pub fn withdraw(&self, resource: Resource<'_>, operation: Operation) {
+        const DELETE_ACLS: i16 = 31;
+        let answer = self.change_rules(DELETE_ACLS, USER, resource, operation, Rule::Allow);
+        // The code, no text, and one rule that matched.
+        assert!(matches!(answer.as_slice(), [0, 0, 255, 255, 0, 0, 0, 1, ..]), "{answer:?}");
+    }
+
+    fn add_rule(&self, user: &str, resource: Resource<'_>, operation: Operation, rule: Rule) {
+        const CREATE_ACLS: i16 = 30;
+        let answer = self.change_rules(CREATE_ACLS, user, resource, operation, rule);
+        assert!(matches!(answer.as_slice(), [0, 0, ..]), "{answer:?}");
+    }
+
+    /// Sends a request with one access rule: rdkafka has no function for it in Rust. Returns the answer from the code of
+    /// its only result on. Version 1 of both requests, as the documentation of Kafka's protocol describes it.
+    fn change_rules(
+        &self,
+        request: i16,
+        user: &str,
+        resource: Resource<'_>,
+        operation: Operation,
+        rule: Rule,
+    ) -> Vec<u8> {
         let text = |text: &str| [&i16::try_from(text.len()).unwrap().to_be_bytes(), text.as_bytes()].concat();
-        request.extend(text("test"));
-        request.extend(2_i32.to_be_bytes());
-        let (all, describe_configs, deny, allow) = (2, 10, 2, 3);
-        for (operation, permission) in [(all, allow), (describe_configs, deny)] {
-            request.push(2); // a topic
-            request.extend(text(topic));
-            request.push(3); // by its whole name
-            request.extend([text("User:ANONYMOUS"), text("*")].concat());
-            request.extend([operation, permission]);
-        }
+        let (kind, name) = match resource {
+            Resource::Topic(name) => (2, name),
+            Resource::Group(name) => (3, name),
+        };
+        let mut bytes = [request.to_be_bytes(), 1_i16.to_be_bytes()].concat();
+        bytes.extend(1_i32.to_be_bytes());
+        bytes.extend(text("test"));
+        bytes.extend(1_i32.to_be_bytes());
+        bytes.push(kind);
+        bytes.extend(text(name));
+        bytes.push(3); // by its whole name
+        bytes.extend([text(&format!("User:{user}")), text("*")].concat());
+        bytes.push(match operation {
+            Operation::All => 2,
+            Operation::Read => 3,
+            Operation::Describe => 8,
+            Operation::DescribeConfigs => 10,
+        });
+        bytes.push(match rule {
+            Rule::Deny => 2,
+            Rule::Allow => 3,
+        });
         let mut stream = TcpStream::connect((Ipv4Addr::LOCALHOST, self.port)).unwrap();
-        let size = u32::try_from(request.len()).unwrap().to_be_bytes();
-        stream.write_all(&[&size, request.as_slice()].concat()).unwrap();
-        // Size, correlation, throttle time, number of results; then two results: the code 0 and no text.
-        let mut answer = [0; 24];
+        let size = u32::try_from(bytes.len()).unwrap().to_be_bytes();
+        stream.write_all(&[&size, bytes.as_slice()].concat()).unwrap();
+        let mut size = [0; 4];
+        stream.read_exact(&mut size).unwrap();
+        let mut answer = vec![0; usize::try_from(u32::from_be_bytes(size)).unwrap()];
         stream.read_exact(&mut answer).unwrap();
-        assert!(matches!(answer, [.., 0, 0, _, _, 0, 0, _, _]), "{answer:?}");
+        answer.split_off(12) // correlation, throttle time, number of results
+    }
+
+    /// Changes the password of [`USER`], with a restart.
+    pub fn change_password(&self, from: &str, to: &str) {
+        self.stop();
+        self.files(&format!("sed -i 's/{from}/{to}/' server.properties"));
+        self.start();
     }
 
     /// Sets a quota of all consumers. Without bytes per second, removes it.

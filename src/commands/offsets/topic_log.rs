@@ -27,9 +27,6 @@ pub(super) async fn ask<T: Send + 'static>(
     // The client blocks its thread until Kafka answers.
     let asked = tokio::task::spawn_blocking(move || question(&client).map_err(|error| error.to_string())).await;
     asked.map_err(|error| error.to_string()).flatten().map_err(|error| {
-        format!(
-            "can't ask Kafka at {} about topic {}: {error}; check that it runs and that KAFKA_BOOTSTRAP_SERVERS names it",
-            settings.kafka_bootstrap_servers, settings.kafka_topic
-        )
+        format!("can't ask Kafka at {} about topic {}: {error}", settings.kafka_bootstrap_servers, settings.kafka_topic)
     })
 }

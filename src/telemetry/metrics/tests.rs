@@ -29,6 +29,7 @@ fn running() -> HealthSnapshot {
     HealthSnapshot {
         topic: "a \"topic\"".to_owned(),
         membership: Membership::Member,
+        kafka_refusals: Vec::new(),
         stopping: false,
         database_works: true,
         disconnected_writers: 0,
@@ -93,6 +94,7 @@ fn each_number_has_its_name_and_labels() {
             r#"toys_lag_records{topic="a \"topic\"",partition="1"} 1"#,
             "toys_stalled 1",
             "toys_failing 0",
+            "toys_kafka_refusals 0",
             r#"toys_redrive_failures_total{reason="refused"} 0"#,
             "toys_buffered_bytes 4096",
             "toys_ready 0",
@@ -119,6 +121,7 @@ fn a_run_that_has_not_started_has_all_names() {
         "partitions gauge",
         "stalled gauge",
         "failing gauge",
+        "kafka_refusals gauge",
         "lag_records gauge",
         "buffered_bytes gauge",
         "records_total counter",

@@ -2,11 +2,13 @@
 
 use std::collections::BTreeMap;
 
-use rdkafka::consumer::BaseConsumer;
+use rdkafka::config::RDKafkaLogLevel;
 use rdkafka::error::KafkaError;
 use rdkafka::{ClientConfig, TopicPartitionList};
 
+use crate::kafka::last_error::{Client, LastError};
 use crate::kafka::properties;
+use crate::model::kafka_refusal::KafkaRefusal;
 use crate::model::record::Partition;
 
 /// Kafka can't be used. The text has the reason.
@@ -15,6 +17,9 @@ pub enum ConsumerError {
     /// librdkafka has no property of this name, or does not accept its value.
     #[error("kafka's client refuses the configuration: {0}")]
     Configuration(String),
+    /// Kafka has refused the connection, the topic or the group since the start, for longer than the start-up timeout.
+    #[error("{0}")]
+    Refused(KafkaRefusal),
     /// The broker fenced this group member, or refuses it permanently.
     #[error("kafka refuses this consumer permanently: {0}")]
     Fatal(String),
@@ -22,7 +27,7 @@ pub enum ConsumerError {
 
 /// Whether librdkafka accepts the properties. It does not connect.
 pub(crate) fn check_client(properties: &BTreeMap<String, String>) -> Result<(), ConsumerError> {
-    let client: Result<BaseConsumer, KafkaError> = configuration(properties).create();
+    let client: Result<Client, KafkaError> = configuration(properties).create_with_context(LastError::default());
     client.map(drop).map_err(|error| refused(&error))
 }
 
@@ -36,7 +41,10 @@ pub(crate) fn configuration(properties: &BTreeMap<String, String>) -> ClientConf
     properties::enforce(&mut all);
     let (name, value) = MAX_RECEIVED;
     all.entry(name.to_owned()).or_insert_with(|| value.to_owned());
-    all.into_iter().collect()
+    let mut config: ClientConfig = all.into_iter().collect();
+    // librdkafka reports the cause of some failed connections in this way only.
+    config.set_log_level(RDKafkaLogLevel::Info);
+    config
 }
 
 /// The properties of a client that joins no group. It must not hold the name of the static group member, and it needs

@@ -6,7 +6,8 @@
 //!
 //! The text is that of the pinned version of librdkafka. `tests/it/topic_log/unclean.rs` fails if it changes.
 
-use rdkafka::consumer::{BaseConsumer, Consumer as _};
+use rdkafka::config::RDKafkaLogLevel;
+use rdkafka::consumer::Consumer as _;
 use rdkafka::error::KafkaResult;
 use rdkafka::topic_partition_list::Offset as KafkaOffset;
 use rdkafka::types::RDKafkaErrorCode;
@@ -17,6 +18,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use crate::kafka::ffi;
+use crate::kafka::last_error::{Client, LastError};
 use crate::model::leader_epochs::EpochEnd;
 use crate::model::record::{LeaderEpoch, Partition, Position};
 
@@ -47,7 +49,10 @@ struct ClientPermit(Arc<ClientCount>);
 
 impl EpochEnds {
     pub(super) fn new(config: &ClientConfig, topic: &str) -> Self {
-        Self { config: config.clone(), topic: topic.to_owned(), clients: Arc::default() }
+        let mut config = config.clone();
+        // [`ffi::poll_error`] would print the messages of the client.
+        config.set_log_level(RDKafkaLogLevel::Emerg);
+        Self { config, topic: topic.to_owned(), clients: Arc::default() }
     }
 
     /// The end of one leader epoch for each partition. A partition whose leader does not answer before `limit` has no
@@ -88,7 +93,7 @@ impl EpochEnds {
             list.add_partition_offset(&self.topic, partition.0, KafkaOffset::Offset(ABOVE_ALL))?;
         }
         ffi::set_leader_epochs(&list, open.values().map(|epoch| Some(**epoch)));
-        let consumer: BaseConsumer = self.config.create()?;
+        let consumer: Client = self.config.create_with_context(LastError::default())?;
         consumer.assign(&list)?;
         while !open.is_empty() && Instant::now() < until {
             let wait = until.saturating_duration_since(Instant::now());

@@ -49,6 +49,8 @@ pub(crate) enum PolledEvent {
     },
     /// The statistics of the client, as JSON.
     Statistics(String),
+    /// A message of librdkafka.
+    Message(PolledMessage),
 }
 
 /// An error that librdkafka reports to the consumer.
@@ -61,6 +63,15 @@ pub(crate) struct PolledError {
     pub(crate) fatal: bool,
     /// The reason that librdkafka gives.
     pub(crate) reason: String,
+}
+
+/// A message of librdkafka.
+pub(crate) struct PolledMessage {
+    /// The severity, as syslog numbers it.
+    pub(crate) level: i32,
+    /// What it is about, as one word.
+    pub(crate) facility: String,
+    pub(crate) text: String,
 }
 
 impl<C: ConsumerContext> PolledConsumer<C> {
@@ -132,6 +143,17 @@ unsafe fn polled(event: *mut sys::rd_kafka_event_t) -> Option<PolledEvent> {
             sys::RD_KAFKA_EVENT_STATS => {
                 let text = sys::rd_kafka_event_stats(event);
                 (!text.is_null()).then(|| PolledEvent::Statistics(CStr::from_ptr(text).to_string_lossy().into_owned()))
+            }
+            sys::RD_KAFKA_EVENT_LOG => {
+                let (mut facility, mut text, mut level) = (ptr::null(), ptr::null(), 0);
+                let answer = sys::rd_kafka_event_log(event, &raw mut facility, &raw mut text, &raw mut level);
+                (answer == 0 && !facility.is_null() && !text.is_null()).then(|| {
+                    PolledEvent::Message(PolledMessage {
+                        level,
+                        facility: CStr::from_ptr(facility).to_string_lossy().into_owned(),
+                        text: CStr::from_ptr(text).to_string_lossy().trim().to_owned(),
+                    })
+                })
             }
             _ => None,
         }
@@ -276,14 +298,22 @@ pub(crate) fn metadata(list: &TopicPartitionList) -> Vec<Vec<u8>> {
     (0..list.count()).map(bytes).collect()
 }
 
-/// Asks one broker for the id of a topic (KIP-516), and waits up to `limit`. `None`: no answer, no such topic, or a
-/// broker whose topics have no ids.
-pub(crate) fn topic_id<C: ConsumerContext>(
+/// What a broker tells about a topic.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct TopicDescription {
+    /// The id (KIP-516). `None`: the topics of the broker have no ids.
+    pub(crate) id: Option<TopicId>,
+    /// Whether the operations that the broker lists for this user contain READ (KIP-430). `None`: it lists none.
+    pub(crate) lists_read: Option<bool>,
+}
+
+/// Asks one broker about a topic, and waits up to `limit`. `None`: no answer, or no such topic.
+pub(crate) fn describe_topic<C: ConsumerContext>(
     consumer: &BaseConsumer<C>,
     topic: &str,
     broker: i32,
     limit: Duration,
-) -> Option<TopicId> {
+) -> Option<TopicDescription> {
     let name = CString::new(topic).ok()?;
     let limit = i32::try_from(limit.as_millis()).unwrap_or(i32::MAX);
     let client = consumer.client().native_ptr();
@@ -299,24 +329,28 @@ pub(crate) fn topic_id<C: ConsumerContext>(
         let options =
             sys::rd_kafka_AdminOptions_new(client, sys::rd_kafka_admin_op_t::RD_KAFKA_ADMIN_OP_DESCRIBETOPICS);
         sys::rd_kafka_AdminOptions_set_broker(options, broker, ptr::null_mut(), 0);
+        let error = sys::rd_kafka_AdminOptions_set_include_authorized_operations(options, 1);
+        if !error.is_null() {
+            sys::rd_kafka_error_destroy(error);
+        }
         sys::rd_kafka_DescribeTopics(client, topics, options, queue);
         let event = sys::rd_kafka_queue_poll(queue, limit);
-        let id = described(event);
+        let description = described(event);
         if !event.is_null() {
             sys::rd_kafka_event_destroy(event);
         }
         sys::rd_kafka_AdminOptions_destroy(options);
         sys::rd_kafka_TopicCollection_destroy(topics);
         sys::rd_kafka_queue_destroy(queue);
-        id
+        description
     }
 }
 
-/// The topic id in the answer of a broker.
+/// The topic in the answer of a broker.
 ///
 /// # Safety
 /// The event is null, or it lives until this function returns.
-unsafe fn described(event: *mut sys::rd_kafka_event_t) -> Option<TopicId> {
+unsafe fn described(event: *mut sys::rd_kafka_event_t) -> Option<TopicDescription> {
     // SAFETY: the caller guarantees that the event lives. The event owns everything that is read here, and every
     // pointer that can be null is checked before use.
     unsafe {
@@ -330,10 +364,29 @@ unsafe fn described(event: *mut sys::rd_kafka_event_t) -> Option<TopicId> {
             return None;
         }
         let error = sys::rd_kafka_error_code(sys::rd_kafka_TopicDescription_error(*topics));
-        let id = sys::rd_kafka_TopicDescription_topic_id(*topics);
-        if error != sys::rd_kafka_resp_err_t::RD_KAFKA_RESP_ERR_NO_ERROR || id.is_null() {
+        if error != sys::rd_kafka_resp_err_t::RD_KAFKA_RESP_ERR_NO_ERROR {
             return None;
         }
+        let mut count = 0;
+        let operations = sys::rd_kafka_TopicDescription_authorized_operations(*topics, &raw mut count);
+        let lists_read = (!operations.is_null()).then(|| {
+            let read = sys::rd_kafka_AclOperation_t::RD_KAFKA_ACL_OPERATION_READ;
+            std::slice::from_raw_parts(operations, count).contains(&read)
+        });
+        Some(TopicDescription { id: topic_id(sys::rd_kafka_TopicDescription_topic_id(*topics)), lists_read })
+    }
+}
+
+/// The text of a topic id. `None`: it is the id that stands for none.
+///
+/// # Safety
+/// The id is null, or it lives until this function returns.
+unsafe fn topic_id(id: *const sys::rd_kafka_Uuid_t) -> Option<TopicId> {
+    if id.is_null() {
+        return None;
+    }
+    // SAFETY: the caller guarantees that the id lives. It owns its text, which is null or ends with NUL.
+    unsafe {
         let is_zero =
             sys::rd_kafka_Uuid_most_significant_bits(id) == 0 && sys::rd_kafka_Uuid_least_significant_bits(id) == 0;
         let text = sys::rd_kafka_Uuid_base64str(id);

@@ -15,9 +15,11 @@ use rdkafka::types::RDKafkaRespErr;
 use rdkafka::{Statistics, TopicPartitionList};
 
 use crate::kafka::client::{ConsumerError, configuration, partition_list, refused};
-use crate::kafka::error::{KafkaErrorKind, code_kind};
-use crate::kafka::ffi::{self, PolledConsumer, PolledError, PolledEvent};
+use crate::kafka::error::{KafkaErrorKind, code_kind, warn_of_message};
+use crate::kafka::ffi::{self, PolledConsumer, PolledError, PolledEvent, PolledMessage};
+use crate::kafka::last_error::{ClientMessage, without_thread};
 use crate::kafka::response_watch::{BrokerStatistics, ResponseWatch};
+use crate::model::kafka_refusal::KafkaNeed;
 use crate::model::record::{LeaderEpoch, Partition, Position, Record};
 
 /// The interval of librdkafka's statistics, in milliseconds. It must be several times shorter than the time after which
@@ -120,6 +122,18 @@ impl GroupConsumer {
                 rebalanced(self.polled.consumer(), assigned, partitions);
                 None
             }
+            PolledEvent::Message(PolledMessage { level, facility, text }) => {
+                let text = without_thread(&text);
+                match ClientMessage::of(level, &facility, text) {
+                    ClientMessage::Cause => {
+                        let (kind, text) = (KafkaErrorKind::Transient, text.to_owned());
+                        return Some(KafkaEvent::Error(ReportedError { partition: None, kind, text }));
+                    }
+                    ClientMessage::TooLarge | ClientMessage::Warning => warn_of_message(&facility, text),
+                    ClientMessage::Other => tracing::debug!(facility, text, "kafka_client"),
+                }
+                None
+            }
             PolledEvent::Statistics(json) => {
                 match serde_json::from_str(&json) {
                     Ok(statistics) => self.polled.consumer().context().read_statistics(statistics),
@@ -128,6 +142,12 @@ impl GroupConsumer {
                 None
             }
         }
+    }
+
+    /// Whether the client can never work again because the group refused it.
+    pub(crate) fn is_refused_by_group(&self) -> bool {
+        let fatal = self.polled.consumer().client().fatal_error();
+        fatal.is_some_and(|(code, _)| code_kind(code) == KafkaErrorKind::Refused(KafkaNeed::JoinGroup))
     }
 
     /// The error after which the client can never work again, if librdkafka reports one.

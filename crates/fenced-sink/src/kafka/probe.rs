@@ -3,12 +3,10 @@
 //! It joins no group and commits nothing.
 
 use std::collections::BTreeMap;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-use rdkafka::client::ClientContext;
 use rdkafka::config::RDKafkaLogLevel;
-use rdkafka::consumer::{BaseConsumer, Consumer as _, ConsumerContext};
+use rdkafka::consumer::Consumer as _;
 use rdkafka::error::{KafkaError, KafkaResult};
 use rdkafka::message::Message as _;
 use rdkafka::topic_partition_list::Offset as KafkaOffset;
@@ -16,6 +14,7 @@ use rdkafka::{ClientConfig, TopicPartitionList};
 
 use crate::kafka::client::{configuration, without_membership};
 use crate::kafka::error::{KafkaErrorKind, error_kind, is_damage};
+use crate::kafka::last_error::Client;
 use crate::kafka::reused_client::ReusedClient;
 use crate::model::record::{Partition, Position};
 use crate::model::topic_log::Probe;
@@ -34,31 +33,11 @@ const SMALL: [(&str, &str); 6] = [
     ("debug", "msg"),
 ];
 
-/// What librdkafka logs about a batch or a response above `receive.message.max.bytes`. The error codes are those of damaged
-/// data.
-const TOO_LARGE: [&str; 2] = ["output would exceed message.max.bytes", "increase receive.message.max.bytes"];
-
 /// Reads single records of one topic, one after the other.
 pub(crate) struct Prober {
     topic: String,
-    client: ReusedClient<SizeContext>,
+    client: ReusedClient,
 }
-
-/// Reads the log of librdkafka.
-#[derive(Default)]
-struct SizeContext {
-    too_large: AtomicBool,
-}
-
-impl ClientContext for SizeContext {
-    fn log(&self, _: RDKafkaLogLevel, _: &str, message: &str) {
-        if TOO_LARGE.iter().any(|text| message.contains(text)) {
-            self.too_large.store(true, Ordering::Release);
-        }
-    }
-}
-
-impl ConsumerContext for SizeContext {}
 
 impl Prober {
     /// It connects at the first read.
@@ -80,8 +59,8 @@ impl Prober {
         probe
     }
 
-    fn read(&self, client: &BaseConsumer<SizeContext>, partition: Partition, at: Position) -> KafkaResult<Probe> {
-        client.context().too_large.store(false, Ordering::Release);
+    fn read(&self, client: &Client, partition: Partition, at: Position) -> KafkaResult<Probe> {
+        client.context().clear();
         let mut list = TopicPartitionList::new();
         list.add_partition_offset(&self.topic, partition.0, KafkaOffset::Offset(at.0))?;
         client.assign(&list)?;
@@ -93,13 +72,13 @@ impl Prober {
     }
 }
 
-fn wait(client: &BaseConsumer<SizeContext>, partition: Partition, at: Position) -> Probe {
+fn wait(client: &Client, partition: Partition, at: Position) -> Probe {
     let began = Instant::now();
     while began.elapsed() < LIMIT {
         match client.poll(LIMIT.saturating_sub(began.elapsed())) {
             Some(Ok(record)) if record.partition() == partition.0 && record.offset() >= at.0 => return Probe::Record,
             Some(Err(KafkaError::PartitionEOF(ended))) if ended == partition.0 => return Probe::End,
-            Some(Err(_)) if client.context().too_large.load(Ordering::Acquire) => return Probe::TooLarge,
+            Some(Err(_)) if client.context().has_too_large_batch() => return Probe::TooLarge,
             Some(Err(error)) if is_damage(&error) => return Probe::Unreadable,
             Some(Err(error)) if error_kind(&error) == KafkaErrorKind::OutOfRange => return Probe::OutOfRange,
             _ => {}

@@ -4,7 +4,7 @@
 //! group and commits nothing, so a running service is not affected.
 
 use rdkafka::TopicPartitionList;
-use rdkafka::consumer::{BaseConsumer, Consumer as _, DefaultConsumerContext};
+use rdkafka::consumer::Consumer as _;
 use rdkafka::error::KafkaError;
 use rdkafka::message::Message as _;
 use rdkafka::topic_partition_list::Offset as KafkaOffset;
@@ -15,8 +15,9 @@ use tokio::sync::mpsc;
 
 use crate::event::Event;
 use crate::kafka::client::{ConsumerError, configuration, partition_list, refused, without_membership};
-use crate::kafka::error::{KafkaErrorKind, error_kind, is_damage};
+use crate::kafka::error::{KafkaErrorKind, KafkaNames, error_kind, hint, is_damage};
 use crate::kafka::ffi;
+use crate::kafka::last_error::{Client, LastError};
 use crate::kafka::probe::Prober;
 use crate::kafka::topic_log_client::TopicLogClient;
 use crate::model::batch::Entry;
@@ -63,7 +64,9 @@ pub(crate) fn start<E: Event>(
     ranges: &BTreeMap<Partition, Step>,
 ) -> Result<mpsc::Receiver<ReplayMessage<E>>, ReplayError> {
     let configuration = configuration(&without_membership(properties));
-    let consumer: BaseConsumer = configuration.create().map_err(|error| ReplayError::Client(refused(&error)))?;
+    let consumer: Client = configuration
+        .create_with_context(LastError::default())
+        .map_err(|error| ReplayError::Client(refused(&error)))?;
     let mut list = TopicPartitionList::new();
     for (partition, range) in ranges {
         let placed = list.add_partition_offset(topic, partition.0, KafkaOffset::Offset(range.from().0));
@@ -76,10 +79,10 @@ pub(crate) fn start<E: Event>(
         log,
         prober: Prober::new(properties, topic),
         topic: topic.to_owned(),
+        names: KafkaNames::new(properties, topic),
         open: open.collect(),
         passed: 0,
         moved_at: Instant::now(),
-        last_error: None,
         failed: None,
     };
     let (sender, receiver) = mpsc::channel(QUEUED_CHUNKS);
@@ -96,16 +99,15 @@ struct OpenRange {
 }
 
 struct Replay {
-    consumer: BaseConsumer<DefaultConsumerContext>,
+    consumer: Client,
     log: Arc<TopicLogClient>,
     /// Finds out whether a batch that was not delivered is too large.
     prober: Prober,
     topic: String,
+    names: KafkaNames,
     open: BTreeMap<Partition, OpenRange>,
     passed: u64,
     moved_at: Instant,
-    /// The last error from which librdkafka recovers. It is part of the message of a timeout.
-    last_error: Option<String>,
     /// The error that ends the read, until the records before it are sent.
     failed: Option<ReplayError>,
 }
@@ -179,7 +181,8 @@ impl Replay {
             return Ok(());
         }
         self.fail_if_too_large()?;
-        let why = self.last_error.as_deref().map(|why| format!(" ({why})")).unwrap_or_default();
+        let why = self.consumer.context().get();
+        let why = why.map(|(kind, why)| format!(" ({why}; {})", hint(kind, &why, &self.names))).unwrap_or_default();
         Err(ReplayError::Unavailable(format!(
             "Kafka gave nothing for {} s{why}: {}",
             TIMEOUT.as_secs(),
@@ -205,17 +208,14 @@ impl Replay {
         }
     }
 
-    /// Stores an error from which librdkafka recovers. Fails at any other error: a record may be missing.
+    /// Ignores an error from which librdkafka recovers: the client remembers it for the message of a timeout. Fails at any other error: a record may be missing.
     fn note_error(&mut self, error: &KafkaError) -> Result<(), ReplayError> {
         match error_kind(error) {
             KafkaErrorKind::Transient
             | KafkaErrorKind::AllBrokersDown
             | KafkaErrorKind::TopicMissing
-            | KafkaErrorKind::Refused
-            | KafkaErrorKind::OtherAssignor => {
-                self.last_error = Some(error.to_string());
-                Ok(())
-            }
+            | KafkaErrorKind::Refused(_)
+            | KafkaErrorKind::OtherAssignor => Ok(()),
             KafkaErrorKind::OutOfRange => Err(ReplayError::Unavailable(format!(
                 "the topic log lost records while they were read, or never had them: {}",
                 self.progress()

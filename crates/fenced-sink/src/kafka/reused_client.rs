@@ -5,8 +5,9 @@ use std::thread::{Builder, JoinHandle, sleep};
 use std::time::Duration;
 
 use rdkafka::ClientConfig;
-use rdkafka::consumer::{BaseConsumer, ConsumerContext, DefaultConsumerContext};
 use rdkafka::error::KafkaResult;
+
+use crate::kafka::last_error::{Client, LastError};
 
 /// The interval at which a thread checks whether the last question through a replaced client has ended.
 const IN_USE: Duration = Duration::from_millis(50);
@@ -18,45 +19,52 @@ const IN_USE: Duration = Duration::from_millis(50);
 ///
 /// The drop of a client blocks while a broker is frozen. So a separate thread drops it, and the next client is not
 /// replaced before this thread has ended. There are never more than two clients and one such thread.
-pub(super) struct ReusedClient<C: ConsumerContext + 'static = DefaultConsumerContext> {
+pub(super) struct ReusedClient {
     config: ClientConfig,
-    clients: Mutex<Clients<C>>,
+    clients: Mutex<Clients>,
 }
 
-struct Clients<C: ConsumerContext + 'static> {
-    current: Option<Arc<BaseConsumer<C>>>,
+#[derive(Default)]
+struct Clients {
+    current: Option<Arc<Client>>,
     dropping: Option<JoinHandle<()>>,
 }
 
-impl<C: ConsumerContext + Default> ReusedClient<C> {
+impl ReusedClient {
     pub(super) fn new(config: ClientConfig) -> Self {
-        Self { config, clients: Mutex::new(Clients { current: None, dropping: None }) }
+        Self { config, clients: Mutex::default() }
     }
 
     /// The current client.
-    pub(super) fn get(&self) -> KafkaResult<Arc<BaseConsumer<C>>> {
+    pub(super) fn get(&self) -> KafkaResult<Arc<Client>> {
         let mut clients = self.lock();
         let client = match clients.current.take() {
             Some(client) => client,
-            None => Arc::new(self.config.create_with_context(C::default())?),
+            None => Arc::new(self.config.create_with_context(LastError::default())?),
         };
         Ok(Arc::clone(clients.current.insert(client)))
     }
 
-    /// The next question uses a new client, unless the last replaced client still exists.
-    pub(super) fn replace(&self) {
+    /// The next question uses a new client, unless the last replaced client still exists. Returns whether it does.
+    pub(super) fn replace(&self) -> bool {
         let mut clients = self.lock();
-        if clients.dropping.as_ref().is_none_or(JoinHandle::is_finished) {
+        if clients.current.is_some() && clients.dropping.as_ref().is_none_or(JoinHandle::is_finished) {
             clients.dropping = clients.current.take().and_then(drop_in_thread);
         }
+        clients.current.is_none()
     }
 
-    fn lock(&self) -> MutexGuard<'_, Clients<C>> {
+    /// As [`Self::replace`], if `wanted`. Returns whether the next question uses a new client.
+    pub(super) fn replace_if(&self, wanted: bool) -> bool {
+        if wanted { self.replace() } else { self.lock().current.is_none() }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Clients> {
         self.clients.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-impl<C: ConsumerContext> Drop for ReusedClient<C> {
+impl Drop for ReusedClient {
     fn drop(&mut self) {
         let clients = self.clients.get_mut().unwrap_or_else(PoisonError::into_inner);
         // The thread is not joined: the program must be able to end while a broker is frozen.
@@ -65,7 +73,7 @@ impl<C: ConsumerContext> Drop for ReusedClient<C> {
 }
 
 /// `None`: the system gives no thread, so the client was dropped here.
-fn drop_in_thread<C: ConsumerContext + 'static>(client: Arc<BaseConsumer<C>>) -> Option<JoinHandle<()>> {
+fn drop_in_thread(client: Arc<Client>) -> Option<JoinHandle<()>> {
     let wait_and_drop = move || {
         // Every question has a time limit, and the thread that asks it must not drop the client.
         while Arc::strong_count(&client) > 1 {

@@ -3,7 +3,7 @@
 //! A separate client asks them. It joins no group and commits nothing. It never delays the consumer thread, and the
 //! consumer thread never delays it.
 
-use rdkafka::consumer::{BaseConsumer, Consumer as _};
+use rdkafka::consumer::Consumer as _;
 use rdkafka::error::{KafkaError, KafkaResult};
 use rdkafka::metadata::{MetadataBroker, MetadataPartition, MetadataTopic};
 use rdkafka::topic_partition_list::{Offset as KafkaOffset, TopicPartitionListElem};
@@ -14,8 +14,11 @@ use std::time::{Duration, Instant};
 
 use crate::kafka::client::{configuration, partition_list, without_membership};
 use crate::kafka::epoch_ends::EpochEnds;
-use crate::kafka::ffi;
+use crate::kafka::error::{KafkaErrorKind, KafkaNames, code_kind, hint, warn};
+use crate::kafka::ffi::{self, TopicDescription};
+use crate::kafka::last_error::Client;
 use crate::kafka::reused_client::ReusedClient;
+use crate::model::kafka_refusal::{KafkaFact, KafkaNeed, KafkaRefusal};
 use crate::model::leader_epochs::EpochEnd;
 use crate::model::record::{LeaderEpoch, Partition, Position, TopicId};
 use crate::model::topic_log::{CommittedOffset, LogBounds, PartitionExtent};
@@ -23,14 +26,22 @@ use crate::model::topic_log::{CommittedOffset, LogBounds, PartitionExtent};
 /// The default limit for one question.
 const TIMEOUT: Duration = Duration::from_secs(10);
 
-/// Kafka did not answer in time, or refused the question.
-#[derive(Debug, thiserror::Error)]
-#[error(transparent)]
-pub struct TopicLogError(#[from] KafkaError);
+/// The time in which the events of a client arrive that it has queued.
+const DRAIN: Duration = Duration::from_millis(10);
+
+/// Kafka did not answer in time, or refused the question: why, and what to do.
+#[derive(Clone, Debug, thiserror::Error)]
+#[error("{error}; {hint}")]
+pub struct TopicLogError {
+    kind: KafkaErrorKind,
+    error: String,
+    hint: String,
+}
 
 /// Asks the brokers about one topic. Every method blocks for a bounded time. Any thread may call it.
 pub struct TopicLogClient {
     topic: String,
+    names: KafkaNames,
     /// The limit for one question.
     timeout: Duration,
     epoch_ends: EpochEnds,
@@ -48,7 +59,8 @@ impl TopicLogClient {
         uncommitted.set("isolation.level", "read_uncommitted");
         let epoch_ends = EpochEnds::new(&config, topic);
         let (client, uncommitted) = (ReusedClient::new(config), ReusedClient::new(uncommitted));
-        Self { topic: topic.to_owned(), timeout: TIMEOUT, epoch_ends, client, uncommitted }
+        let names = KafkaNames::new(properties, topic);
+        Self { topic: topic.to_owned(), names, timeout: TIMEOUT, epoch_ends, client, uncommitted }
     }
 
     /// The same client with another limit for one question.
@@ -61,8 +73,11 @@ impl TopicLogClient {
     ///
     /// An offset with the metadata `mirror` is this service's own mirror.
     pub(crate) fn extents(&self, mirror: &str) -> Result<Vec<PartitionExtent>, TopicLogError> {
-        let client = self.client.get()?;
-        let bounds = all(self.bounds_through(&client, |_| true)?)?;
+        self.ask(&self.client, |client| self.extents_through(client, mirror))
+    }
+
+    fn extents_through(&self, client: &Client, mirror: &str) -> KafkaResult<Vec<PartitionExtent>> {
+        let bounds = all(self.bounds_through(client, |_| true)?)?;
         let committed = client.committed_offsets(partition_list(&self.topic, bounds.keys().copied()), self.timeout)?;
         let metadata = ffi::metadata(&committed);
         let extent = |(element, metadata): (TopicPartitionListElem<'_>, Vec<u8>)| {
@@ -88,11 +103,7 @@ impl TopicLogClient {
     /// # Errors
     /// Kafka did not answer in time, or refused the question.
     pub fn bounds(&self) -> Result<BTreeMap<Partition, LogBounds>, TopicLogError> {
-        let bounds = self.client.get().and_then(|client| all(self.bounds_through(&client, |_| true)?));
-        if bounds.as_ref().is_err_and(is_stale) {
-            self.client.replace();
-        }
-        Ok(bounds?)
+        self.ask(&self.client, |client| all(self.bounds_through(client, |_| true)?))
     }
 
     /// The bounds of every partition log whose leader answered. A partition without an answer does not hide the others.
@@ -109,9 +120,8 @@ impl TopicLogClient {
 
     fn known_bounds_through(&self, client: &ReusedClient) -> BTreeMap<Partition, LogBounds> {
         let has_leader = |partition: &MetadataPartition| partition.leader() >= 0;
-        let answers = client.get().and_then(|client| self.bounds_through(&client, has_leader));
         let (mut known, mut errors) = (BTreeMap::new(), Vec::new());
-        match answers {
+        match self.ask(client, |client| self.bounds_through(client, has_leader)) {
             Ok(answers) => {
                 for (partition, answer) in answers {
                     match answer {
@@ -120,7 +130,7 @@ impl TopicLogClient {
                     }
                 }
             }
-            Err(error) => errors.push(error),
+            Err(error) => tracing::debug!(%error, "log_not_seen"),
         }
         if errors.iter().any(is_stale) {
             client.replace();
@@ -137,21 +147,40 @@ impl TopicLogClient {
         &self,
         asked: &BTreeMap<Partition, LeaderEpoch>,
     ) -> Result<BTreeMap<Partition, EpochEnd>, TopicLogError> {
-        Ok(self.epoch_ends.ask(asked, self.timeout)?)
+        self.epoch_ends.ask(asked, self.timeout).map_err(|error| self.explained(&error, None))
     }
 
     /// The id of the topic that has the name now. `None`: Kafka did not answer, or its topics have no ids.
     pub fn topic_id(&self) -> Option<TopicId> {
-        let client = self.client.get().ok()?;
-        let metadata = client.fetch_metadata(Some(&self.topic), self.timeout);
-        if metadata.as_ref().is_err_and(is_stale) {
-            self.client.replace();
+        self.describe().ok()?.id
+    }
+
+    /// The id of the topic, and what Kafka permits to this user. `reconnect`: a new client asks, because an existing
+    /// connection proves nothing about a password.
+    pub(crate) fn check_access(&self, reconnect: bool) -> (Option<TopicId>, Vec<KafkaFact>) {
+        let is_new = self.client.replace_if(reconnect);
+        let described = self.describe();
+        if let Err(TopicLogError { kind, error, .. }) = &described
+            && !matches!(kind, KafkaErrorKind::Unclassified | KafkaErrorKind::Fatal)
+        {
+            warn(&self.names, None, *kind, error);
         }
-        let metadata = metadata.ok()?;
-        // The broker that answered, if its number is known; otherwise any broker.
-        let broker = Some(metadata.orig_broker_id()).filter(|id| *id >= 0);
-        let broker = broker.or_else(|| metadata.brokers().first().map(MetadataBroker::id))?;
-        ffi::topic_id(&client, &self.topic, broker, self.timeout)
+        let facts = facts(&described, is_new, &self.names);
+        (described.ok().and_then(|description| description.id), facts)
+    }
+
+    fn describe(&self) -> Result<TopicDescription, TopicLogError> {
+        self.ask(&self.client, |client| {
+            let metadata = client.fetch_metadata(Some(&self.topic), self.timeout)?;
+            if let Some(error) = metadata.topics().iter().find_map(MetadataTopic::error) {
+                return Err(KafkaError::MetadataFetch(error.into()));
+            }
+            // The broker that answered, if its number is known; otherwise any broker.
+            let broker = Some(metadata.orig_broker_id()).filter(|id| *id >= 0);
+            let broker = broker.or_else(|| metadata.brokers().first().map(MetadataBroker::id));
+            let describe = |broker| ffi::describe_topic(client, &self.topic, broker, self.timeout);
+            Ok(broker.and_then(describe).unwrap_or_default())
+        })
     }
 
     /// For each partition the position of the first record with a timestamp of `millis` since 1970 or later, by Kafka's
@@ -160,20 +189,56 @@ impl TopicLogClient {
     /// # Errors
     /// Kafka did not answer in time, or refused the question.
     pub fn at_timestamp(&self, millis: i64) -> Result<BTreeMap<Partition, Position>, TopicLogError> {
-        let client = self.client.get()?;
-        let bounds = all(self.bounds_through(&client, |_| true)?)?;
+        self.ask(&self.client, |client| self.at_timestamp_through(client, millis))
+    }
+
+    fn at_timestamp_through(&self, client: &Client, millis: i64) -> KafkaResult<BTreeMap<Partition, Position>> {
+        let bounds = all(self.bounds_through(client, |_| true)?)?;
         // The protocol gives negative numbers another meaning, and no record is older than 0.
         let millis = KafkaOffset::Offset(millis.max(0));
-        let mut found = all(self.offsets(&client, bounds.keys().copied(), millis, self.timeout)?)?;
+        let mut found = all(self.offsets(client, bounds.keys().copied(), millis, self.timeout)?)?;
         for (partition, bounds) in bounds {
             found.entry(partition).or_insert(bounds.end);
         }
         Ok(found)
     }
 
+    /// Asks through the current client. Afterwards the client is replaced if its own state may be the reason that it
+    /// received no answer.
+    fn ask<T>(
+        &self,
+        client: &ReusedClient,
+        question: impl FnOnce(&Client) -> KafkaResult<T>,
+    ) -> Result<T, TopicLogError> {
+        let current = client.get().map_err(|error| self.explained(&error, None))?;
+        let answer = question(&current);
+        // Drain the queued events: librdkafka keeps them otherwise. They have the cause of a failed connection.
+        while current.poll(DRAIN).is_some() {}
+        match answer {
+            Ok(answer) => {
+                current.context().clear();
+                Ok(answer)
+            }
+            Err(error) => {
+                if is_stale(&error) {
+                    client.replace();
+                }
+                Err(self.explained(&error, current.context().get()))
+            }
+        }
+    }
+
+    /// An error of a question, with what the client reported before if that explains it.
+    fn explained(&self, error: &KafkaError, last: Option<(KafkaErrorKind, String)>) -> TopicLogError {
+        let kind = error.rdkafka_error_code().map_or(KafkaErrorKind::Unclassified, code_kind);
+        let is_vague = matches!(kind, KafkaErrorKind::Transient | KafkaErrorKind::AllBrokersDown);
+        let (kind, error) = last.filter(|_| is_vague).unwrap_or_else(|| (kind, error.to_string()));
+        TopicLogError { kind, hint: hint(kind, &error, &self.names), error }
+    }
+
     fn bounds_through(
         &self,
-        client: &BaseConsumer,
+        client: &Client,
         asked: fn(&MetadataPartition) -> bool,
     ) -> KafkaResult<Answers<LogBounds>> {
         let metadata = client.fetch_metadata(Some(&self.topic), self.timeout)?;
@@ -194,14 +259,12 @@ impl TopicLogClient {
             });
             answers.collect()
         });
-        // Drain the queued events: librdkafka keeps them otherwise.
-        while client.poll(Duration::ZERO).is_some() {}
         Ok(answers)
     }
 
     /// The bounds of partitions that have one leader. Each leader is asked by itself: librdkafka returns no answer of a
     /// request if another leader does not answer in time.
-    fn bounds_of_leader(&self, client: &BaseConsumer, partitions: &[Partition]) -> Answers<LogBounds> {
+    fn bounds_of_leader(&self, client: &Client, partitions: &[Partition]) -> Answers<LogBounds> {
         let starts = self.offsets_of_leader(client, partitions, KafkaOffset::Beginning);
         let answered: Vec<_> = starts.iter().filter(|(_, start)| start.is_ok()).map(|(one, _)| *one).collect();
         let mut ends = self.offsets_of_leader(client, &answered, KafkaOffset::End);
@@ -217,7 +280,7 @@ impl TopicLogClient {
 
     /// librdkafka returns no answer of a leader if the leader refuses one partition. Then each partition is asked by
     /// itself, in equal parts of the remaining time.
-    fn offsets_of_leader(&self, client: &BaseConsumer, partitions: &[Partition], of: KafkaOffset) -> Answers<Position> {
+    fn offsets_of_leader(&self, client: &Client, partitions: &[Partition], of: KafkaOffset) -> Answers<Position> {
         let until = Instant::now() + self.timeout;
         if partitions.is_empty() {
             return Answers::new();
@@ -246,7 +309,7 @@ impl TopicLogClient {
     /// timestamp. A partition without such an offset is left out.
     fn offsets(
         &self,
-        client: &BaseConsumer,
+        client: &Client,
         partitions: impl IntoIterator<Item = Partition>,
         of: KafkaOffset,
         limit: Duration,
@@ -261,6 +324,39 @@ impl TopicLogClient {
         };
         Ok(answer.elements().into_iter().filter_map(position).collect())
     }
+}
+
+/// What an answer about the topic proves. `is_new`: the client connected for this question.
+fn facts(described: &Result<TopicDescription, TopicLogError>, is_new: bool, names: &KafkaNames) -> Vec<KafkaFact> {
+    let refused = |need, error: &str| KafkaRefusal {
+        need,
+        error: error.to_owned(),
+        hint: hint(KafkaErrorKind::Refused(need), error, names),
+        lasts: Duration::ZERO,
+    };
+    let connected = is_new.then_some(KafkaFact::Permitted(KafkaNeed::Connection));
+    let of_topic = match described {
+        Ok(TopicDescription { lists_read, .. }) => {
+            let need = KafkaNeed::ReadTopic;
+            let read = match lists_read {
+                Some(true) => Some(KafkaFact::Permitted(need)),
+                Some(false) => Some(KafkaFact::NotListed(refused(need, "the user may not read it"))),
+                None => None,
+            };
+            [Some(KafkaFact::Permitted(KafkaNeed::TopicExists)), read]
+        }
+        Err(TopicLogError { kind: KafkaErrorKind::TopicMissing, error, .. }) => {
+            [Some(KafkaFact::Refused(refused(KafkaNeed::TopicExists, error))), None]
+        }
+        Err(TopicLogError { kind: KafkaErrorKind::Refused(KafkaNeed::Connection), error, .. }) => {
+            return vec![KafkaFact::Refused(refused(KafkaNeed::Connection, error))];
+        }
+        Err(TopicLogError { kind: KafkaErrorKind::Refused(need), error, .. }) => {
+            [Some(KafkaFact::Refused(refused(*need, error))), None]
+        }
+        Err(_) => return Vec::new(),
+    };
+    connected.into_iter().chain(of_topic.into_iter().flatten()).collect()
 }
 
 /// The answer for each partition, or its error.

@@ -3,6 +3,7 @@
 //! The pipeline implements [`SchedulerView`], and `observe` reads it: so `observe` needs no part of the pipeline.
 
 use crate::model::failure::PartitionFailure;
+use crate::model::kafka_refusal::KafkaRefusal;
 use crate::model::protocol::{AfterDrain, State};
 use crate::model::record::Partition;
 
@@ -91,6 +92,8 @@ pub(crate) trait SchedulerView: Send + Sync {
     fn stopping(&self) -> bool;
     /// The size of all records that are queued or in a transaction.
     fn buffered_bytes(&self) -> usize;
+    /// What Kafka refuses this process.
+    fn refusals(&self) -> Vec<KafkaRefusal>;
     /// The partitions that Kafka assigned to this process.
     fn held(&self) -> Vec<HeldPartition>;
 }

@@ -11,6 +11,7 @@ use crate::model::batch::ClaimedBatch;
 use crate::model::error_class::ErrorClass;
 use crate::model::failure::PartitionFailure;
 use crate::model::halt::HaltReason;
+use crate::model::kafka_refusal::KafkaRefusal;
 use crate::model::outcome::BatchOutcome;
 use crate::model::protocol::{LedgerRow, State};
 use crate::model::record::{Partition, Position};
@@ -50,6 +51,8 @@ pub struct HealthSnapshot {
     pub topic: String,
     /// Whether this process is a member of the consumer group.
     pub membership: Membership,
+    /// What Kafka refuses this process.
+    pub kafka_refusals: Vec<KafkaRefusal>,
     /// Whether the process stops.
     pub stopping: bool,
     /// Whether a writer is connected to the database, or has not tried yet.
@@ -107,6 +110,7 @@ impl Health {
         let mut snapshot = HealthSnapshot {
             topic: String::new(),
             membership: scheduler.membership(),
+            kafka_refusals: scheduler.refusals(),
             stopping: scheduler.stopping(),
             database_works: true,
             disconnected_writers: 0,

@@ -15,14 +15,14 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use self::errors::{Refusals, RepeatedFailures};
+use self::errors::RepeatedFailures;
 use self::fetches::Fetch;
-use self::membership::MembershipCheck;
+use self::membership::{MembershipCheck, UnassignedTime};
 use self::rebalance::Rebalancer;
 use self::rejoin::FormerConsumer;
 use crate::event::Event;
 use crate::kafka::client::ConsumerError;
-use crate::kafka::error::WarningLimiter;
+use crate::kafka::error::KafkaNames;
 use crate::kafka::group_consumer::{GroupConsumer, KafkaEvent};
 use crate::model::batch::Arrival;
 use crate::model::protocol::Generation;
@@ -61,8 +61,6 @@ pub(crate) struct ConsumerOptions {
     pub(crate) service: String,
     /// The maximum number of bytes of waiting records. Above it, reading pauses until half of it is free.
     pub(crate) buffer_max_bytes: usize,
-    /// If a server refuses this client for longer than this, the run ends.
-    pub(crate) startup_timeout: Duration,
 }
 
 /// The consumer thread: the consumer, and the partitions that it reads.
@@ -75,13 +73,14 @@ pub(crate) struct ConsumerThread<E: Event> {
     reached_at: Instant,
     mirror_at: Instant,
     mirror_again_at: Instant,
-    unassigned_since: Instant,
+    unassigned: UnassignedTime,
     membership: MembershipCheck,
     /// The consumer that this one replaces, until this one joins the group.
     former: Option<FormerConsumer>,
-    refusals: Refusals,
     failures: RepeatedFailures,
-    warnings: WarningLimiter,
+    names: KafkaNames,
+    /// When a consumer that the group refused is replaced.
+    replace_at: Option<Instant>,
 }
 
 impl<E: Event> ConsumerThread<E> {
@@ -91,6 +90,7 @@ impl<E: Event> ConsumerThread<E> {
         let commit_wait = Duration::from_millis(poll_limit.unwrap_or(300_000) / 4).min(COMMIT_WAIT);
         let rebalancer = Arc::new(Rebalancer::new(scheduler, options.topic.clone(), commit_wait));
         let listener = Arc::<Rebalancer<E>>::clone(&rebalancer);
+        let names = KafkaNames::new(&options.properties, &options.topic);
         let now = Instant::now();
         Ok(Self {
             consumer: GroupConsumer::new(&options.properties, &options.topic, &options.service, listener)?,
@@ -101,12 +101,12 @@ impl<E: Event> ConsumerThread<E> {
             reached_at: now,
             mirror_at: now,
             mirror_again_at: now,
-            unassigned_since: now,
+            unassigned: UnassignedTime::new(now),
             membership: MembershipCheck::new(now),
             former: None,
-            refusals: Refusals::default(),
             failures: RepeatedFailures::default(),
-            warnings: WarningLimiter::default(),
+            names,
+            replace_at: None,
         })
     }
 
@@ -122,7 +122,8 @@ impl<E: Event> ConsumerThread<E> {
 
     fn read_until_stopped(&mut self) -> Result<(), ConsumerError> {
         while !self.scheduler().is_stopping() {
-            if self.scheduler().take_rejoin() && self.former.is_none() {
+            let rejoins = self.scheduler().take_rejoin() || self.replace_at.is_some_and(|at| at <= Instant::now());
+            if rejoins && self.former.is_none() {
                 self.replace_consumer()?;
             }
             self.join_after_former()?;

@@ -1,8 +1,8 @@
 //! The two tasks that ask Kafka about the topic log (rule 3). They only ask and report: the slot of a partition
 //! interprets the answers, and a writer records a fault.
 //!
-//! [`LogCheckTask`] asks for the id of the topic, the bounds of all partition logs, and the ends of leader epochs:
-//! before a partition is read, repeatedly while it is read, and on request. [`ProbeTask`] reads single records where
+//! [`LogCheckTask`] asks what Kafka permits, for the id of the topic, the bounds of all partition logs, and the ends of
+//! leader epochs: before a partition is read, repeatedly while it is read, and on request. [`ProbeTask`] reads single records where
 //! only a read proves something. Each answer is reported separately. Each question has a time limit, so one without an
 //! answer delays the others for a limited time only.
 
@@ -11,8 +11,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::event::Event;
+use crate::kafka::client::ConsumerError;
 use crate::kafka::probe::Prober;
 use crate::kafka::topic_log_client::TopicLogClient;
+use crate::model::kafka_refusal::{KafkaNeed, KafkaRefusal};
 use crate::model::leader_epochs::EpochEnd;
 use crate::model::record::{LeaderEpoch, Partition};
 use crate::model::topic_log::{LogObservation, Probe};
@@ -27,12 +29,16 @@ const TIMEOUT: Duration = Duration::from_secs(3);
 /// The minimum pause between two rounds of questions, and between two probes.
 const PAUSE: Duration = Duration::from_millis(50);
 
+/// The interval of the rounds while Kafka refuses this process at its start, if the interval of the checks is longer.
+const REFUSED_INTERVAL: Duration = Duration::from_secs(5);
+
 /// The task that asks for topic id, bounds and leader epochs.
 pub(crate) struct LogCheckTask<E> {
     scheduler: Arc<SharedScheduler<E>>,
     topic_log: Arc<TopicLogClient>,
     health: Health,
     interval: Duration,
+    startup_timeout: Duration,
 }
 
 impl<E: Event> LogCheckTask<E> {
@@ -40,32 +46,53 @@ impl<E: Event> LogCheckTask<E> {
     pub(crate) fn new(options: &Options, scheduler: Arc<SharedScheduler<E>>) -> Self {
         let topic_log = TopicLogClient::new(&options.properties, &options.topic).with_timeout(TIMEOUT);
         let (health, interval) = (options.health.clone(), options.topic_check_interval);
-        Self { scheduler, topic_log: Arc::new(topic_log), health, interval }
+        let startup_timeout = options.startup_timeout;
+        Self { scheduler, topic_log: Arc::new(topic_log), health, interval, startup_timeout }
     }
 
-    /// Runs until the scheduler stops. The consumer thread reports an unreachable Kafka.
+    /// Runs until the scheduler stops, or until Kafka has refused this process for the start-up timeout since its start.
     pub(crate) async fn run(self) -> Result<(), EngineError> {
         let scheduler = Arc::clone(&self.scheduler);
         loop {
             tokio::select! {
                 () = scheduler.until_stopping() => return Ok(()),
                 () = scheduler.log_check_needed() => {}
-                () = tokio::time::sleep(self.interval) => {}
+                () = tokio::time::sleep(self.wait()) => {}
             }
-            tokio::select! {
+            let answered = tokio::select! {
                 () = scheduler.until_stopping() => return Ok(()),
-                () = self.ask() => {}
+                answered = self.ask() => answered,
+            };
+            // A server that does not answer is awaited without a limit.
+            if answered && let Some(refusal) = self.refused_for_too_long() {
+                return Err(ConsumerError::Refused(refusal).into());
             }
             tokio::time::sleep(PAUSE).await;
         }
     }
 
-    async fn ask(&self) {
+    fn refused_for_too_long(&self) -> Option<KafkaRefusal> {
+        self.scheduler.refused_since_start().filter(|refusal| refusal.lasts >= self.startup_timeout)
+    }
+
+    /// The time until the next round. At the start a refusal is checked again when the start-up timeout ends.
+    fn wait(&self) -> Duration {
+        let Some(refusal) = self.scheduler.refused_since_start() else { return self.interval };
+        let left = self.startup_timeout.saturating_sub(refusal.lasts);
+        self.interval.min(REFUSED_INTERVAL).min(left)
+    }
+
+    /// One round. Returns whether Kafka permitted or refused something.
+    async fn ask(&self) -> bool {
         // The answers are about all records that were committed before this instant.
         let questions = self.scheduler.questions();
         let identity = async {
-            let topic_id = self.answer(TopicLogClient::topic_id).await;
+            let reconnect = self.scheduler.is_refused(KafkaNeed::Connection);
+            let (topic_id, facts) = self.answer(move |topic_log| topic_log.check_access(reconnect)).await;
+            let answered = !facts.is_empty();
+            self.scheduler.learned(facts);
             self.scheduler.observed(&questions, &LogObservation { topic_id, ..LogObservation::default() });
+            answered
         };
         let bounds = async {
             let bounds = self.answer(TopicLogClient::known_bounds).await;
@@ -75,7 +102,7 @@ impl<E: Event> LogCheckTask<E> {
             bounds
         };
         // The bounds permit a partition to start. So the scheduler receives the topic id before them.
-        let ((), bounds) = tokio::join!(identity, bounds);
+        let (answered, bounds) = tokio::join!(identity, bounds);
         let mut seen = LogObservation { bounds, complete: true, ..LogObservation::default() };
         let needs_more = |asked: &&PartitionQuestion| asked.question.out_of_range || asked.question.last.is_some();
         let (others, known): (Vec<_>, Vec<_>) = questions.iter().partition(needs_more);
@@ -87,6 +114,7 @@ impl<E: Event> LogCheckTask<E> {
         let epochs = led.filter_map(|asked| Some((asked.partition, asked.question.last?.1))).collect();
         seen.epoch_ends = self.epoch_ends(epochs).await;
         self.scheduler.observed(&others, &seen);
+        answered
     }
 
     /// The ends of the leader epochs that arrived in time.
@@ -102,7 +130,10 @@ impl<E: Event> LogCheckTask<E> {
     }
 
     /// The answer to a question. It is empty if the question fails.
-    async fn answer<T: Default + Send + 'static>(&self, question: fn(&TopicLogClient) -> T) -> T {
+    async fn answer<T: Default + Send + 'static>(
+        &self,
+        question: impl FnOnce(&TopicLogClient) -> T + Send + 'static,
+    ) -> T {
         let topic_log = Arc::clone(&self.topic_log);
         tokio::task::spawn_blocking(move || question(&topic_log)).await.unwrap_or_default()
     }

@@ -2,6 +2,7 @@
 
 use crate::model::batch::{Arrival, ClaimedBatch};
 use crate::model::failure::Failure;
+use crate::model::kafka_refusal::KafkaRefusal;
 use crate::model::leader_epochs::LogDoubt;
 use crate::model::mirror::CommittedPosition;
 use crate::model::protocol::{Generation, RowReadToken};
@@ -25,6 +26,8 @@ pub(crate) enum KafkaReport<E> {
     /// An error that is not known to be harmless and names no partition: the delivered records of these partitions
     /// cannot be trusted.
     UnclassifiedError(Vec<Partition>),
+    /// Kafka refuses this.
+    Refused(KafkaRefusal),
     /// No broker was reachable. A restored broker may serve another log under the same topic id, so these partitions
     /// start again with a check of the log.
     AllBrokersDown(Vec<Partition>),

@@ -85,7 +85,6 @@ impl ConsumerHandle {
             topic: options.topic.clone(),
             service: options.service.clone(),
             buffer_max_bytes: options.buffer_max_bytes,
-            startup_timeout: options.startup_timeout,
         };
         let mut consumer = ConsumerThread::<E>::new(consumer_options, Arc::clone(scheduler))?;
         let (tell_ended, ended) = oneshot::channel();

@@ -7,7 +7,8 @@
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
-use crate::model::batch::{BatchLimits, ClaimedBatch};
+use crate::model::batch::{Arrival, BatchLimits, ClaimedBatch};
+use crate::model::kafka_refusal::{KafkaFact, KafkaNeed, KafkaRefusals};
 use crate::model::mirror::CommittedPosition;
 use crate::model::protocol::{AfterDrain, Generation, RowEffect, State};
 use crate::model::record::{Epoch, Partition, TopicId};
@@ -35,6 +36,7 @@ pub(super) struct Scheduler<E> {
     rows_due: Instant,
     turn: u64,
     membership: Membership,
+    refusals: KafkaRefusals,
     reading_ended: bool,
     receiving: Receiving,
     rejoin_needed: bool,
@@ -58,6 +60,7 @@ impl<E> Scheduler<E> {
             rows_due: now,
             turn: 0,
             membership: Membership::default(),
+            refusals: KafkaRefusals::default(),
             reading_ended: false,
             receiving: Receiving::default(),
             rejoin_needed: false,
@@ -67,14 +70,18 @@ impl<E> Scheduler<E> {
     /// Applies a report of the consumer thread.
     pub(super) fn kafka_reported(&mut self, now: Instant, report: KafkaReport<E>) {
         match report {
-            KafkaReport::Joined => self.membership = Membership::Member,
+            KafkaReport::Joined => self.joined(now),
             KafkaReport::MembershipLost => self.membership = Membership::Lost,
             KafkaReport::Assigned(partitions) => {
-                self.membership = Membership::Member;
+                self.joined(now);
                 self.each(now, partitions, |slot| slot.assigned(now));
             }
             KafkaReport::Revoked(partitions) => self.each(now, partitions, Slot::revoked),
+            KafkaReport::Refused(refusal) => self.refusals.learned(now, KafkaFact::Refused(refusal)),
             KafkaReport::Arrived(arrivals) => {
+                if arrivals.iter().any(|(.., arrival)| matches!(arrival, Arrival::Record(_))) {
+                    self.refusals.learned(now, KafkaFact::Permitted(KafkaNeed::ReadTopic));
+                }
                 for (partition, generation, arrival) in arrivals {
                     let waited = self.slot(now, partition).arrived(now, generation, arrival);
                     self.receiving.arrived(now, waited);
@@ -290,6 +297,18 @@ impl<E> Scheduler<E> {
         }
     }
 
+    /// Kafka has answered what this process may do.
+    pub(super) fn learned(&mut self, now: Instant, facts: Vec<KafkaFact>) {
+        for fact in facts {
+            self.refusals.learned(now, fact);
+        }
+    }
+
+    /// What Kafka refuses.
+    pub(super) fn refusals(&self) -> &KafkaRefusals {
+        &self.refusals
+    }
+
     /// The next probe. The partitions take turns.
     pub(super) fn next_probe(&self, now: Instant) -> Option<ProbeQuestion> {
         let due = self.slots.values().filter_map(|slot| Some((slot.probe(now)?, slot)));
@@ -346,6 +365,11 @@ impl<E> Scheduler<E> {
         let throttled = self.receiving.is_throttled(now);
         let held = self.slots.values().map(|slot| slot.held(now, throttled));
         held.filter(|held| !matches!(held.state, State::Unassigned | State::Draining(AfterDrain::Unassigned))).collect()
+    }
+
+    fn joined(&mut self, now: Instant) {
+        self.membership = Membership::Member;
+        self.refusals.learned(now, KafkaFact::Permitted(KafkaNeed::JoinGroup));
     }
 
     fn slot(&mut self, now: Instant, partition: Partition) -> &mut Slot<E> {

@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 use tokio::sync::{Notify, watch};
 
 use crate::model::batch::BatchLimits;
+use crate::model::kafka_refusal::{KafkaFact, KafkaNeed, KafkaRefusal};
 use crate::model::mirror::CommittedPosition;
 use crate::model::protocol::{Generation, RowEffect};
 use crate::model::record::{Epoch, Partition, TopicId};
@@ -151,6 +152,23 @@ impl<E> SharedScheduler<E> {
         self.log_doubt.notify_one();
     }
 
+    /// Kafka has answered what this process may do.
+    pub(crate) fn learned(&self, facts: Vec<KafkaFact>) {
+        self.lock().learned(Instant::now(), facts);
+    }
+
+    /// Whether Kafka refuses this.
+    #[must_use]
+    pub(crate) fn is_refused(&self, need: KafkaNeed) -> bool {
+        self.lock().refusals().contains(need)
+    }
+
+    /// The refusal that has lasted longest, if the process has never had all that it needs.
+    #[must_use]
+    pub(crate) fn refused_since_start(&self) -> Option<KafkaRefusal> {
+        self.lock().refusals().since_start(Instant::now())
+    }
+
     // ---- the probe task ----
 
     /// The next probe, as soon as one is due.
@@ -262,6 +280,10 @@ impl<E: Send> SchedulerView for SharedScheduler<E> {
 
     fn buffered_bytes(&self) -> usize {
         self.lock().buffered_bytes()
+    }
+
+    fn refusals(&self) -> Vec<KafkaRefusal> {
+        self.lock().refusals().observed(Instant::now())
     }
 
     fn held(&self) -> Vec<HeldPartition> {

@@ -79,11 +79,7 @@ impl VerifiedTopic {
     /// The error if Kafka can't be asked.
     pub(super) fn unavailable(&self, error: &impl Display) -> VerifyError {
         let servers = self.properties.get("bootstrap.servers").map_or("?", String::as_str);
-        VerifyError::Log(format!(
-            "can't ask Kafka at {servers} about {}: {error}; check that it runs and that KAFKA_BOOTSTRAP_SERVERS and \
-             KAFKA_TOPIC are right",
-            self.name
-        ))
+        VerifyError::Log(format!("can't ask Kafka at {servers} about {}: {error}", self.name))
     }
 
     /// Reads all records of these ranges.

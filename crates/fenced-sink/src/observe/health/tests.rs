@@ -2,6 +2,7 @@ use super::*;
 
 use crate::model::error_class::ErrorClass;
 use crate::model::halt::HaltReason;
+use crate::model::kafka_refusal::KafkaRefusal;
 use crate::model::protocol::{LedgerRow, State};
 use crate::model::record::{Epoch, Partition, Position, Step};
 use crate::model::standing::{HeldPartition, Membership, SchedulerView};
@@ -23,6 +24,10 @@ impl SchedulerView for FixedStates {
 
     fn buffered_bytes(&self) -> usize {
         7
+    }
+
+    fn refusals(&self) -> Vec<KafkaRefusal> {
+        Vec::new()
     }
 
     fn held(&self) -> Vec<HeldPartition> {

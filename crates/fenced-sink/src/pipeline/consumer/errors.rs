@@ -6,29 +6,15 @@ use std::time::{Duration, Instant};
 use super::ConsumerThread;
 use crate::event::Event;
 use crate::kafka::client::ConsumerError;
-use crate::kafka::error::KafkaErrorKind;
+use crate::kafka::error::{self, KafkaErrorKind};
 use crate::kafka::group_consumer::ReportedError;
+use crate::model::kafka_refusal::{KafkaNeed, KafkaRefusal};
 use crate::model::record::{Partition, Position};
 use crate::pipeline::reports::{FetchFailure, KafkaReport};
 
-/// The first and the last refusal of a series.
-#[derive(Debug, Default)]
-pub(super) struct Refusals(Option<(Instant, Instant)>);
-
-impl Refusals {
-    /// A partition was assigned: no server refuses this client.
-    pub(super) fn reset(&mut self) {
-        self.0 = None;
-    }
-
-    /// A server refused this client. True: the refusals have lasted for `limit`, without a pause of half of `limit`.
-    fn refused(&mut self, now: Instant, limit: Duration) -> bool {
-        let continues = |(_, last): &(Instant, Instant)| now.duration_since(*last) <= limit / 2;
-        let (since, _) = self.0.filter(continues).unwrap_or((now, now));
-        self.0 = Some((since, now));
-        now.duration_since(since) >= limit
-    }
-}
+/// Under the newer group protocol, a consumer that the group refuses never works again. So a new one tries after this
+/// time.
+const REPLACE_AFTER: Duration = Duration::from_secs(5);
 
 /// A fetch that fails this many times at one position is logged with its position.
 const REPEATED_TIMES: u32 = 3;
@@ -49,20 +35,19 @@ impl RepeatedFailures {
 
 impl<E: Event> ConsumerThread<E> {
     pub(super) fn handle_error(&mut self, error: ReportedError) -> Result<(), ConsumerError> {
-        let ReportedError { partition, kind, text } = error;
-        self.warnings.warn(&self.options.topic, partition, kind, &text);
+        let ReportedError { partition, mut kind, text } = error;
+        if kind == KafkaErrorKind::Fatal && self.consumer.is_refused_by_group() {
+            kind = KafkaErrorKind::Refused(KafkaNeed::JoinGroup);
+            self.replace_at.get_or_insert(Instant::now() + REPLACE_AFTER);
+        }
+        error::warn(&self.names, partition, kind, &text);
         match (kind, partition) {
             (KafkaErrorKind::Transient | KafkaErrorKind::OtherAssignor, _) => {}
             (KafkaErrorKind::AllBrokersDown, _) => {
                 self.scheduler().report(KafkaReport::AllBrokersDown(self.fetched()));
             }
             (KafkaErrorKind::TopicMissing, _) => self.scheduler().request_log_check(),
-            (KafkaErrorKind::Refused, _) => {
-                let for_long = self.refusals.refused(Instant::now(), self.options.startup_timeout);
-                if for_long && self.scheduler().is_empty() {
-                    return Err(ConsumerError::Fatal(text));
-                }
-            }
+            (KafkaErrorKind::Refused(need), _) => self.refused(need, text),
             (KafkaErrorKind::OutOfRange, Some(partition)) => {
                 self.rebalancer.fetches().failed(partition, FetchFailure::OutOfRange);
             }
@@ -75,6 +60,16 @@ impl<E: Event> ConsumerThread<E> {
             }
         }
         Ok(())
+    }
+
+    /// librdkafka may report a refusal only once. Its end comes from the log check task, an assignment or a record.
+    fn refused(&self, need: KafkaNeed, error: String) {
+        let is_new = !self.scheduler().is_refused(need);
+        let hint = error::hint(KafkaErrorKind::Refused(need), &error, &self.names);
+        self.scheduler().report(KafkaReport::Refused(KafkaRefusal { need, error, hint, lasts: Duration::ZERO }));
+        if is_new {
+            self.scheduler().request_log_check();
+        }
     }
 
     /// The fetch of one partition failed. Only that partition is read again.
@@ -101,19 +96,6 @@ impl<E: Event> ConsumerThread<E> {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn refusals_count_only_while_they_follow_each_other() {
-        let (start, limit) = (Instant::now(), Duration::from_secs(10));
-        let mut refusals = Refusals::default();
-        let mut refused = |seconds| refusals.refused(start + Duration::from_secs(seconds), limit);
-        assert!(!refused(0));
-        assert!(!refused(5));
-        assert!(refused(10), "without a pause of half of the limit");
-        assert!(!refused(16), "a pause begins a new series");
-        assert!(!refused(21));
-        assert!(refused(26));
-    }
 
     #[test]
     fn each_third_failure_of_a_partition_at_one_position_counts() {

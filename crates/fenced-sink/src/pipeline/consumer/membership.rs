@@ -5,6 +5,8 @@ use std::time::{Duration, Instant};
 
 use super::ConsumerThread;
 use crate::event::Event;
+use crate::model::kafka_refusal::KafkaNeed;
+use crate::model::standing::{Membership, SchedulerView as _};
 use crate::pipeline::reports::KafkaReport;
 
 /// The interval at which the thread asks the client.
@@ -13,6 +15,10 @@ const ASK_INTERVAL: Duration = Duration::from_secs(1);
 const NO_ASSIGNMENT: Duration = Duration::from_secs(10);
 /// After this time without a partition, the thread logs a warning.
 const UNASSIGNED_WARNING: Duration = Duration::from_secs(30);
+
+/// The hint of this warning if Kafka refuses nothing.
+const UNKNOWN_REASON: &str = "this process is no member of the group: Kafka may be unreachable, or the broker may not know \
+                              this group.protocol; look for other warnings in this log";
 
 /// The last answer of the client.
 #[derive(Debug)]
@@ -42,29 +48,52 @@ impl MembershipCheck {
     }
 }
 
+/// The time without a partition, for one reason.
+#[derive(Debug)]
+pub(super) struct UnassignedTime {
+    since: Instant,
+    /// What Kafka refuses in this time.
+    refused: Option<KafkaNeed>,
+}
+
+impl UnassignedTime {
+    pub(super) fn new(now: Instant) -> Self {
+        Self { since: now, refused: None }
+    }
+
+    /// `is_normal`: there are partitions, or this process is a spare member. True each time that the abnormal state has
+    /// lasted long enough for a warning.
+    fn lasts(&mut self, now: Instant, is_normal: bool, refused: Option<KafkaNeed>) -> bool {
+        let is_same = !is_normal && refused == self.refused;
+        let lasts = is_same && now.duration_since(self.since) > UNASSIGNED_WARNING;
+        if lasts || !is_same {
+            *self = Self { since: now, refused };
+        }
+        lasts
+    }
+}
+
 impl<E: Event> ConsumerThread<E> {
     /// Reports the membership, and logs a warning if no partition is assigned for long: an older broker does not answer
     /// a newer group protocol at all.
     pub(super) fn check_membership(&mut self) {
         let now = Instant::now();
-        if self.membership.is_due(now) {
+        // A consumer that the group refused keeps its number in the group.
+        if self.membership.is_due(now) && self.replace_at.is_none() {
             match self.membership.answered(now, self.consumer.member().is_member()) {
                 Some(true) => self.scheduler().report(KafkaReport::Joined),
                 Some(false) => self.rebalancer.membership_lost(),
                 None => {}
             }
         }
-        if !self.scheduler().is_empty() {
-            self.unassigned_since = now;
-            self.refusals.reset();
-        } else if now.duration_since(self.unassigned_since) > UNASSIGNED_WARNING {
-            self.unassigned_since = now;
-            tracing::warn!(
-                topic = self.options.topic,
-                hint = "Kafka may be unreachable, the topic may not exist, there may be more instances than partitions, \
-                        or the broker may not know this group.protocol",
-                "no_partition_assigned"
-            );
+        // A member without partitions is a spare one, unless Kafka refuses the topic.
+        let refusal = self.scheduler().refusals().into_iter().next();
+        let refused = refusal.as_ref().map(|refusal| refusal.need);
+        let is_spare = refused.is_none() && self.scheduler().membership() == Membership::Member;
+        let is_normal = is_spare || !self.scheduler().is_empty();
+        if self.unassigned.lasts(now, is_normal, refused) {
+            let hint = refusal.map_or_else(|| UNKNOWN_REASON.to_owned(), |refusal| refusal.to_string());
+            tracing::warn!(topic = self.options.topic, hint, "no_partition_assigned");
         }
     }
 }
@@ -72,6 +101,22 @@ impl<E: Event> ConsumerThread<E> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_time_without_a_partition_is_a_warning_unless_it_is_normal_or_new() {
+        let (start, group) = (Instant::now(), Some(KafkaNeed::JoinGroup));
+        let mut unassigned = UnassignedTime::new(start);
+        let mut lasts =
+            |seconds, is_normal, refused| unassigned.lasts(start + Duration::from_secs(seconds), is_normal, refused);
+        assert!(!lasts(30, false, None));
+        assert!(lasts(31, false, None));
+        assert!(!lasts(32, false, None), "once in this time");
+        assert!(!lasts(70, false, group), "a new reason");
+        assert!(lasts(101, false, group));
+        assert!(!lasts(140, true, None), "a spare member");
+        assert!(!lasts(141, false, None));
+        assert!(lasts(171, false, None));
+    }
 
     #[test]
     fn an_answer_counts_once_it_has_lasted() {

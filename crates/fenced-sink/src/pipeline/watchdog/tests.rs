@@ -47,6 +47,7 @@ fn check(looks: impl IntoIterator<Item = (Look, Option<bool>)>) {
         let snapshot = HealthSnapshot {
             topic: String::new(),
             membership: Membership::Member,
+            kafka_refusals: Vec::new(),
             stopping: false,
             database_works: look.database_works,
             disconnected_writers: 0,

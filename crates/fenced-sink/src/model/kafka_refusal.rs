@@ -1,0 +1,168 @@
+//! What Kafka refuses this process: what, since when, why, and what to do. Pure: time is an argument.
+//!
+//! The end of the run and the reasons of readiness come from this record. The invariant: a refusal lasts until an answer
+//! of Kafka proves its end. librdkafka reports most refusals once, and then repeats its request without a report.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
+use std::time::{Duration, Instant};
+
+/// What this process needs from Kafka.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum KafkaNeed {
+    /// A connection: TLS and authentication.
+    Connection,
+    /// The topic exists.
+    TopicExists,
+    /// The right to see and to read the topic.
+    ReadTopic,
+    /// The right to join the consumer group.
+    JoinGroup,
+}
+
+/// What Kafka refuses, and why.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct KafkaRefusal {
+    /// What is refused.
+    pub need: KafkaNeed,
+    /// The error of Kafka or of its client.
+    pub error: String,
+    /// What to do.
+    pub hint: String,
+    /// The time since the first refusal.
+    pub lasts: Duration,
+}
+
+/// What an answer of Kafka proves.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum KafkaFact {
+    /// Kafka refuses this.
+    Refused(KafkaRefusal),
+    /// Kafka permits this.
+    Permitted(KafkaNeed),
+    /// Kafka lists the operations that this user may use, and the one for this need is not among them. It proves a
+    /// refusal only after a broker has listed the operation once: not every broker fills in the list.
+    NotListed(KafkaRefusal),
+}
+
+/// Everything that Kafka refuses now.
+#[derive(Debug, Default)]
+pub(crate) struct KafkaRefusals {
+    lasting: BTreeMap<KafkaNeed, (KafkaRefusal, Instant)>,
+    /// What Kafka has permitted since the start of the process.
+    once_permitted: BTreeSet<KafkaNeed>,
+}
+
+impl KafkaRefusals {
+    /// Applies an answer of Kafka.
+    pub(crate) fn learned(&mut self, now: Instant, fact: KafkaFact) {
+        match fact {
+            KafkaFact::Permitted(need) => {
+                self.lasting.remove(&need);
+                self.once_permitted.insert(need);
+            }
+            KafkaFact::NotListed(refusal) if !self.once_permitted.contains(&refusal.need) => {}
+            KafkaFact::Refused(refusal) | KafkaFact::NotListed(refusal) => {
+                // Without the topic, its rights are unknown. And who may not see a topic does not learn whether it exists.
+                match refusal.need {
+                    KafkaNeed::TopicExists => drop(self.lasting.remove(&KafkaNeed::ReadTopic)),
+                    KafkaNeed::ReadTopic => drop(self.lasting.remove(&KafkaNeed::TopicExists)),
+                    KafkaNeed::Connection | KafkaNeed::JoinGroup => {}
+                }
+                let since = self.lasting.get(&refusal.need).map_or(now, |(_, since)| *since);
+                self.lasting.insert(refusal.need, (refusal, since));
+            }
+        }
+    }
+
+    /// Whether Kafka refuses this.
+    pub(crate) fn contains(&self, need: KafkaNeed) -> bool {
+        self.lasting.contains_key(&need)
+    }
+
+    /// What Kafka refuses.
+    pub(crate) fn observed(&self, now: Instant) -> Vec<KafkaRefusal> {
+        let each = |(refusal, since): &(KafkaRefusal, Instant)| KafkaRefusal {
+            lasts: now.saturating_duration_since(*since),
+            ..refusal.clone()
+        };
+        self.lasting.values().map(each).collect()
+    }
+
+    /// The refusal that has lasted longest, if the process has never had all that it needs. A missing topic is no
+    /// refusal: the process waits for it without a limit.
+    pub(crate) fn since_start(&self, now: Instant) -> Option<KafkaRefusal> {
+        let has_worked =
+            [KafkaNeed::ReadTopic, KafkaNeed::JoinGroup].iter().all(|need| self.once_permitted.contains(need));
+        let refusals = self.observed(now).into_iter().filter(|refusal| refusal.need != KafkaNeed::TopicExists);
+        refusals.max_by_key(|refusal| refusal.lasts).filter(|_| !has_worked)
+    }
+}
+
+impl fmt::Display for KafkaRefusal {
+    fn fmt(&self, text: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let what = match self.need {
+            KafkaNeed::Connection => "no connection to Kafka",
+            KafkaNeed::TopicExists => "the topic does not exist",
+            KafkaNeed::ReadTopic => "Kafka refuses the topic",
+            KafkaNeed::JoinGroup => "Kafka refuses the consumer group",
+        };
+        write!(text, "{what} for {} s: {}; {}", self.lasts.as_secs(), self.error, self.hint)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn refusal(need: KafkaNeed) -> KafkaRefusal {
+        KafkaRefusal { need, error: "denied".to_owned(), hint: "grant it".to_owned(), lasts: Duration::ZERO }
+    }
+
+    /// The needs that are refused after these facts, one in each second, and how long the oldest has lasted since the
+    /// start, in seconds.
+    fn after(facts: &[KafkaFact]) -> (Vec<KafkaNeed>, Option<u64>) {
+        let (mut refusals, mut now) = (KafkaRefusals::default(), Instant::now());
+        for fact in facts {
+            refusals.learned(now, fact.clone());
+            now += Duration::from_secs(1);
+        }
+        let needs = refusals.observed(now).into_iter().map(|refusal| refusal.need).collect();
+        (needs, refusals.since_start(now).map(|refusal| refusal.lasts.as_secs()))
+    }
+
+    #[test]
+    fn a_refusal_lasts_until_a_fact_about_the_same_need_ends_it() {
+        use KafkaFact::{Permitted, Refused};
+        use KafkaNeed::{Connection, JoinGroup, ReadTopic, TopicExists};
+        let refused = |need| Refused(refusal(need));
+        assert_eq!(after(&[]), (vec![], None));
+        assert_eq!(
+            after(&[refused(JoinGroup), Permitted(ReadTopic), Permitted(Connection)]),
+            (vec![JoinGroup], Some(3))
+        );
+        assert_eq!(
+            after(&[refused(Connection), refused(ReadTopic), Permitted(Connection)]),
+            (vec![ReadTopic], Some(2))
+        );
+        assert_eq!(after(&[refused(Connection), Permitted(Connection), refused(Connection)]).1, Some(1));
+        assert_eq!(after(&[refused(ReadTopic), refused(TopicExists)]), (vec![TopicExists], None), "it is awaited");
+        assert_eq!(after(&[refused(TopicExists), refused(ReadTopic)]), (vec![ReadTopic], Some(1)));
+        let worked = [Permitted(JoinGroup), Permitted(ReadTopic), refused(Connection)];
+        assert_eq!(after(&worked), (vec![Connection], None), "it has worked before");
+    }
+
+    #[test]
+    fn a_list_without_the_operation_proves_a_refusal_only_after_a_list_with_it() {
+        let not_listed = || KafkaFact::NotListed(refusal(KafkaNeed::ReadTopic));
+        assert_eq!(after(&[not_listed()]).0, []);
+        assert_eq!(after(&[KafkaFact::Permitted(KafkaNeed::ReadTopic), not_listed()]).0, [KafkaNeed::ReadTopic]);
+        assert_eq!(after(&[KafkaFact::Refused(refusal(KafkaNeed::ReadTopic)), not_listed()]).0, [KafkaNeed::ReadTopic]);
+    }
+
+    #[test]
+    fn the_text_says_what_is_refused_why_and_what_to_do() {
+        let text = KafkaRefusal { lasts: Duration::from_secs(7), ..refusal(KafkaNeed::JoinGroup) }.to_string();
+        assert_eq!(text, "Kafka refuses the consumer group for 7 s: denied; grant it");
+    }
+}
