@@ -58,7 +58,7 @@ async fn a_batch_above_the_limit_of_the_user_halts_its_partition_and_no_record_i
     service.stop();
 
     // An older program does not know the reason.
-    scene.command("migrate down --yes");
+    scene.command("migrate down 3 --yes");
     let older = "select distinct reason || ' ' || halt_reason from offset_gaps natural join consumer_offsets";
     assert_eq!(scene.lines(older).await, ["log_corrupt log_corrupt"]);
     scene.migrate();
