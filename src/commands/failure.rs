@@ -1,6 +1,6 @@
 //! Why a command failed: a text with an instruction, and the exit code.
 
-use fenced_sink::admin::{ErrorClass, SqlState, classify, sqlstate_of};
+use fenced_sink::admin::{ErrorClass, ServerProblem, SqlState, classify, sqlstate_of};
 use sqlx::postgres::PgDatabaseError;
 
 use crate::config::{ConfigFaults, Database};
@@ -38,6 +38,12 @@ impl CommandError {
         }
     }
 
+    /// A problem of the server that ends only with another server or another pooler.
+    #[must_use]
+    pub(super) fn server_problem(problem: &ServerProblem, database: &Database) -> Self {
+        Self::Unavailable(format!("can't use PostgreSQL at {database}: {problem}"))
+    }
+
     /// The meaning of a database error for the user of a command. For operations in which no record can be the cause.
     #[must_use]
     pub fn database(error: &sqlx::Error, database: &Database) -> Self {
@@ -54,6 +60,10 @@ impl CommandError {
                 return Self::Internal(format!("PostgreSQL at {database} found corrupt data{code}: {cause}"));
             }
             _ if hint.is_some() => hint.unwrap_or_default(),
+            (ErrorClass::Operator, Some("08P01")) => {
+                "add the name of the parameter to ignore_startup_parameters of PgBouncer; for options, remove them from \
+                 DATABASE_URL and use `alter role … set …`"
+            }
             (_, Some("28P01" | "28000")) => "check user and password in DATABASE_URL, and pg_hba.conf",
             (_, Some("3D000")) => "create the database, or check its name in DATABASE_URL",
             (_, Some("42501")) => "grant the privilege, or connect as the owner of the tables",

@@ -7,12 +7,12 @@ mod state;
 mod adoption;
 mod dropped;
 
-use std::{fmt::Display, io, io::Write, num::NonZeroUsize, pin::pin};
+use std::{fmt::Display, io, io::Write, num::NonZeroUsize, pin::pin, time::Duration};
 
 use clap::{Args, Subcommand};
-use fenced_sink::admin::{ErrorClass, RetryCause, classify};
+use fenced_sink::admin::{ErrorClass, RetryCause, ServerProblem, classify, connect_and_check};
 use sqlx::{
-    ConnectOptions as _, Connection as _, PgConnection,
+    Connection as _, PgConnection,
     migrate::{Migrate as _, MigrateError, Migration, Migrator},
     postgres::PgConnectOptions,
 };
@@ -21,7 +21,7 @@ pub use state::{SchemaState, schema_state};
 
 use super::CommandError;
 use crate::config::{Database, Settings};
-use adoption::{OldTable, PROGRESS_INTERVAL, ProgressWatch, suspicious_sessions};
+use adoption::{OldTable, PROGRESS_INTERVAL, ProgressWatch, SESSIONS_END, suspicious_sessions};
 use dropped::{ask_at_terminal, dropped_rows, in_words};
 use state::{AppliedMigration, applied, compare, is_known, ups};
 
@@ -71,17 +71,24 @@ enum MigrateCommand {
 }
 
 pub(super) async fn run(args: &MigrateArgs, settings: &Settings) -> Result<(), CommandError> {
-    let database = &settings.database;
-    // Otherwise sqlx logs the long text of each slow statement, and a migration can be slow.
-    let options = database.options().clone().disable_statement_logging();
-    let connected = tokio::time::timeout(settings.database_timeout, PgConnection::connect_with(&options)).await;
-    let connected = connected
-        .unwrap_or_else(|_| Err(io::Error::new(io::ErrorKind::TimedOut, "no answer within DATABASE_TIMEOUT").into()));
-    let mut connection = connected.map_err(|error| CommandError::database(&error, database))?;
-    limit_lock_waits(&mut connection, settings).await.map_err(|error| CommandError::database(&error, database))?;
+    let (database, limit) = (&settings.database, settings.database_timeout);
+    let connected = connect_and_check(database.options(), limit).await;
+    let (session, problems) = connected.map_err(|error| CommandError::database(&error, database))?;
+    // `down` must also work in a database that `up` refuses.
+    let is_up = matches!(args.command, MigrateCommand::Up { .. });
+    if let Some(problem) = problems.iter().find(|problem| is_up || **problem == ServerProblem::SharedSession) {
+        return Err(CommandError::server_problem(problem, database));
+    }
+    let mut connection = session.into_connection();
+    within(limit, limit_lock_waits(&mut connection, limit)).await.map_err(|problem| problem.explain(database))?;
 
-    let mut job =
-        MigrationJob { migrator: &MIGRATOR, connection: &mut connection, options: &options, out: io::stdout() };
+    let mut job = MigrationJob {
+        migrator: &MIGRATOR,
+        connection: &mut connection,
+        options: database.options(),
+        limit,
+        out: io::stdout(),
+    };
     let done = match &args.command {
         MigrateCommand::Up { ignore_sessions } => job.up(*ignore_sessions).await,
         MigrateCommand::Down { count, yes } => job.down(count.get(), *yes).await,
@@ -92,13 +99,23 @@ pub(super) async fn run(args: &MigrateArgs, settings: &Settings) -> Result<(), C
 }
 
 /// Limits the wait for a lock. A statement has no limit, because it may rewrite a large table.
-async fn limit_lock_waits(connection: &mut PgConnection, settings: &Settings) -> sqlx::Result<()> {
-    let timeout = format!("{}ms", settings.database_timeout.as_millis());
+async fn limit_lock_waits(connection: &mut PgConnection, limit: Duration) -> sqlx::Result<()> {
+    let timeout = format!("{}ms", limit.as_millis());
     sqlx::query("select set_config('lock_timeout', $1, false), set_config('statement_timeout', '0', false)")
         .bind(timeout)
         .execute(connection)
         .await?;
     Ok(())
+}
+
+/// Limits a statement that is not a migration. The server limits the wait for a lock itself, and its answer comes first.
+async fn within<T, E>(limit: Duration, work: impl Future<Output = Result<T, E>>) -> Result<T, MigrationProblem>
+where
+    MigrationProblem: From<E>,
+{
+    let answer = tokio::time::timeout(limit.saturating_add(Duration::from_secs(1)), work).await;
+    let no_answer = || io::Error::new(io::ErrorKind::TimedOut, "no answer within DATABASE_TIMEOUT");
+    Ok(answer.map_err(|_| sqlx::Error::from(no_answer()))??)
 }
 
 /// A connection, the migrations to apply through it, and the output for their reports.
@@ -107,6 +124,8 @@ struct MigrationJob<'a, Out> {
     connection: &'a mut PgConnection,
     /// For a second connection.
     options: &'a PgConnectOptions,
+    /// For each statement that is not a migration.
+    limit: Duration,
     out: Out,
 }
 
@@ -145,9 +164,9 @@ impl<Out: Write> MigrationJob<'_, Out> {
     /// Prints what the adoption of an old table does. Refuses it while the Python service may be connected. `None`:
     /// there is no old table, or its progress can't be observed.
     async fn prepare_adoption(&mut self, ignore_sessions: bool) -> Result<Option<ProgressWatch>, MigrationProblem> {
-        let Some(table) = OldTable::read(self.connection).await.map_err(MigrateError::from)? else { return Ok(None) };
+        let Some(table) = within(self.limit, OldTable::read(self.connection)).await? else { return Ok(None) };
         if !ignore_sessions {
-            let sessions = suspicious_sessions(self.connection).await.map_err(MigrateError::from)?;
+            let sessions = within(self.limit.max(SESSIONS_END), suspicious_sessions(self.connection)).await?;
             if !sessions.is_empty() {
                 return Err(MigrationProblem::OldServiceConnected(sessions));
             }
@@ -177,7 +196,7 @@ impl<Out: Write> MigrationJob<'_, Out> {
 
     async fn has_tables_of_the_library(&mut self) -> Result<bool, MigrationProblem> {
         let exists = "select to_regclass('fenced_sink_migrations') is not null";
-        Ok(sqlx::query_scalar(exists).fetch_one(&mut *self.connection).await.map_err(MigrateError::from)?)
+        within(self.limit, sqlx::query_scalar(exists).fetch_one(&mut *self.connection)).await
     }
 
     async fn down(&mut self, count: usize, yes: bool) -> Result<(), MigrationProblem> {
@@ -210,7 +229,8 @@ impl<Out: Write> MigrationJob<'_, Out> {
     async fn ask_to_drop_rows(&mut self, downs: &[&Migration]) -> Result<(), MigrationProblem> {
         let mut agreed = String::new();
         loop {
-            let rows = in_words(&dropped_rows(self.connection, downs).await.map_err(MigrateError::from)?);
+            // Without a limit: it reads whole tables.
+            let rows = in_words(&dropped_rows(self.connection, downs).await?);
             if rows == agreed {
                 return Ok(());
             }
@@ -222,7 +242,7 @@ impl<Out: Write> MigrationJob<'_, Out> {
     }
 
     async fn status(&mut self) -> Result<(), MigrationProblem> {
-        let applied = applied(self.connection).await.map_err(MigrateError::from)?;
+        let applied = within(self.limit, applied(self.connection)).await?;
         for line in status_lines(self.migrator, &applied) {
             self.say(line)?;
         }
@@ -232,12 +252,12 @@ impl<Out: Write> MigrationJob<'_, Out> {
     /// Takes the advisory lock, so that other `migrate` commands wait until this connection ends. Reads the applied
     /// migrations.
     async fn lock(&mut self) -> Result<Vec<AppliedMigration>, MigrationProblem> {
-        self.connection.lock().await.map_err(|error| match MigrationProblem::from(error) {
+        within(self.limit, self.connection.lock()).await.map_err(|problem| match problem {
             MigrationProblem::TableLocked => MigrationProblem::AnotherMigrate,
             other => other,
         })?;
-        self.connection.ensure_migrations_table(&self.migrator.table_name).await?;
-        Ok(applied(self.connection).await.map_err(MigrateError::from)?)
+        within(self.limit, self.connection.ensure_migrations_table(&self.migrator.table_name)).await?;
+        within(self.limit, applied(self.connection)).await
     }
 
     fn say(&mut self, line: impl Display) -> Result<(), MigrationProblem> {
@@ -291,6 +311,12 @@ enum MigrationProblem {
     Own(MigrateError),
     /// Standard output can't be written.
     Output(io::Error),
+}
+
+impl From<sqlx::Error> for MigrationProblem {
+    fn from(error: sqlx::Error) -> Self {
+        Self::from(MigrateError::from(error))
+    }
 }
 
 impl From<MigrateError> for MigrationProblem {

@@ -3,13 +3,13 @@
 use std::time::Instant;
 
 use clap::Args;
-use fenced_sink::admin::{Backoff, ErrorClass, classify, missing_privileges};
+use fenced_sink::admin::{Backoff, ErrorClass, classify, connect_and_check, missing_privileges};
 use fenced_sink::{HaltedPartitions, until_end};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::oneshot;
 
 use super::engine::{explain, options};
-use super::{CommandError, SchemaState, database};
+use super::{CommandError, SchemaState, schema_state};
 use crate::booking::{self, Booking};
 use crate::config::Settings;
 use crate::telemetry;
@@ -81,21 +81,29 @@ enum DatabaseCheck {
     /// A migration or a grant may follow.
     NotYet(String),
     /// Waiting does not help.
-    Never(String),
+    Never(CommandError),
 }
 
 async fn check_database(settings: &Settings) -> sqlx::Result<DatabaseCheck> {
-    let (mut session, state) = database::connect_and_compare(settings).await?;
+    let (database, user) = (&settings.database, settings.database.options().get_username());
+    let (mut session, problems) = connect_and_check(database.options(), settings.database_timeout).await?;
+    if let Some(problem) = problems.first() {
+        return Ok(DatabaseCheck::Never(CommandError::server_problem(problem, database)));
+    }
+    let state = session.run(schema_state).await?;
     match state {
         SchemaState::Current => {}
-        SchemaState::Newer { .. } | SchemaState::Altered { .. } => return Ok(DatabaseCheck::Never(state.to_string())),
+        SchemaState::Newer { .. } | SchemaState::Altered { .. } => {
+            return Ok(DatabaseCheck::Never(CommandError::Unavailable(state.to_string())));
+        }
         SchemaState::Missing | SchemaState::Older { .. } => return Ok(DatabaseCheck::NotYet(state.to_string())),
     }
     let missing = session.run(|connection| missing_privileges(connection, &booking::PRIVILEGES)).await?;
     if missing.is_empty() {
+        // The role may have only as many connections as there are writers.
+        session.close().await?;
         return Ok(DatabaseCheck::Ready);
     }
-    let (database, user) = (&settings.database, settings.database.options().get_username());
     let grants: Vec<String> = missing.iter().map(|one| format!("grant {one} to \"{user}\";")).collect();
     Ok(DatabaseCheck::NotYet(format!(
         "can't use PostgreSQL at {database} (42501): the user lacks {}; grant the privilege: {}",
@@ -115,7 +123,7 @@ async fn wait_for_schema(settings: &Settings) -> Result<(), CommandError> {
         let wait = backoff.wait();
         match compared {
             Ok(DatabaseCheck::Ready) => return Ok(()),
-            Ok(DatabaseCheck::Never(why)) => return Err(CommandError::Unavailable(why)),
+            Ok(DatabaseCheck::Never(why)) => return Err(why),
             Ok(DatabaseCheck::NotYet(why)) if over => return Err(CommandError::Unavailable(why)),
             Ok(DatabaseCheck::NotYet(why)) => tracing::warn!(hint = why, "schema_not_ready"),
             Err(error) => match classify(&error).without_a_record() {

@@ -18,6 +18,7 @@ mod letters;
 mod environment;
 mod partition_failures;
 mod startup;
+mod poolers;
 mod group;
 mod health;
 mod metrics;

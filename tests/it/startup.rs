@@ -8,6 +8,7 @@ use testbed::postgres::{PASSWORD, database, plain_user};
 use testbed::scene::Scene;
 use testbed::service::{Environment, Service, environment};
 use testbed::topic::{Outgoing, Topic};
+use testbed::unique;
 use testbed::workload::{Workload, booking};
 
 /// A scene whose service gives up soon.
@@ -123,6 +124,27 @@ async fn a_database_that_refuses_the_user_ends_with_69_after_a_while() {
     ends("migrate up", &settings, 69, &["28P01", check]);
     let nowhere = scene.database.replace("test-", "no-test-");
     ends("run", &scene.with("DATABASE_URL", &nowhere).environment, 69, &["3D000", "create the database"]);
+}
+
+#[tokio::test]
+async fn an_encoding_that_cannot_store_each_text_is_refused_at_once() {
+    for (encoding, fits) in [("WIN1252", false), ("SQL_ASCII", true)] {
+        let scene = Scene::without_tables(1).await.with("STARTUP_TIMEOUT", "5m");
+        let name = unique("encoding");
+        let create =
+            format!("create database \"{name}\" encoding '{encoding}' lc_collate 'C' lc_ctype 'C' template template0");
+        scene.execute(&create).await;
+        let (server, _) = scene.database.rsplit_once('/').unwrap();
+        let settings = scene.clone().with("DATABASE_URL", &format!("{server}/{name}")).environment;
+        if fits {
+            ends("migrate up", &settings, 0, &["up to date now"]);
+            continue;
+        }
+        for arguments in ["migrate up", "run"] {
+            ends(arguments, &settings, 69, &[encoding, "encoding 'UTF8' template template0"]);
+        }
+        ends("migrate down", &settings, 0, &["none left"]);
+    }
 }
 
 #[tokio::test]

@@ -1,6 +1,7 @@
 //! All SQL of the engine, and all use of the driver for `PostgreSQL`.
 
 pub(crate) mod session;
+pub(crate) mod server_check;
 pub(crate) mod time;
 pub(crate) mod error;
 pub(crate) mod retry;

@@ -123,6 +123,12 @@ impl Postgres {
         format!("postgresql://postgres:{}@127.0.0.1:{}/{database}", self.password, self.port)
     }
 
+    /// The password of its superuser.
+    #[must_use]
+    pub fn password(&self) -> &str {
+        &self.password
+    }
+
     /// Its port on 127.0.0.1, the same over restarts.
     #[must_use]
     pub fn port(&self) -> u16 {

@@ -8,7 +8,7 @@ use sqlx::{Connection as _, PgConnection, postgres::PgConnectOptions};
 /// The interval of the progress lines.
 pub(super) const PROGRESS_INTERVAL: Duration = Duration::from_secs(5);
 /// A session of a service that was just stopped may exist this long.
-const SESSIONS_END: Duration = Duration::from_secs(5);
+pub(super) const SESSIONS_END: Duration = Duration::from_secs(5);
 const SESSIONS_INTERVAL: Duration = Duration::from_millis(200);
 /// The time limit of one query for the progress.
 const LOOK: Duration = Duration::from_secs(1);
@@ -121,7 +121,8 @@ pub(super) struct ProgressWatch {
 impl ProgressWatch {
     /// `None`: a second connection was not possible. The migration does not need it.
     pub(super) async fn start(options: &PgConnectOptions, table: &OldTable) -> Option<Self> {
-        let connection = tokio::time::timeout(LOOK, PgConnection::connect_with(options)).await.ok()?.ok()?;
+        let options = options.clone().extra_float_digits(None);
+        let connection = tokio::time::timeout(LOOK, PgConnection::connect_with(&options)).await.ok()?.ok()?;
         let mut watch = Self { connection, began: Instant::now(), bytes_before: 0, table: table.size() };
         watch.bytes_before = watch.database_bytes().await?;
         Some(watch)

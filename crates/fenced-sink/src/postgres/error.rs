@@ -1,4 +1,5 @@
-//! Assigns a class to each error of the database: one total function, over the SQLSTATE and never over the message.
+//! Assigns a class to each error of the database: one total function, over the SQLSTATE and never over the message, with
+//! one exception: `PgBouncer` has no code for its refusal of a parameter.
 //!
 //! Invariant: a record with an error of [`ErrorClass::Record`] becomes a dead letter, so an error that the environment
 //! causes never has this class.
@@ -16,6 +17,7 @@ use crate::model::sqlstate::SqlState;
 pub fn classify(error: &sqlx::Error) -> ErrorClass {
     match error {
         sqlx::Error::Database(refusal) => match sqlstate_of(error) {
+            Some(state) if refuses_startup_parameter(state, refusal.message()) => ErrorClass::Operator,
             Some(state) => {
                 let routine = refusal.try_downcast_ref::<PgDatabaseError>().and_then(PgDatabaseError::routine);
                 classify_sqlstate(state, routine)
@@ -51,6 +53,13 @@ pub fn classify(error: &sqlx::Error) -> ErrorClass {
 #[must_use]
 pub fn sqlstate_of(error: &sqlx::Error) -> Option<SqlState> {
     SqlState::parse(&error.as_database_error()?.code()?)
+}
+
+/// `PgBouncer` has one code for all its errors, also for those of an outage. It does not translate its texts. Its versions
+/// say "unsupported startup parameter: NAME" and "unsupported startup parameter in options: NAME".
+#[must_use]
+pub(crate) fn refuses_startup_parameter(state: SqlState, message: &str) -> bool {
+    state.as_str() == "08P01" && message.contains("startup parameter")
 }
 
 /// The class of a SQLSTATE. `routine` is the function in Postgres that reported the error.
