@@ -1,6 +1,6 @@
 //! Why a command failed: a text with an instruction, and the exit code.
 
-use fenced_sink::admin::{ErrorClass, ServerProblem, SqlState, classify, sqlstate_of};
+use fenced_sink::admin::{ErrorClass, ServerProblem, SqlState, advice, classify, sqlstate_of};
 use sqlx::postgres::PgDatabaseError;
 
 use crate::config::{ConfigFaults, Database};
@@ -55,15 +55,12 @@ impl CommandError {
         let code = state.map(|state| format!(" ({state})")).unwrap_or_default();
         // A hint from the server or from a migration is better than our advice. Details are not shown: they can hold rows.
         let hint = error.as_database_error().and_then(|refusal| refusal.try_downcast_ref::<PgDatabaseError>()?.hint());
+        let hint = hint.or(advice(error));
         let advice = match (classify(error).without_a_record(), state.as_ref().map(SqlState::as_str)) {
             (ErrorClass::Corrupt, _) => {
                 return Self::Internal(format!("PostgreSQL at {database} found corrupt data{code}: {cause}"));
             }
             _ if hint.is_some() => hint.unwrap_or_default(),
-            (ErrorClass::Operator, Some("08P01")) => {
-                "add the name of the parameter to ignore_startup_parameters of PgBouncer; for options, remove them from \
-                 DATABASE_URL and use `alter role … set …`"
-            }
             (_, Some("28P01" | "28000")) => "check user and password in DATABASE_URL, and pg_hba.conf",
             (_, Some("3D000")) => "create the database, or check its name in DATABASE_URL",
             (_, Some("42501")) => "grant the privilege, or connect as the owner of the tables",

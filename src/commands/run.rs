@@ -3,7 +3,7 @@
 use std::time::Instant;
 
 use clap::Args;
-use fenced_sink::admin::{Backoff, ErrorClass, classify, connect_and_check, missing_privileges};
+use fenced_sink::admin::{Backoff, ErrorClass, advice, classify, connect_and_check, missing_privileges};
 use fenced_sink::{HaltedPartitions, until_end};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::oneshot;
@@ -129,7 +129,10 @@ async fn wait_for_schema(settings: &Settings) -> Result<(), CommandError> {
             Err(error) => match classify(&error).without_a_record() {
                 ErrorClass::Corrupt => return Err(CommandError::database(&error, &settings.database)),
                 ErrorClass::Operator if over => return Err(CommandError::database(&error, &settings.database)),
-                _ => tracing::warn!(%error, retry_in = %humantime::format_duration(wait), "database_unavailable"),
+                _ => {
+                    let retry_in = humantime::format_duration(wait);
+                    tracing::warn!(%error, hint = advice(&error), %retry_in, "database_unavailable");
+                }
             },
         }
         tokio::time::sleep(wait).await;

@@ -19,6 +19,7 @@ mod environment;
 mod partition_failures;
 mod startup;
 mod poolers;
+mod connections;
 mod group;
 mod health;
 mod metrics;

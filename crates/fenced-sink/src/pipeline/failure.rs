@@ -7,10 +7,10 @@ use std::time::{Duration, Instant};
 
 use crate::model::batch::ClaimedBatch;
 use crate::model::error_class::ErrorClass;
-use crate::model::failure::Failure;
+use crate::model::failure::{Failure, cause};
 use crate::model::operation::DbOperation;
 use crate::model::record::Partition;
-use crate::postgres::error::{classify, sqlstate_of};
+use crate::postgres::error::{advice, classify, sqlstate_of};
 
 /// The failure of an operation without a batch: no record can be the cause.
 pub(super) fn failure(operation: DbOperation, error: &sqlx::Error) -> Failure {
@@ -32,9 +32,27 @@ pub(super) fn commit_failures<E>(batches: &[ClaimedBatch<E>], error: &sqlx::Erro
     batches.iter().map(each).collect()
 }
 
+/// The text of an error in an operation without a record, with what an operator can do.
+pub(crate) fn in_words(error: &sqlx::Error) -> String {
+    let cause = cause(classify(error).without_a_record(), sqlstate_of(error), &error.to_string());
+    match advice(error) {
+        Some(advice) => format!("{cause}; {advice}"),
+        None => cause,
+    }
+}
+
 /// The writers that cannot connect. Pure.
 #[derive(Debug, Default)]
-pub(crate) struct DisconnectedWriters(BTreeMap<usize, Option<Instant>>);
+pub(crate) struct DisconnectedWriters(BTreeMap<usize, FailedConnect>);
+
+/// The failures of one writer in a row.
+#[derive(Debug)]
+struct FailedConnect {
+    /// Since when the database refuses it each time.
+    refused_since: Option<Instant>,
+    /// The last cause.
+    cause: String,
+}
 
 impl DisconnectedWriters {
     /// A writer is connected.
@@ -43,10 +61,15 @@ impl DisconnectedWriters {
     }
 
     /// A writer could not connect.
-    pub(super) fn failed(&mut self, writer: usize, class: ErrorClass, now: Instant) {
+    pub(super) fn failed(&mut self, writer: usize, class: ErrorClass, cause: String, now: Instant) {
         let refused = (class == ErrorClass::Operator).then_some(now);
-        let before = self.0.get(&writer).copied().flatten();
-        self.0.insert(writer, refused.and(before.or(refused)));
+        let before = self.0.get(&writer).and_then(|before| before.refused_since);
+        self.0.insert(writer, FailedConnect { refused_since: refused.and(before.or(refused)), cause });
+    }
+
+    /// The last cause of one of them. `None`: each can connect.
+    pub(super) fn cause(&self) -> Option<String> {
+        self.0.values().next().map(|failed| failed.cause.clone())
     }
 
     /// The number of writers that cannot connect.
@@ -56,9 +79,9 @@ impl DisconnectedWriters {
 
     /// How long the database has refused the connections of all `writers`, each time that they tried.
     pub(super) fn refused_for(&self, writers: usize, now: Instant) -> Option<Duration> {
-        let refused = || self.0.values().flatten();
+        let refused = || self.0.values().filter_map(|failed| failed.refused_since);
         let since = refused().max().filter(|_| refused().count() == writers)?;
-        Some(now.saturating_duration_since(*since))
+        Some(now.saturating_duration_since(since))
     }
 }
 
@@ -74,17 +97,23 @@ mod tests {
         let refused_for = |disconnected: &DisconnectedWriters, seconds| {
             disconnected.refused_for(2, at(seconds)).map(|lasts| lasts.as_secs())
         };
-        disconnected.failed(0, ErrorClass::Operator, at(0));
+        let failed = |disconnected: &mut DisconnectedWriters, writer, class, seconds| {
+            disconnected.failed(writer, class, format!("at {seconds}"), at(seconds));
+        };
+        failed(&mut disconnected, 0, ErrorClass::Operator, 0);
         assert_eq!(refused_for(&disconnected, 5), None, "the other writer may be connected");
-        disconnected.failed(1, ErrorClass::Operator, at(2));
+        failed(&mut disconnected, 1, ErrorClass::Operator, 2);
         assert_eq!((refused_for(&disconnected, 5), disconnected.count()), (Some(3), 2));
-        disconnected.failed(0, ErrorClass::Operator, at(6));
+        failed(&mut disconnected, 0, ErrorClass::Operator, 6);
         assert_eq!(refused_for(&disconnected, 9), Some(7), "a series begins with its first refusal");
-        disconnected.failed(0, ErrorClass::Retry(RetryCause::Connection), at(10));
+        failed(&mut disconnected, 0, ErrorClass::Retry(RetryCause::Connection), 10);
         assert_eq!(refused_for(&disconnected, 11), None, "an unreachable server refuses nothing");
-        disconnected.failed(0, ErrorClass::Operator, at(12));
+        failed(&mut disconnected, 0, ErrorClass::Operator, 12);
         assert_eq!(refused_for(&disconnected, 13), Some(1));
+        assert_eq!(disconnected.cause().as_deref(), Some("at 12"));
         disconnected.connected(1);
         assert_eq!((refused_for(&disconnected, 14), disconnected.count()), (None, 1));
+        disconnected.connected(0);
+        assert_eq!(disconnected.cause(), None);
     }
 }

@@ -11,6 +11,8 @@ mod commit;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
+use tokio::sync::watch;
+
 use sqlx::postgres::PgConnectOptions;
 
 use crate::event::Event;
@@ -22,11 +24,11 @@ use crate::model::start::StartPolicy;
 use crate::model::topic_log::GapPolicy;
 use crate::observe::health::Health;
 use crate::pipeline::error::EngineError;
-use crate::pipeline::failure::DisconnectedWriters;
+use crate::pipeline::failure::{DisconnectedWriters, in_words};
 use crate::pipeline::line_budget::LineBudget;
 use crate::pipeline::reports::WriterTask;
 use crate::pipeline::shared_scheduler::SharedScheduler;
-use crate::postgres::error::classify;
+use crate::postgres::error::{advice, classify};
 use crate::postgres::ledger::Ledger;
 use crate::postgres::retry::Backoff;
 use crate::postgres::session::Session;
@@ -47,6 +49,8 @@ pub(crate) struct WriterContext<E> {
     /// If the database refuses the user, or all partitions, for longer than this, the run ends.
     pub(crate) startup_timeout: Duration,
     pub(crate) writers: usize,
+    /// The number of writers that are connected.
+    pub(crate) connected: watch::Sender<usize>,
     pub(crate) disconnected: Mutex<DisconnectedWriters>,
     pub(crate) health: Health,
     pub(crate) lines: Mutex<LineBudget>,
@@ -56,6 +60,22 @@ impl<E> WriterContext<E> {
     /// Opens a connection to the database.
     pub(crate) async fn connect(&self) -> sqlx::Result<Session> {
         Session::connect_to_write(&self.database, self.database_timeout).await
+    }
+
+    /// Returns when each writer is connected.
+    pub(crate) async fn writers_are_connected(&self) {
+        // It cannot fail: the sender is a field of `self`, so it outlives the wait.
+        drop(self.connected.subscribe().wait_for(|connected| *connected == self.writers).await);
+    }
+
+    /// Returns when a writer has been without a connection for this time.
+    pub(crate) async fn a_writer_is_disconnected(&self, lasts: Duration) {
+        loop {
+            drop(self.connected.subscribe().wait_for(|connected| *connected < self.writers).await);
+            if tokio::time::timeout(lasts, self.writers_are_connected()).await.is_err() {
+                return;
+            }
+        }
     }
 
     fn disconnected(&self) -> MutexGuard<'_, DisconnectedWriters> {
@@ -113,12 +133,13 @@ impl<E: Event> Writer<E> {
             match connected {
                 Ok(session) => {
                     self.session = Some(session);
+                    context.connected.send_modify(|connected| *connected = connected.saturating_add(1));
                     self.backoff.reset();
                     context.disconnected().connected(self.number);
                 }
                 Err(error) => self.not_connected(error).await?,
             }
-            context.health.disconnected_writers(context.disconnected().count(), context.writers);
+            context.report_disconnected();
         }
         Ok(true)
     }
@@ -129,18 +150,18 @@ impl<E: Event> Writer<E> {
         if class == ErrorClass::Corrupt {
             return Err(EngineError::Corrupt(error));
         }
-        let (refused_for, disconnected) = {
+        let refused_for = {
             let (mut disconnected, now) = (context.disconnected(), Instant::now());
-            disconnected.failed(self.number, class, now);
-            (disconnected.refused_for(context.writers, now), disconnected.count())
+            disconnected.failed(self.number, class, in_words(&error), now);
+            disconnected.refused_for(context.writers, now)
         };
         if refused_for.is_some_and(|lasts| lasts >= context.startup_timeout) {
             return Err(EngineError::Database(error));
         }
-        context.health.disconnected_writers(disconnected, context.writers);
+        context.report_disconnected();
         context.health.retried(class);
         let wait = self.backoff.wait();
-        tracing::warn!(%error, retry_in_ms = millis(wait), "database_unavailable");
+        tracing::warn!(%error, hint = advice(&error), retry_in_ms = millis(wait), "database_unavailable");
         tokio::select! {
             () = tokio::time::sleep(wait) => {}
             () = context.scheduler.until_stopping() => {}
@@ -156,8 +177,10 @@ impl<E: Event> Writer<E> {
     /// Drops the connection, or ends the run if a retry cannot help. The scheduler must know the failure before this
     /// call.
     fn failed(&mut self, error: sqlx::Error) -> Result<(), EngineError> {
-        self.session = None;
         let context = &self.context;
+        if self.session.take().is_some() {
+            context.connected.send_modify(|connected| *connected = connected.saturating_sub(1));
+        }
         let class = classify(&error);
         context.health.retried(class);
         if class == ErrorClass::Corrupt {
@@ -171,6 +194,14 @@ impl<E: Event> Writer<E> {
 }
 
 impl<E> WriterContext<E> {
+    fn report_disconnected(&self) {
+        let (count, cause) = {
+            let disconnected = self.disconnected();
+            (disconnected.count(), disconnected.cause())
+        };
+        self.health.disconnected_writers(count, self.writers, cause);
+    }
+
     /// Logs a failed operation. The line has no retry delay: the scheduler has one for each partition.
     pub(crate) fn log_failure(&self, failed: &[(Partition, Failure)]) {
         let topic = self.ledger.topic();

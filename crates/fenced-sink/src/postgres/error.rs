@@ -55,6 +55,27 @@ pub fn sqlstate_of(error: &sqlx::Error) -> Option<SqlState> {
     SqlState::parse(&error.as_database_error()?.code()?)
 }
 
+/// What an operator can do about an error of an operation without a record. `None`: the text of the error is enough, or
+/// a retry is the only help.
+#[must_use]
+pub fn advice(error: &sqlx::Error) -> Option<&'static str> {
+    match (classify(error).without_a_record(), sqlstate_of(error)?.as_str()) {
+        (_, "53300") => Some(
+            "raise max_connections of PostgreSQL or the connection limit of the role or the database, or lower WRITERS: an \
+             instance needs WRITERS + 1 connections",
+        ),
+        (ErrorClass::Operator, "08P01") => Some(
+            "add the name of the parameter to ignore_startup_parameters of PgBouncer; for options, remove them from \
+             DATABASE_URL and use `alter role … set …`",
+        ),
+        (_, "26000" | "42P05") => Some(
+            "if a connection pooler is in transaction or statement mode, use session mode, and server_reset_query = \
+             DISCARD ALL in PgBouncer",
+        ),
+        _ => None,
+    }
+}
+
 /// `PgBouncer` has one code for all its errors, also for those of an outage. It does not translate its texts. Its versions
 /// say "unsupported startup parameter: NAME" and "unsupported startup parameter in options: NAME".
 #[must_use]
