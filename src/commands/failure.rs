@@ -47,6 +47,10 @@ impl CommandError {
     /// The meaning of a database error for the user of a command. For operations in which no record can be the cause.
     #[must_use]
     pub fn database(error: &sqlx::Error, database: &Database) -> Self {
+        // This error has its own instruction.
+        if let sqlx::Error::Configuration(cause) = error {
+            return Self::Unavailable(format!("can't use PostgreSQL at {database}: {cause}"));
+        }
         let state = sqlstate_of(error);
         let cause = match error.as_database_error() {
             Some(refusal) => refusal.message().to_owned(),

@@ -10,7 +10,7 @@ mod dropped;
 use std::{fmt::Display, io, io::Write, num::NonZeroUsize, pin::pin, time::Duration};
 
 use clap::{Args, Subcommand};
-use fenced_sink::admin::{ErrorClass, RetryCause, ServerProblem, classify, connect_and_check};
+use fenced_sink::admin::{ErrorClass, RetryCause, ServerProblem, classify, connect_and_check, nearly_full_columns};
 use sqlx::{
     Connection as _, PgConnection,
     migrate::{Migrate as _, MigrateError, Migration, Migrator},
@@ -141,7 +141,8 @@ impl<Out: Write> MigrationJob<'_, Out> {
             }
         };
         if pending.is_empty() {
-            return self.say("the schema is up to date");
+            self.say("the schema is up to date")?;
+            return self.warn_of_full_columns().await;
         }
         let lacks = |version| pending.iter().any(|up| up.version == version);
         if lacks(CONSUMER_OFFSETS) && self.has_tables_of_the_library().await? {
@@ -158,7 +159,15 @@ impl<Out: Write> MigrationJob<'_, Out> {
             }
             applied?;
         }
-        self.say("the schema is up to date now")
+        self.say("the schema is up to date now")?;
+        self.warn_of_full_columns().await
+    }
+
+    async fn warn_of_full_columns(&mut self) -> Result<(), MigrationProblem> {
+        for column in within(self.limit, nearly_full_columns(self.connection)).await? {
+            self.say(format_args!("warning: {column}"))?;
+        }
+        Ok(())
     }
 
     /// Prints what the adoption of an old table does. Refuses it while the Python service may be connected. `None`:

@@ -3,7 +3,9 @@
 use std::time::Instant;
 
 use clap::Args;
-use fenced_sink::admin::{Backoff, ErrorClass, advice, classify, connect_and_check, missing_privileges};
+use fenced_sink::admin::{
+    Backoff, ErrorClass, advice, classify, connect_and_check, missing_privileges, nearly_full_columns,
+};
 use fenced_sink::{HaltedPartitions, until_end};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::oneshot;
@@ -100,6 +102,9 @@ async fn check_database(settings: &Settings) -> sqlx::Result<DatabaseCheck> {
     }
     let missing = session.run(|connection| missing_privileges(connection, &booking::PRIVILEGES)).await?;
     if missing.is_empty() {
+        for column in session.run(nearly_full_columns).await? {
+            tracing::warn!(hint = %column, "id_column_nearly_full");
+        }
         // The role may have only as many connections as there are writers.
         session.close().await?;
         return Ok(DatabaseCheck::Ready);

@@ -20,6 +20,7 @@ mod partition_failures;
 mod startup;
 mod poolers;
 mod connections;
+mod id_columns;
 mod group;
 mod health;
 mod metrics;

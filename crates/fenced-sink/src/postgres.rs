@@ -8,6 +8,7 @@ pub(crate) mod retry;
 pub(crate) mod savepoint;
 pub(crate) mod tables;
 pub(crate) mod privileges;
+pub(crate) mod id_columns;
 pub(crate) mod ledger;
 pub(crate) mod dead_letters;
 pub(crate) mod transaction;

@@ -15,7 +15,7 @@ use crate::postgres::error::{advice, classify, sqlstate_of};
 /// The failure of an operation without a batch: no record can be the cause.
 pub(super) fn failure(operation: DbOperation, error: &sqlx::Error) -> Failure {
     let class = classify(error).without_a_record();
-    Failure { operation, class, sqlstate: sqlstate_of(error), error: error.to_string(), step: None, shared: false }
+    Failure { operation, class, sqlstate: sqlstate_of(error), error: with_advice(error), step: None, shared: false }
 }
 
 /// The failures after a failed commit, one for each batch.
@@ -34,10 +34,14 @@ pub(super) fn commit_failures<E>(batches: &[ClaimedBatch<E>], error: &sqlx::Erro
 
 /// The text of an error in an operation without a record, with what an operator can do.
 pub(crate) fn in_words(error: &sqlx::Error) -> String {
-    let cause = cause(classify(error).without_a_record(), sqlstate_of(error), &error.to_string());
+    cause(classify(error).without_a_record(), sqlstate_of(error), &with_advice(error))
+}
+
+/// The text of an error, with what an operator can do.
+pub(crate) fn with_advice(error: &sqlx::Error) -> String {
     match advice(error) {
-        Some(advice) => format!("{cause}; {advice}"),
-        None => cause,
+        Some(advice) => format!("{error}; {advice}"),
+        None => error.to_string(),
     }
 }
 

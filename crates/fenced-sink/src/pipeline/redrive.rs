@@ -16,9 +16,10 @@ use crate::model::event::{Parsed, Reason, Refusal};
 use crate::model::failure::cause;
 use crate::model::outcome::{DeadLetterCause, RecordOutcome};
 use crate::pipeline::error::EngineError;
+use crate::pipeline::failure::with_advice;
 use crate::pipeline::writer::WriterContext;
 use crate::postgres::dead_letters::{self, DueLetter};
-use crate::postgres::error::{advice, classify, sqlstate_of};
+use crate::postgres::error::{classify, sqlstate_of};
 use crate::postgres::retry::Backoff;
 use crate::postgres::session::{Session, Transaction};
 use crate::postgres::transaction::mode::WriteMode;
@@ -133,9 +134,7 @@ impl<E: Event> Redrive<E> {
     fn failed(&mut self, error: &sqlx::Error) -> Duration {
         let connected = self.session.take().is_some();
         let (class, sqlstate) = (classify(error), sqlstate_of(error));
-        let cause = cause(class, sqlstate, &error.to_string());
-        let advice = advice(error).map(|advice| format!("; {advice}")).unwrap_or_default();
-        self.context.health.redrive_failed(class.without_a_record(), format!("{cause}{advice}"));
+        self.context.health.redrive_failed(class.without_a_record(), cause(class, sqlstate, &with_advice(error)));
         let now = Instant::now();
         if self.warn_at <= now {
             self.warn_at = now + WARNING_INTERVAL;

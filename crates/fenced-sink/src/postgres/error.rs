@@ -72,6 +72,10 @@ pub fn advice(error: &sqlx::Error) -> Option<&'static str> {
             "if a connection pooler is in transaction or statement mode, use session mode, and server_reset_query = \
              DISCARD ALL in PgBouncer",
         ),
+        (_, "2200H") => Some(
+            "widen the column of this sequence (`alter table … alter column … type bigint`), and the sequence (`alter \
+             sequence … as bigint no maxvalue`)",
+        ),
         _ => None,
     }
 }
