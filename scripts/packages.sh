@@ -32,6 +32,7 @@ for what in "$@"; do
     need postgresql postgres
     need postgresql-client has psql
     need pgbouncer pgbouncer
+    need locales test -d /usr/share/i18n/locales
     ;;
   kafka)
     need default-jre-headless java_17

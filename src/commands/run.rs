@@ -118,9 +118,9 @@ async fn check_database(settings: &Settings) -> sqlx::Result<DatabaseCheck> {
 }
 
 /// Waits for the database without a limit, and for its schema and privileges up to `STARTUP_TIMEOUT`: a migration may be
-/// running.
+/// running. The time in which the database is not reachable does not count.
 async fn wait_for_schema(settings: &Settings) -> Result<(), CommandError> {
-    let began = Instant::now();
+    let mut began = Instant::now();
     let mut backoff = Backoff::new(settings.retry_initial, settings.retry_max);
     loop {
         let compared = check_database(settings).await;
@@ -134,7 +134,10 @@ async fn wait_for_schema(settings: &Settings) -> Result<(), CommandError> {
             Err(error) => match classify(&error).without_a_record() {
                 ErrorClass::Corrupt => return Err(CommandError::database(&error, &settings.database)),
                 ErrorClass::Operator if over => return Err(CommandError::database(&error, &settings.database)),
-                _ => {
+                class => {
+                    if class != ErrorClass::Operator {
+                        began = Instant::now();
+                    }
                     let retry_in = humantime::format_duration(wait);
                     tracing::warn!(%error, hint = advice(&error), %retry_in, "database_unavailable");
                 }

@@ -4,6 +4,8 @@
 use booking_history::commands::MIGRATOR;
 use sqlx::{Connection as _, PgConnection};
 
+use testbed::Postgres;
+use testbed::kafka::kafka;
 use testbed::postgres::{PASSWORD, database, plain_user};
 use testbed::scene::Scene;
 use testbed::service::{Environment, Service, environment};
@@ -124,6 +126,19 @@ async fn a_database_that_refuses_the_user_ends_with_69_after_a_while() {
     ends("migrate up", &settings, 69, &["28P01", check]);
     let nowhere = scene.database.replace("test-", "no-test-");
     ends("run", &scene.with("DATABASE_URL", &nowhere).environment, 69, &["3D000", "create the database"]);
+}
+
+#[tokio::test]
+async fn a_refusal_in_another_language_and_encoding_ends_with_69_as_in_english() {
+    let server = Postgres::start_speaking("de_DE", "ISO-8859-1").unwrap();
+    let scene = impatient(Scene::on(kafka(), &server, 1).await);
+    let (_, place) = scene.database.split_once('@').unwrap();
+    let settings = scene.clone().with("DATABASE_URL", &format!("postgresql://postgres:{PASSWORD}@{place}")).environment;
+    for arguments in ["run", "migrate up", "offsets list"] {
+        ends(arguments, &settings, 69, &["log-in", "user, password and database"]);
+    }
+    assert!(server.log().contains("FATAL:  Passwort-Authentifizierung"), "it speaks German: {}", server.log());
+    ends("migrate up", &scene.environment, 0, &["up to date"]);
 }
 
 #[tokio::test]

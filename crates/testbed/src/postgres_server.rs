@@ -36,6 +36,19 @@ impl Postgres {
     /// # Errors
     /// `PostgreSQL` is not installed, or does not start.
     pub fn start_new(settings: &[(&str, &str)]) -> Result<Self, ServerError> {
+        Self::start_with(settings, None)
+    }
+
+    /// As [`Self::start_new`], with messages in the language of this locale and, before a log-in, in this encoding: for
+    /// example `de_DE` and `ISO-8859-1`.
+    ///
+    /// # Errors
+    /// `PostgreSQL`, or the definitions of locales, are not installed, or it does not start.
+    pub fn start_speaking(locale: &str, encoding: &str) -> Result<Self, ServerError> {
+        Self::start_with(&[], Some((locale, encoding)))
+    }
+
+    fn start_with(settings: &[(&str, &str)], language: Option<(&str, &str)>) -> Result<Self, ServerError> {
         let found = Command::new("sh").args(["-c", FIND]).output().map_err(|error| ServerError(error.to_string()))?;
         let postgres = String::from_utf8_lossy(&found.stdout).trim().to_owned();
         let Some(directory) = postgres.strip_suffix("/postgres") else {
@@ -53,10 +66,19 @@ impl Postgres {
             return Err(ServerError(format!("initdb failed:\n{}", guardian.tail("log"))));
         }
         let [port] = free_ports()?;
-        let settings: Vec<_> =
+        let mut settings: Vec<_> =
             settings.iter().map(|(name, value)| format!("-c {}", quoted(format!("{name}={value}")))).collect();
+        let mut environment = String::new();
+        if let Some((locale, encoding)) = language {
+            // Few machines have it. The server finds it in the working directory.
+            if guardian.run(&format!("localedef -i {locale} -f {encoding} ./{locale}.{encoding} >>log 2>&1"))? != 0 {
+                return Err(ServerError(format!("localedef failed:\n{}", guardian.tail("log"))));
+            }
+            environment = format!("LOCPATH=\"$PWD\" LC_ALL={locale}.{encoding}");
+            settings.push(format!("-c lc_messages={locale}.{encoding}"));
+        }
         let command = format!(
-            "exec {} -D data -p {port} -c listen_addresses=127.0.0.1 -c unix_socket_directories= {} >>log 2>&1",
+            "exec env {environment} {} -D data -p {port} -c listen_addresses=127.0.0.1 -c unix_socket_directories= {} >>log 2>&1",
             quoted(&postgres),
             settings.join(" ")
         );

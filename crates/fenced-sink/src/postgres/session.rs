@@ -57,7 +57,7 @@ impl Session {
     pub(crate) async fn open(options: &PgConnectOptions, limit: Duration) -> sqlx::Result<Self> {
         // PgBouncer refuses this parameter, and it concerns floats only.
         let options = options.clone().extra_float_digits(None).disable_statement_logging();
-        let connection = within(limit, options.connect()).await?;
+        let connection = within(limit, options.connect()).await.map_err(refused_log_in)?;
         Ok(Self { connection, limit })
     }
 
@@ -154,6 +154,20 @@ impl Transaction<'_> {
     /// What the server or the network answered, or the time-out.
     pub async fn rollback(self) -> sqlx::Result<()> {
         within(self.limit, self.transaction.rollback()).await
+    }
+}
+
+/// Before the log-in, a server writes its errors in its own language and encoding. The driver reads UTF-8 only, and loses
+/// the SQLSTATE of the others. Most such errors are refusals of the user, so they end as the refusals in English do.
+fn refused_log_in(error: sqlx::Error) -> sqlx::Error {
+    match error {
+        sqlx::Error::Protocol(text) => sqlx::Error::Configuration(
+            format!(
+                "the log-in failed: {text}; check user, password and database in DATABASE_URL, and the log of the server"
+            )
+            .into(),
+        ),
+        other => other,
     }
 }
 
