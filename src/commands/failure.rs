@@ -5,7 +5,7 @@ use sqlx::postgres::PgDatabaseError;
 
 use crate::config::{ConfigFaults, Database};
 
-/// There is one variant for each exit code.
+/// Each variant has one exit code.
 #[derive(Debug, thiserror::Error)]
 pub enum CommandError {
     /// 1: the command succeeded, and has a finding.
@@ -20,6 +20,9 @@ pub enum CommandError {
     /// 69: the command can't use a server.
     #[error("{0}")]
     Unavailable(String),
+    /// 69: the database user lacks a privilege.
+    #[error("{0}")]
+    Privilege(String),
     /// 70: an error in this program, or corrupt data.
     #[error("{0}")]
     Internal(String),
@@ -31,10 +34,10 @@ impl CommandError {
     pub fn exit_code(&self) -> u8 {
         match self {
             Self::Finding(_) => 1,
-            Self::Usage(_) => 2,        // as clap uses it
-            Self::Config(_) => 78,      // EX_CONFIG
-            Self::Unavailable(_) => 69, // EX_UNAVAILABLE
-            Self::Internal(_) => 70,    // EX_SOFTWARE
+            Self::Usage(_) => 2,                             // as clap uses it
+            Self::Config(_) => 78,                           // EX_CONFIG
+            Self::Unavailable(_) | Self::Privilege(_) => 69, // EX_UNAVAILABLE
+            Self::Internal(_) => 70,                         // EX_SOFTWARE
         }
     }
 
@@ -74,6 +77,11 @@ impl CommandError {
             (_, None) => "check that it runs and that DATABASE_URL names it",
             (_, Some(_)) => "try again",
         };
-        Self::Unavailable(format!("can't use PostgreSQL at {database}{code}: {cause}; {advice}"))
+        let text = format!("can't use PostgreSQL at {database}{code}: {cause}; {advice}");
+        if state.is_some_and(|state| state.as_str() == "42501") {
+            Self::Privilege(text)
+        } else {
+            Self::Unavailable(text)
+        }
     }
 }

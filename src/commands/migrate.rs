@@ -371,7 +371,7 @@ impl MigrationProblem {
             Self::Schema(state) => CommandError::Unavailable(state.to_string()),
             Self::Refused(None, error) => CommandError::database(&error, database),
             Self::Refused(Some(version), error) => match CommandError::database(&error, database) {
-                CommandError::Unavailable(why) => {
+                CommandError::Unavailable(why) | CommandError::Privilege(why) => {
                     // The answer to COMMIT may be lost, so it is not known whether the migration is applied.
                     CommandError::Unavailable(format!("migration {version:04}: {why}; then run `booking-history migrate status`"))
                 }

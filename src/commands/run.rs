@@ -6,13 +6,13 @@ use clap::Args;
 use fenced_sink::admin::{
     Backoff, ErrorClass, advice, classify, connect_and_check, missing_privileges, nearly_full_columns,
 };
-use fenced_sink::{HaltedPartitions, until_end};
+use fenced_sink::{Event as _, HaltedPartitions, until_end};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::oneshot;
 
 use super::engine::{explain, options};
 use super::{CommandError, SchemaState, schema_state};
-use crate::booking::{self, Booking};
+use crate::booking::Booking;
 use crate::config::Settings;
 use crate::telemetry;
 
@@ -100,7 +100,7 @@ async fn check_database(settings: &Settings) -> sqlx::Result<DatabaseCheck> {
         }
         SchemaState::Missing | SchemaState::Older { .. } => return Ok(DatabaseCheck::NotYet(state.to_string())),
     }
-    let missing = session.run(|connection| missing_privileges(connection, &booking::PRIVILEGES)).await?;
+    let missing = session.run(|connection| missing_privileges(connection, Booking::PRIVILEGES)).await?;
     if missing.is_empty() {
         for column in session.run(nearly_full_columns).await? {
             tracing::warn!(hint = %column, "id_column_nearly_full");

@@ -23,6 +23,10 @@ use crate::model::record::Record;
 /// # Reading
 /// [`Self::find`] and [`Self::page`] serve [`verify`](crate::verify) only. They run in a read-only transaction.
 pub trait Event: Debug + Sized + Send + Sync + 'static {
+    /// The tables that a run writes for this event, and the privileges that it needs for each, such as `("bookings",
+    /// &["select", "insert"])`. If the database refuses a statement, the engine names those that the user lacks.
+    const PRIVILEGES: &'static [(&'static str, &'static [&'static str])] = &[];
+
     /// Parses and validates a record. Pure: the same record always has the same result.
     ///
     /// # Errors

@@ -5,27 +5,34 @@
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
+use crate::event::Event;
 use crate::model::batch::ClaimedBatch;
 use crate::model::error_class::ErrorClass;
 use crate::model::failure::{Failure, cause};
 use crate::model::operation::DbOperation;
 use crate::model::record::Partition;
 use crate::postgres::error::{advice, classify, sqlstate_of};
+use crate::postgres::privileges::missing_grants;
+use crate::postgres::session::Session;
 
-/// The failure of an operation without a batch: no record can be the cause.
-pub(super) fn failure(operation: DbOperation, error: &sqlx::Error) -> Failure {
+/// The failure of an operation without a batch: no record can be the cause. `text` is that of [`explained`].
+pub(super) fn failure(operation: DbOperation, error: &sqlx::Error, text: String) -> Failure {
     let class = classify(error).without_a_record();
-    Failure { operation, class, sqlstate: sqlstate_of(error), error: with_advice(error), step: None, shared: false }
+    Failure { operation, class, sqlstate: sqlstate_of(error), error: text, step: None, shared: false }
 }
 
 /// The failures after a failed commit, one for each batch.
-pub(super) fn commit_failures<E>(batches: &[ClaimedBatch<E>], error: &sqlx::Error) -> Vec<(Partition, Failure)> {
+pub(super) fn commit_failures<E>(
+    batches: &[ClaimedBatch<E>],
+    error: &sqlx::Error,
+    text: &str,
+) -> Vec<(Partition, Failure)> {
     let each = |claimed: &ClaimedBatch<E>| {
         let failure = Failure {
             class: classify(error),
             step: Some(claimed.batch.step()),
             shared: batches.len() > 1,
-            ..failure(DbOperation::Commit, error)
+            ..failure(DbOperation::Commit, error, text.to_owned())
         };
         (claimed.batch.partition(), failure)
     };
@@ -37,8 +44,19 @@ pub(crate) fn in_words(error: &sqlx::Error) -> String {
     cause(classify(error).without_a_record(), sqlstate_of(error), &with_advice(error))
 }
 
+/// The text of an error, with what an operator can do. If the user lacks a privilege, the session asks which.
+pub(super) async fn explained<E: Event>(error: &sqlx::Error, session: Option<&mut Session>) -> String {
+    let text = with_advice(error);
+    let is_denied = sqlstate_of(error).is_some_and(|state| state.as_str() == "42501");
+    let Some(session) = session.filter(|_| is_denied) else { return text };
+    match session.run(|connection| missing_grants(connection, E::PRIVILEGES)).await {
+        Ok(grants) if !grants.is_empty() => format!("{text}; {}", grants.join(" ")),
+        _ => text,
+    }
+}
+
 /// The text of an error, with what an operator can do.
-pub(crate) fn with_advice(error: &sqlx::Error) -> String {
+fn with_advice(error: &sqlx::Error) -> String {
     match advice(error) {
         Some(advice) => format!("{error}; {advice}"),
         None => error.to_string(),

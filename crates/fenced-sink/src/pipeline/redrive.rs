@@ -16,7 +16,7 @@ use crate::model::event::{Parsed, Reason, Refusal};
 use crate::model::failure::cause;
 use crate::model::outcome::{DeadLetterCause, RecordOutcome};
 use crate::pipeline::error::EngineError;
-use crate::pipeline::failure::with_advice;
+use crate::pipeline::failure::explained;
 use crate::pipeline::writer::WriterContext;
 use crate::postgres::dead_letters::{self, DueLetter};
 use crate::postgres::error::{classify, sqlstate_of};
@@ -88,7 +88,7 @@ impl<E: Event> Redrive<E> {
             let wait = match redriven {
                 Ok(true) => self.redriven(),
                 Ok(false) => self.passed(),
-                Err(error) => self.failed(&error),
+                Err(error) => self.failed(&error).await,
             };
             self.count().await;
             tokio::select! {
@@ -131,16 +131,17 @@ impl<E: Event> Redrive<E> {
     }
 
     /// The letter is not the cause. It stays unchanged, and the other letters are tried first.
-    fn failed(&mut self, error: &sqlx::Error) -> Duration {
+    async fn failed(&mut self, error: &sqlx::Error) -> Duration {
+        let text = explained::<E>(error, self.session.as_mut()).await;
         let connected = self.session.take().is_some();
         let (class, sqlstate) = (classify(error), sqlstate_of(error));
-        self.context.health.redrive_failed(class.without_a_record(), cause(class, sqlstate, &with_advice(error)));
+        self.context.health.redrive_failed(class.without_a_record(), cause(class, sqlstate, &text));
         let now = Instant::now();
         if self.warn_at <= now {
             self.warn_at = now + WARNING_INTERVAL;
             let sqlstate = sqlstate.map(tracing::field::display);
             let hint = "dead letters that are due wait until this error ends";
-            tracing::warn!(topic = self.context.ledger.topic(), %error, sqlstate, hint, "redrive_postponed");
+            tracing::warn!(topic = self.context.ledger.topic(), error = text, sqlstate, hint, "redrive_postponed");
         }
         match (connected, self.passed_over.is_empty()) {
             (true, true) => POLL.max(self.backoff.wait()),

@@ -24,7 +24,7 @@ use crate::model::start::StartPolicy;
 use crate::model::topic_log::GapPolicy;
 use crate::observe::health::Health;
 use crate::pipeline::error::EngineError;
-use crate::pipeline::failure::{DisconnectedWriters, in_words};
+use crate::pipeline::failure::{DisconnectedWriters, explained, in_words};
 use crate::pipeline::line_budget::LineBudget;
 use crate::pipeline::reports::WriterTask;
 use crate::pipeline::shared_scheduler::SharedScheduler;
@@ -172,6 +172,11 @@ impl<E: Event> Writer<E> {
     /// The connection of the current task.
     fn session(&mut self) -> sqlx::Result<&mut Session> {
         self.session.as_mut().ok_or_else(|| sqlx::Error::Protocol("not connected".to_owned()))
+    }
+
+    /// The text of an error of this session.
+    async fn explained(&mut self, error: &sqlx::Error) -> String {
+        explained::<E>(error, self.session.as_mut()).await
     }
 
     /// Drops the connection, or ends the run if a retry cannot help. The scheduler must know the failure before this
