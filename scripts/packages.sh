@@ -12,6 +12,7 @@ need() {
 has() { command -v "$1"; }
 java_17() { [ "$(java -version 2>&1 | sed -n 's/.* version "\([0-9]*\).*/\1/p')" -ge 17 ]; }
 postgres() { has postgres || ls /usr/lib/postgresql/*/bin/postgres /usr/pgsql-*/bin/postgres; }
+pgbouncer() { PATH=$PATH:/usr/sbin:/usr/local/sbin has pgbouncer; }
 compose() { docker compose version || has docker-compose; }
 
 for what in "$@"; do
@@ -30,6 +31,8 @@ for what in "$@"; do
   database)
     need postgresql postgres
     need postgresql-client has psql
+    need pgbouncer pgbouncer
+    need locales test -d /usr/share/i18n/locales
     ;;
   kafka)
     need default-jre-headless java_17
@@ -64,3 +67,7 @@ echo "Installing missing packages: ${missing[*]}"
 "${as_root[@]}" apt-get update -qq
 "${as_root[@]}" env DEBIAN_FRONTEND=noninteractive apt-get install -qq --yes --no-install-recommends "${missing[@]}" \
   </dev/null
+# The package starts a service for the whole machine. The tests start their own.
+if [[ " ${missing[*]} " == *" pgbouncer "* ]] && has systemctl >/dev/null; then
+  "${as_root[@]}" systemctl disable --now pgbouncer >/dev/null 2>&1 || true
+fi

@@ -19,11 +19,10 @@ pub use created_at::CreatedAt;
 pub use fault::ValueFault;
 pub use valid::{Booking, BookingId, DiscountPercent, HotelId, Price, PromoCode, UserId};
 
-/// The privileges that a run needs for the table of bookings.
-pub const PRIVILEGES: [(&str, &[&str]); 1] = [("booking_history", &["select", "insert"])];
-
 impl Event for Booking {
     const COPY: Option<CopyInto<Self>> = Some(table::COPY);
+    const PRIVILEGES: &'static [(&'static str, &'static [&'static str])] =
+        &[("booking_history", &["select", "insert"])];
 
     fn parse(record: &Record) -> Result<Parsed<Self>, Refusal> {
         match record.value.as_deref() {

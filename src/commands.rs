@@ -89,13 +89,20 @@ impl CommandLine {
         signals::handle(stop).map_err(|error| CommandError::Internal(format!("can't receive signals: {error}")))?;
         let settings = || Settings::from_raw(&self.settings, |file: &Path| fs::read_to_string(file));
         let done = runtime.block_on(async {
-            match &self.command {
+            let done = match &self.command {
                 Command::Run(args) => run::run(args, &logging(settings()?), stopped).await,
                 Command::Migrate(args) => migrate::run(args, &logging(settings()?)).await,
                 Command::Offsets(args) => offsets::run(args, &logging(settings()?)).await,
                 Command::DeadLetters(args) => dead_letters::run(args, &logging(settings()?)).await,
                 Command::Verify(args) => verify::run(args, &logging(settings()?)).await,
-            }
+            };
+            let Err(CommandError::Privilege(why)) = done else { return done };
+            let grants = database::missing_grants(&settings()?).await;
+            Err(CommandError::Privilege(if grants.is_empty() {
+                why
+            } else {
+                format!("{why}. `run` needs: {}", grants.join(" "))
+            }))
         });
         // Does not wait for blocking calls: a request to a frozen server could delay the exit.
         runtime.shutdown_background();

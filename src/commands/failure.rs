@@ -1,11 +1,11 @@
 //! Why a command failed: a text with an instruction, and the exit code.
 
-use fenced_sink::admin::{ErrorClass, RetryCause, SqlState, classify, sqlstate_of};
+use fenced_sink::admin::{ErrorClass, RetryCause, ServerProblem, SqlState, advice, classify, sqlstate_of};
 use sqlx::postgres::PgDatabaseError;
 
 use crate::config::{ConfigFaults, Database};
 
-/// There is one variant for each exit code.
+/// Each variant has one exit code.
 #[derive(Debug, thiserror::Error)]
 pub enum CommandError {
     /// 1: the command succeeded, and has a finding.
@@ -20,6 +20,9 @@ pub enum CommandError {
     /// 69: the command can't use a server.
     #[error("{0}")]
     Unavailable(String),
+    /// 69: the database user lacks a privilege.
+    #[error("{0}")]
+    Privilege(String),
     /// 70: an error in this program, or corrupt data.
     #[error("{0}")]
     Internal(String),
@@ -31,16 +34,26 @@ impl CommandError {
     pub fn exit_code(&self) -> u8 {
         match self {
             Self::Finding(_) => 1,
-            Self::Usage(_) => 2,        // as clap uses it
-            Self::Config(_) => 78,      // EX_CONFIG
-            Self::Unavailable(_) => 69, // EX_UNAVAILABLE
-            Self::Internal(_) => 70,    // EX_SOFTWARE
+            Self::Usage(_) => 2,                             // as clap uses it
+            Self::Config(_) => 78,                           // EX_CONFIG
+            Self::Unavailable(_) | Self::Privilege(_) => 69, // EX_UNAVAILABLE
+            Self::Internal(_) => 70,                         // EX_SOFTWARE
         }
+    }
+
+    /// A problem of the server that ends only with another server or another pooler.
+    #[must_use]
+    pub(super) fn server_problem(problem: &ServerProblem, database: &Database) -> Self {
+        Self::Unavailable(format!("can't use PostgreSQL at {database}: {problem}"))
     }
 
     /// The meaning of a database error for the user of a command. For operations in which no record can be the cause.
     #[must_use]
     pub fn database(error: &sqlx::Error, database: &Database) -> Self {
+        // This error has its own instruction.
+        if let sqlx::Error::Configuration(cause) = error {
+            return Self::Unavailable(format!("can't use PostgreSQL at {database}: {cause}"));
+        }
         let state = sqlstate_of(error);
         let cause = match error.as_database_error() {
             Some(refusal) => refusal.message().to_owned(),
@@ -53,9 +66,11 @@ impl CommandError {
         if class == ErrorClass::Corrupt {
             return Self::Internal(format!("PostgreSQL at {database} found corrupt data{code}: {cause}"));
         }
-        let advice = hint.or_else(|| instruction(class, state.as_ref().map(SqlState::as_str), error));
+        let state = state.as_ref().map(SqlState::as_str);
+        let advice = hint.or(advice(error)).or_else(|| instruction(class, state, error));
         let advice = advice.map(|advice| format!("; {advice}")).unwrap_or_default();
-        Self::Unavailable(format!("can't use PostgreSQL at {database}{code}: {cause}{advice}"))
+        let text = format!("can't use PostgreSQL at {database}{code}: {cause}{advice}");
+        if state == Some("42501") { Self::Privilege(text) } else { Self::Unavailable(text) }
     }
 }
 

@@ -7,11 +7,11 @@ mod state;
 mod adoption;
 mod dropped;
 
-use std::{fmt::Display, io, io::Write, num::NonZeroUsize, pin::pin};
+use std::{fmt::Display, io, io::Write, num::NonZeroUsize, pin::pin, time::Duration};
 
 use clap::{Args, Subcommand};
 use fenced_sink::DatabaseServers;
-use fenced_sink::admin::{ErrorClass, RetryCause, classify};
+use fenced_sink::admin::{ErrorClass, RetryCause, ServerProblem, classify, connect_and_check, nearly_full_columns};
 use sqlx::{
     Connection as _, PgConnection,
     migrate::{Migrate as _, MigrateError, Migration, Migrator},
@@ -21,7 +21,7 @@ pub use state::{SchemaState, schema_state};
 
 use super::CommandError;
 use crate::config::{Database, Settings};
-use adoption::{OldTable, PROGRESS_INTERVAL, ProgressWatch, suspicious_sessions};
+use adoption::{OldTable, PROGRESS_INTERVAL, ProgressWatch, SESSIONS_END, suspicious_sessions};
 use dropped::{ask_at_terminal, dropped_rows, in_words};
 use state::{AppliedMigration, applied, compare, is_known, ups};
 
@@ -71,14 +71,18 @@ enum MigrateCommand {
 }
 
 pub(super) async fn run(args: &MigrateArgs, settings: &Settings) -> Result<(), CommandError> {
-    let database = &settings.database;
-    // Not a session, because a migration can be slow.
-    let connected = database.servers().connect(settings.database_timeout).await;
-    let mut connection = connected.map_err(|error| CommandError::database(&error, database))?;
-    limit_lock_waits(&mut connection, settings).await.map_err(|error| CommandError::database(&error, database))?;
+    let (database, servers, limit) = (&settings.database, settings.database.servers(), settings.database_timeout);
+    let connected = connect_and_check(servers, limit).await;
+    let (session, problems) = connected.map_err(|error| CommandError::database(&error, database))?;
+    // `down` must also work in a database that `up` refuses.
+    let is_up = matches!(args.command, MigrateCommand::Up { .. });
+    if let Some(problem) = problems.iter().find(|problem| is_up || **problem == ServerProblem::SharedSession) {
+        return Err(CommandError::server_problem(problem, database));
+    }
+    let mut connection = session.into_connection();
+    within(limit, limit_lock_waits(&mut connection, limit)).await.map_err(|problem| problem.explain(database))?;
 
-    let servers = database.servers();
-    let mut job = MigrationJob { migrator: &MIGRATOR, connection: &mut connection, servers, out: io::stdout() };
+    let mut job = MigrationJob { migrator: &MIGRATOR, connection: &mut connection, servers, limit, out: io::stdout() };
     let done = match &args.command {
         MigrateCommand::Up { ignore_sessions } => job.up(*ignore_sessions).await,
         MigrateCommand::Down { count, yes } => job.down(count.get(), *yes).await,
@@ -89,13 +93,23 @@ pub(super) async fn run(args: &MigrateArgs, settings: &Settings) -> Result<(), C
 }
 
 /// Limits the wait for a lock. A statement has no limit, because it may rewrite a large table.
-async fn limit_lock_waits(connection: &mut PgConnection, settings: &Settings) -> sqlx::Result<()> {
-    let timeout = format!("{}ms", settings.database_timeout.as_millis());
+async fn limit_lock_waits(connection: &mut PgConnection, limit: Duration) -> sqlx::Result<()> {
+    let timeout = format!("{}ms", limit.as_millis());
     sqlx::query("select set_config('lock_timeout', $1, false), set_config('statement_timeout', '0', false)")
         .bind(timeout)
         .execute(connection)
         .await?;
     Ok(())
+}
+
+/// Limits a statement that is not a migration. The server limits the wait for a lock itself, and its answer comes first.
+async fn within<T, E>(limit: Duration, work: impl Future<Output = Result<T, E>>) -> Result<T, MigrationProblem>
+where
+    MigrationProblem: From<E>,
+{
+    let answer = tokio::time::timeout(limit.saturating_add(Duration::from_secs(1)), work).await;
+    let no_answer = || io::Error::new(io::ErrorKind::TimedOut, "no answer within DATABASE_TIMEOUT");
+    Ok(answer.map_err(|_| sqlx::Error::from(no_answer()))??)
 }
 
 /// A connection, the migrations to apply through it, and the output for their reports.
@@ -104,6 +118,8 @@ struct MigrationJob<'a, Out> {
     connection: &'a mut PgConnection,
     /// For a second connection.
     servers: &'a DatabaseServers,
+    /// For each statement that is not a migration.
+    limit: Duration,
     out: Out,
 }
 
@@ -119,7 +135,8 @@ impl<Out: Write> MigrationJob<'_, Out> {
             }
         };
         if pending.is_empty() {
-            return self.say("the schema is up to date");
+            self.say("the schema is up to date")?;
+            return self.warn_of_full_columns().await;
         }
         let lacks = |version| pending.iter().any(|up| up.version == version);
         if lacks(CONSUMER_OFFSETS) && self.has_tables_of_the_library().await? {
@@ -136,15 +153,23 @@ impl<Out: Write> MigrationJob<'_, Out> {
             }
             applied?;
         }
-        self.say("the schema is up to date now")
+        self.say("the schema is up to date now")?;
+        self.warn_of_full_columns().await
+    }
+
+    async fn warn_of_full_columns(&mut self) -> Result<(), MigrationProblem> {
+        for column in within(self.limit, nearly_full_columns(self.connection)).await? {
+            self.say(format_args!("warning: {column}"))?;
+        }
+        Ok(())
     }
 
     /// Prints what the adoption of an old table does. Refuses it while the Python service may be connected. `None`:
     /// there is no old table, or its progress can't be observed.
     async fn prepare_adoption(&mut self, ignore_sessions: bool) -> Result<Option<ProgressWatch>, MigrationProblem> {
-        let Some(table) = OldTable::read(self.connection).await.map_err(MigrateError::from)? else { return Ok(None) };
+        let Some(table) = within(self.limit, OldTable::read(self.connection)).await? else { return Ok(None) };
         if !ignore_sessions {
-            let sessions = suspicious_sessions(self.connection).await.map_err(MigrateError::from)?;
+            let sessions = within(self.limit.max(SESSIONS_END), suspicious_sessions(self.connection)).await?;
             if !sessions.is_empty() {
                 return Err(MigrationProblem::OldServiceConnected(sessions));
             }
@@ -174,7 +199,7 @@ impl<Out: Write> MigrationJob<'_, Out> {
 
     async fn has_tables_of_the_library(&mut self) -> Result<bool, MigrationProblem> {
         let exists = "select to_regclass('fenced_sink_migrations') is not null";
-        Ok(sqlx::query_scalar(exists).fetch_one(&mut *self.connection).await.map_err(MigrateError::from)?)
+        within(self.limit, sqlx::query_scalar(exists).fetch_one(&mut *self.connection)).await
     }
 
     async fn down(&mut self, count: usize, yes: bool) -> Result<(), MigrationProblem> {
@@ -207,7 +232,8 @@ impl<Out: Write> MigrationJob<'_, Out> {
     async fn ask_to_drop_rows(&mut self, downs: &[&Migration]) -> Result<(), MigrationProblem> {
         let mut agreed = String::new();
         loop {
-            let rows = in_words(&dropped_rows(self.connection, downs).await.map_err(MigrateError::from)?);
+            // Without a limit: it reads whole tables.
+            let rows = in_words(&dropped_rows(self.connection, downs).await?);
             if rows == agreed {
                 return Ok(());
             }
@@ -219,7 +245,7 @@ impl<Out: Write> MigrationJob<'_, Out> {
     }
 
     async fn status(&mut self) -> Result<(), MigrationProblem> {
-        let applied = applied(self.connection).await.map_err(MigrateError::from)?;
+        let applied = within(self.limit, applied(self.connection)).await?;
         for line in status_lines(self.migrator, &applied) {
             self.say(line)?;
         }
@@ -229,12 +255,12 @@ impl<Out: Write> MigrationJob<'_, Out> {
     /// Takes the advisory lock, so that other `migrate` commands wait until this connection ends. Reads the applied
     /// migrations.
     async fn lock(&mut self) -> Result<Vec<AppliedMigration>, MigrationProblem> {
-        self.connection.lock().await.map_err(|error| match MigrationProblem::from(error) {
+        within(self.limit, self.connection.lock()).await.map_err(|problem| match problem {
             MigrationProblem::TableLocked => MigrationProblem::AnotherMigrate,
             other => other,
         })?;
-        self.connection.ensure_migrations_table(&self.migrator.table_name).await?;
-        Ok(applied(self.connection).await.map_err(MigrateError::from)?)
+        within(self.limit, self.connection.ensure_migrations_table(&self.migrator.table_name)).await?;
+        within(self.limit, applied(self.connection)).await
     }
 
     fn say(&mut self, line: impl Display) -> Result<(), MigrationProblem> {
@@ -290,6 +316,12 @@ enum MigrationProblem {
     Output(io::Error),
 }
 
+impl From<sqlx::Error> for MigrationProblem {
+    fn from(error: sqlx::Error) -> Self {
+        Self::from(MigrateError::from(error))
+    }
+}
+
 impl From<MigrateError> for MigrationProblem {
     fn from(error: MigrateError) -> Self {
         let (version, error) = match error {
@@ -333,7 +365,7 @@ impl MigrationProblem {
             Self::Schema(state) => CommandError::Unavailable(state.to_string()),
             Self::Refused(None, error) => CommandError::database(&error, database),
             Self::Refused(Some(version), error) => match CommandError::database(&error, database) {
-                CommandError::Unavailable(why) => {
+                CommandError::Unavailable(why) | CommandError::Privilege(why) => {
                     // The answer to COMMIT may be lost, so it is not known whether the migration is applied.
                     CommandError::Unavailable(format!("migration {version:04}: {why}; then run `booking-history migrate status`"))
                 }

@@ -3,13 +3,15 @@
 use std::time::{Duration, Instant};
 
 use clap::Args;
-use fenced_sink::admin::{Backoff, ErrorClass, classify, missing_privileges};
-use fenced_sink::{HaltedPartitions, until_end};
+use fenced_sink::admin::{
+    Backoff, ErrorClass, advice, classify, connect_and_check, missing_privileges, nearly_full_columns,
+};
+use fenced_sink::{Event as _, HaltedPartitions, until_end};
 use tokio::sync::oneshot;
 
 use super::engine::{explain, options};
-use super::{CommandError, SchemaState, database};
-use crate::booking::{self, Booking};
+use super::{CommandError, SchemaState, schema_state};
+use crate::booking::Booking;
 use crate::config::Settings;
 use crate::telemetry;
 
@@ -84,21 +86,32 @@ enum DatabaseCheck {
     /// A migration or a grant may follow.
     NotYet(String),
     /// Waiting does not help.
-    Never(String),
+    Never(CommandError),
 }
 
 async fn check_database(settings: &Settings) -> sqlx::Result<DatabaseCheck> {
-    let (mut session, state) = database::connect_and_compare(settings).await?;
+    let (database, user) = (&settings.database, settings.database.user());
+    let (mut session, problems) = connect_and_check(database.servers(), settings.database_timeout).await?;
+    if let Some(problem) = problems.first() {
+        return Ok(DatabaseCheck::Never(CommandError::server_problem(problem, database)));
+    }
+    let state = session.run(schema_state).await?;
     match state {
         SchemaState::Current => {}
-        SchemaState::Newer { .. } | SchemaState::Altered { .. } => return Ok(DatabaseCheck::Never(state.to_string())),
+        SchemaState::Newer { .. } | SchemaState::Altered { .. } => {
+            return Ok(DatabaseCheck::Never(CommandError::Unavailable(state.to_string())));
+        }
         SchemaState::Missing | SchemaState::Older { .. } => return Ok(DatabaseCheck::NotYet(state.to_string())),
     }
-    let missing = session.run(|connection| missing_privileges(connection, &booking::PRIVILEGES)).await?;
+    let missing = session.run(|connection| missing_privileges(connection, Booking::PRIVILEGES)).await?;
     if missing.is_empty() {
+        for column in session.run(nearly_full_columns).await? {
+            tracing::warn!(hint = %column, "id_column_nearly_full");
+        }
+        // The role may have only as many connections as there are writers.
+        session.close().await?;
         return Ok(DatabaseCheck::Ready);
     }
-    let (database, user) = (&settings.database, settings.database.user());
     let grants: Vec<String> = missing.iter().map(|one| format!("grant {one} to \"{user}\";")).collect();
     Ok(DatabaseCheck::NotYet(format!(
         "can't use PostgreSQL at {database} (42501): the user lacks {}; grant the privilege: {}",
@@ -108,9 +121,9 @@ async fn check_database(settings: &Settings) -> sqlx::Result<DatabaseCheck> {
 }
 
 /// Waits for the database without a limit, and for its schema and privileges up to `STARTUP_TIMEOUT`: a migration may be
-/// running.
+/// running. The time in which the database is not reachable does not count.
 async fn wait_for_schema(settings: &Settings) -> Result<(), CommandError> {
-    let began = Instant::now();
+    let mut began = Instant::now();
     let mut backoff = Backoff::new(settings.retry_initial, settings.retry_max);
     loop {
         let compared = check_database(settings).await;
@@ -118,15 +131,18 @@ async fn wait_for_schema(settings: &Settings) -> Result<(), CommandError> {
         let wait = backoff.wait();
         match compared {
             Ok(DatabaseCheck::Ready) => return Ok(()),
-            Ok(DatabaseCheck::Never(why)) => return Err(CommandError::Unavailable(why)),
+            Ok(DatabaseCheck::Never(why)) => return Err(why),
             Ok(DatabaseCheck::NotYet(why)) if over => return Err(CommandError::Unavailable(why)),
             Ok(DatabaseCheck::NotYet(why)) => tracing::warn!(hint = why, "schema_not_ready"),
             Err(error) => match classify(&error).without_a_record() {
                 ErrorClass::Corrupt => return Err(CommandError::database(&error, &settings.database)),
                 ErrorClass::Operator if over => return Err(CommandError::database(&error, &settings.database)),
-                _ => {
-                    let (server, retry_in_ms) = (settings.database.servers(), millis(wait));
-                    tracing::warn!(%server, %error, retry_in_ms, "database_unavailable");
+                class => {
+                    if class != ErrorClass::Operator {
+                        began = Instant::now();
+                    }
+                    let (server, hint) = (settings.database.servers(), advice(&error));
+                    tracing::warn!(%server, %error, hint, retry_in_ms = millis(wait), "database_unavailable");
                 }
             },
         }

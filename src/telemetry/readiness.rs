@@ -34,10 +34,13 @@ pub(super) fn readiness(snapshot: Option<HealthSnapshot>) -> Readiness {
     if snapshot.stopping {
         reasons.push("the service is stopping".to_owned());
     }
+    let why = snapshot.connect_error.as_ref().map(|error| format!(": {error}")).unwrap_or_default();
     match snapshot.disconnected_writers {
         0 => {}
-        _ if !snapshot.database_works => reasons.push("the database cannot be used: no writer can connect".to_owned()),
-        writers => reasons.push(format!("{writers} of the writers cannot connect to the database")),
+        _ if !snapshot.database_works => {
+            reasons.push(format!("the database cannot be used: no writer can connect{why}"));
+        }
+        writers => reasons.push(format!("{writers} of the writers cannot connect to the database{why}")),
     }
     match snapshot.membership {
         Membership::Awaited => reasons.push("waiting for Kafka to assign partitions".to_owned()),
@@ -102,6 +105,7 @@ mod tests {
             stopping: false,
             database_works: true,
             disconnected_writers: 0,
+            connect_error: None,
             redrive_failure: None,
             buffered_bytes: 0,
             partitions: vec![partition(0, PartitionStatus::Running, None)],
@@ -140,8 +144,9 @@ mod tests {
         );
         let away = "the database cannot be used: no writer can connect";
         check(Some(HealthSnapshot { database_works: false, disconnected_writers: 2, ..running() }), &[away]);
-        let some = "1 of the writers cannot connect to the database";
-        check(Some(HealthSnapshot { disconnected_writers: 1, ..running() }), &[some]);
+        let some = "1 of the writers cannot connect to the database: SQLSTATE 53300: too many connections";
+        let connect_error = Some("SQLSTATE 53300: too many connections".to_owned());
+        check(Some(HealthSnapshot { disconnected_writers: 1, connect_error, ..running() }), &[some]);
         let lost = "not in the consumer group: rejoining";
         check(Some(HealthSnapshot { membership: Membership::Lost, partitions: Vec::new(), ..running() }), &[lost]);
         let (error, hint) = ("denied".to_owned(), "grant it".to_owned());

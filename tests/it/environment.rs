@@ -70,7 +70,9 @@ async fn a_privilege_that_stays_missing_ends_the_service_and_loses_nothing() {
     scene.execute(&format!("revoke insert on booking_history from \"{user}\"")).await;
     send(&scene, 1).await;
     assert_eq!(service.wait_exit(), 69);
-    service.wait_for_error("grant the privilege");
+    let grant = format!("grant insert on booking_history to \"{user}\";");
+    service.wait_for_error(&grant);
+    assert!(service.wait_for_event("database_unavailable").field("error").contains(&grant));
     scene.execute(&format!("grant insert on booking_history to \"{user}\"")).await;
     send(&scene, 2).await;
     service.start_again();

@@ -4,10 +4,13 @@
 use booking_history::commands::MIGRATOR;
 use sqlx::{Connection as _, PgConnection};
 
+use testbed::Postgres;
+use testbed::kafka::kafka;
 use testbed::postgres::{PASSWORD, database, plain_user};
 use testbed::scene::Scene;
 use testbed::service::{Environment, Service, environment};
 use testbed::topic::{Outgoing, Topic};
+use testbed::unique;
 use testbed::workload::{Workload, booking};
 
 /// A scene whose service gives up soon.
@@ -126,6 +129,40 @@ async fn a_database_that_refuses_the_user_ends_with_69_after_a_while() {
 }
 
 #[tokio::test]
+async fn a_refusal_in_another_language_and_encoding_ends_with_69_as_in_english() {
+    let server = Postgres::start_speaking("de_DE", "ISO-8859-1").unwrap();
+    let scene = impatient(Scene::on(kafka(), &server, 1).await);
+    let (_, place) = scene.database.split_once('@').unwrap();
+    let settings = scene.clone().with("DATABASE_URL", &format!("postgresql://postgres:{PASSWORD}@{place}")).environment;
+    for arguments in ["run", "migrate up", "offsets list"] {
+        ends(arguments, &settings, 69, &["log-in", "user, password and database"]);
+    }
+    assert!(server.log().contains("FATAL:  Passwort-Authentifizierung"), "it speaks German: {}", server.log());
+    ends("migrate up", &scene.environment, 0, &["up to date"]);
+}
+
+#[tokio::test]
+async fn an_encoding_that_cannot_store_each_text_is_refused_at_once() {
+    for (encoding, fits) in [("WIN1252", false), ("SQL_ASCII", true)] {
+        let scene = Scene::without_tables(1).await.with("STARTUP_TIMEOUT", "5m");
+        let name = unique("encoding");
+        let create =
+            format!("create database \"{name}\" encoding '{encoding}' lc_collate 'C' lc_ctype 'C' template template0");
+        scene.execute(&create).await;
+        let (server, _) = scene.database.rsplit_once('/').unwrap();
+        let settings = scene.clone().with("DATABASE_URL", &format!("{server}/{name}")).environment;
+        if fits {
+            ends("migrate up", &settings, 0, &["up to date now"]);
+            continue;
+        }
+        for arguments in ["migrate up", "run"] {
+            ends(arguments, &settings, 69, &[encoding, "encoding 'UTF8' template template0"]);
+        }
+        ends("migrate down", &settings, 0, &["none left"]);
+    }
+}
+
+#[tokio::test]
 async fn a_privilege_that_is_missing_ends_with_69_and_says_which() {
     let scene = impatient(Scene::new(1).await);
     let (user, url) = plain_user(&scene.database).await;
@@ -146,7 +183,10 @@ async fn a_privilege_that_is_missing_ends_with_69_and_says_which() {
     }
     ends("migrate down", settings, 69, &["42501", "grant the privilege, or connect as the owner"]);
     scene.execute(&format!("revoke all on all tables in schema public from \"{user}\"")).await;
-    ends("run", settings, 69, &["42501", "grant the privilege"]);
+    let first = format!("grant select on consumer_offsets to \"{user}\";");
+    for arguments in ["run", "offsets list"] {
+        ends(arguments, settings, 69, &["42501", "grant the privilege", &first]);
+    }
 }
 
 #[tokio::test]

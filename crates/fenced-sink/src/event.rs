@@ -33,6 +33,10 @@ pub trait Event: Debug + Sized + Send + Sync + 'static {
     /// `COPY` fires triggers and checks constraints. It ignores rules (`create rule`).
     const COPY: Option<CopyInto<Self>> = None;
 
+    /// The tables that a run writes for this event, and the privileges that it needs for each, such as `("bookings",
+    /// &["select", "insert"])`. If the database refuses a statement, the engine names those that the user lacks.
+    const PRIVILEGES: &'static [(&'static str, &'static [&'static str])] = &[];
+
     /// Parses and validates a record. Pure: the same record always has the same result.
     ///
     /// # Errors

@@ -8,7 +8,7 @@
 //! | module | holds |
 //! |---|---|
 //! | [`guardian`] | the process that ends a server after its owner |
-//! | [`postgres_server`], [`postgres`], [`kafka`] | private servers, and those that all tests share |
+//! | [`postgres_server`], [`pgbouncer`], [`postgres`], [`kafka`] | private servers, and those that all tests share |
 //! | [`proxy`] | a slow, black-holed or broken link to a server |
 //! | [`topic`], [`wire`], [`workload`] | topics, records of any bytes, and records with their expected outcomes |
 //! | [`service`], [`log_line`], [`http`] | the program as a child process, its log and its HTTP answers |
@@ -26,6 +26,7 @@
 
 pub mod guardian;
 pub mod postgres_server;
+pub mod pgbouncer;
 pub mod wait;
 pub mod proxy;
 pub mod kafka;

@@ -37,6 +37,19 @@ impl Postgres {
     /// # Errors
     /// `PostgreSQL` is not installed, or does not start.
     pub fn start_new(settings: &[(&str, &str)]) -> Result<Self, ServerError> {
+        Self::start_with(settings, None)
+    }
+
+    /// As [`Self::start_new`], with messages in the language of this locale and, before a log-in, in this encoding: for
+    /// example `de_DE` and `ISO-8859-1`.
+    ///
+    /// # Errors
+    /// `PostgreSQL`, or the definitions of locales, are not installed, or it does not start.
+    pub fn start_speaking(locale: &str, encoding: &str) -> Result<Self, ServerError> {
+        Self::start_with(&[], Some((locale, encoding)))
+    }
+
+    fn start_with(settings: &[(&str, &str)], language: Option<(&str, &str)>) -> Result<Self, ServerError> {
         let programs = programs()?;
         let guardian = Guardian::new("QUIT", Account::unless_root(&["postgres", "nobody"])?)?;
         // Every user of this machine can reach the port, and a superuser's session can run programs.
@@ -49,7 +62,7 @@ impl Postgres {
         if guardian.run(&initdb)? != 0 {
             return Err(ServerError(format!("initdb failed:\n{}", guardian.tail("log"))));
         }
-        Self::start_with_data(guardian, &programs, settings, password)
+        Self::start_with_data(guardian, &programs, settings, language, password)
     }
 
     /// Starts a standby of `primary`, with a copy of its data. It reads the changes from `port` of 127.0.0.1, which can be a
@@ -70,20 +83,31 @@ impl Postgres {
         if guardian.run(&copy)? != 0 {
             return Err(ServerError(format!("pg_basebackup failed:\n{}", guardian.tail("log"))));
         }
-        Self::start_with_data(guardian, &programs, &[], password)
+        Self::start_with_data(guardian, &programs, &[], None, password)
     }
 
     fn start_with_data(
         guardian: Guardian,
         programs: &str,
         settings: &[(&str, &str)],
+        language: Option<(&str, &str)>,
         password: String,
     ) -> Result<Self, ServerError> {
         let [port] = free_ports()?;
-        let settings: Vec<_> =
+        let mut settings: Vec<_> =
             settings.iter().map(|(name, value)| format!("-c {}", quoted(format!("{name}={value}")))).collect();
+        let mut environment = String::new();
+        if let Some((locale, encoding)) = language {
+            // Few machines have it. The server finds it in the working directory.
+            if guardian.run(&format!("localedef -i {locale} -f {encoding} ./{locale}.{encoding} >>log 2>&1"))? != 0 {
+                return Err(ServerError(format!("localedef failed:\n{}", guardian.tail("log"))));
+            }
+            environment = format!("LOCPATH=\"$PWD\" LC_ALL={locale}.{encoding}");
+            settings.push(format!("-c lc_messages={locale}.{encoding}"));
+        }
         let command = format!(
-            "exec {} -D data -p {port} -c listen_addresses=127.0.0.1 -c unix_socket_directories= {} >>log 2>&1",
+            "exec env {environment} {} -D data -p {port} -c listen_addresses=127.0.0.1 -c unix_socket_directories= {} \
+             >>log 2>&1",
             quoted(format!("{programs}/postgres")),
             settings.join(" ")
         );
@@ -148,6 +172,12 @@ impl Postgres {
     #[must_use]
     pub fn url(&self, database: &str) -> String {
         format!("postgresql://postgres:{}@127.0.0.1:{}/{database}", self.password, self.port)
+    }
+
+    /// The password of its superuser.
+    #[must_use]
+    pub fn password(&self) -> &str {
+        &self.password
     }
 
     /// Its port on 127.0.0.1, the same over restarts.

@@ -9,7 +9,7 @@ use sqlx::PgConnection;
 /// The interval of the progress lines.
 pub(super) const PROGRESS_INTERVAL: Duration = Duration::from_secs(5);
 /// A session of a service that was just stopped may exist this long.
-const SESSIONS_END: Duration = Duration::from_secs(5);
+pub(super) const SESSIONS_END: Duration = Duration::from_secs(5);
 const SESSIONS_INTERVAL: Duration = Duration::from_millis(200);
 /// The time limit of one query for the progress.
 const LOOK: Duration = Duration::from_secs(1);

@@ -33,6 +33,7 @@ fn running() -> HealthSnapshot {
         stopping: false,
         database_works: true,
         disconnected_writers: 0,
+        connect_error: None,
         redrive_failure: None,
         buffered_bytes: 4_096,
         partitions: vec![

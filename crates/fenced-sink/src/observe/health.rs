@@ -41,6 +41,7 @@ struct HealthState {
     stalled: BTreeSet<Partition>,
     /// The number of writers that cannot connect, and of all writers.
     disconnected: (usize, usize),
+    connect_error: Option<String>,
     redrive: Option<(RedriveFailure, Instant)>,
 }
 
@@ -59,6 +60,8 @@ pub struct HealthSnapshot {
     pub database_works: bool,
     /// The number of writers that cannot connect to the database.
     pub disconnected_writers: usize,
+    /// Why one of them cannot connect. `None`: each can connect.
+    pub connect_error: Option<String>,
     /// Why dead letters are not redriven. `None`: they are redriven.
     pub redrive_failure: Option<RedriveFailure>,
     /// The size of all records that are queued or in a transaction.
@@ -114,6 +117,7 @@ impl Health {
             stopping: scheduler.stopping(),
             database_works: true,
             disconnected_writers: 0,
+            connect_error: None,
             redrive_failure: None,
             buffered_bytes: scheduler.buffered_bytes(),
             partitions: Vec::new(),
@@ -126,6 +130,7 @@ impl Health {
         let (disconnected, writers) = state.disconnected;
         snapshot.database_works = disconnected == 0 || disconnected < writers;
         snapshot.disconnected_writers = disconnected;
+        snapshot.connect_error.clone_from(&state.connect_error);
         snapshot.redrive_failure = state
             .redrive
             .as_ref()
@@ -224,9 +229,11 @@ impl Health {
         self.counting().retried(class);
     }
 
-    /// This number of the writers cannot connect to the database.
-    pub(crate) fn disconnected_writers(&self, disconnected: usize, writers: usize) {
-        self.lock().disconnected = (disconnected, writers);
+    /// This number of the writers cannot connect to the database, and the last error of one of them.
+    pub(crate) fn disconnected_writers(&self, disconnected: usize, writers: usize, error: Option<String>) {
+        let mut state = self.lock();
+        state.disconnected = (disconnected, writers);
+        state.connect_error = error;
     }
 
     /// A redrive has failed for a cause outside of its dead letter.

@@ -1,5 +1,8 @@
 //! Redrives waiting dead letters: one transaction for each, independent of the partitions.
 //!
+//! The task has a connection of its own, and only while each writer has one: if the database has too few connections, the
+//! records come first.
+//!
 //! Any instance may redrive any letter of its group and topic. The transaction locks its letter, so two instances never
 //! redrive the same letter at once. If the process dies, the letter is unchanged.
 
@@ -13,6 +16,7 @@ use crate::model::event::{Parsed, Reason, Refusal};
 use crate::model::failure::cause;
 use crate::model::outcome::{DeadLetterCause, RecordOutcome};
 use crate::pipeline::error::EngineError;
+use crate::pipeline::failure::explained;
 use crate::pipeline::writer::WriterContext;
 use crate::postgres::dead_letters::{self, DueLetter};
 use crate::postgres::error::{classify, sqlstate_of};
@@ -32,6 +36,8 @@ const COUNT_LIMIT: Duration = Duration::from_secs(5);
 /// The longest delay between two attempts to connect. It is short, because readiness reports the failure until the next
 /// success.
 const CONNECT_AGAIN: Duration = Duration::from_secs(5);
+/// A writer that connects again after an error needs less time than this.
+const WRITERS_FIRST: Duration = Duration::from_secs(1);
 /// The minimum time between two warnings about a redrive that fails.
 const WARNING_INTERVAL: Duration = Duration::from_mins(1);
 
@@ -56,16 +62,33 @@ impl<E: Event> Redrive<E> {
 
     /// Runs until the scheduler stops.
     pub(crate) async fn run(mut self) -> Result<(), EngineError> {
+        let context = Arc::clone(&self.context);
+        while !context.scheduler.is_stopping() {
+            tokio::select! {
+                () = context.writers_are_connected() => {}
+                () = context.scheduler.until_stopping() => {}
+            }
+            tokio::select! {
+                () = self.redrive() => {}
+                // A letter in a transaction stays unchanged.
+                () = context.a_writer_is_disconnected(WRITERS_FIRST) => self.session = None,
+            }
+        }
+        Ok(())
+    }
+
+    /// Redrives letters until the scheduler stops.
+    async fn redrive(&mut self) {
         while !self.context.scheduler.is_stopping() {
             let redriven = match self.ensure_connected().await {
                 Ok(true) => self.redrive_one().await,
-                Ok(false) => return Ok(()),
+                Ok(false) => return,
                 Err(error) => Err(error),
             };
             let wait = match redriven {
                 Ok(true) => self.redriven(),
                 Ok(false) => self.passed(),
-                Err(error) => self.failed(&error),
+                Err(error) => self.failed(&error).await,
             };
             self.count().await;
             tokio::select! {
@@ -73,7 +96,6 @@ impl<E: Event> Redrive<E> {
                 () = self.context.scheduler.until_stopping() => {}
             }
         }
-        Ok(())
     }
 
     /// Connects if necessary. False: the service stops first.
@@ -109,16 +131,17 @@ impl<E: Event> Redrive<E> {
     }
 
     /// The letter is not the cause. It stays unchanged, and the other letters are tried first.
-    fn failed(&mut self, error: &sqlx::Error) -> Duration {
+    async fn failed(&mut self, error: &sqlx::Error) -> Duration {
+        let text = explained::<E>(error, self.session.as_mut()).await;
         let connected = self.session.take().is_some();
         let (class, sqlstate) = (classify(error), sqlstate_of(error));
-        self.context.health.redrive_failed(class.without_a_record(), cause(class, sqlstate, &error.to_string()));
+        self.context.health.redrive_failed(class.without_a_record(), cause(class, sqlstate, &text));
         let now = Instant::now();
         if self.warn_at <= now {
             self.warn_at = now + WARNING_INTERVAL;
             let sqlstate = sqlstate.map(tracing::field::display);
             let hint = "dead letters that are due wait until this error ends";
-            tracing::warn!(topic = self.context.ledger.topic(), %error, sqlstate, hint, "redrive_postponed");
+            tracing::warn!(topic = self.context.ledger.topic(), error = text, sqlstate, hint, "redrive_postponed");
         }
         match (connected, self.passed_over.is_empty()) {
             (true, true) => POLL.max(self.backoff.wait()),

@@ -5,7 +5,7 @@ use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex, mpsc};
 use std::time::{Duration, Instant};
 
-use tokio::sync::oneshot;
+use tokio::sync::{oneshot, watch};
 use tokio::task::JoinSet;
 
 use crate::event::Event;
@@ -128,6 +128,7 @@ fn spawn_tasks<E: Event>(options: &Options, scheduler: &Arc<SharedScheduler<E>>)
         rules: WriteRules { breaker: options.breaker, schedule: options.dead_letters },
         startup_timeout: options.startup_timeout,
         writers: options.writers,
+        connected: watch::Sender::new(0),
         disconnected: Mutex::default(),
         health: options.health.clone(),
         lines: Mutex::new(LineBudget::new(options.log_records_per_second)),

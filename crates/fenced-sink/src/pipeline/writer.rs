@@ -13,6 +13,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
+use tokio::sync::watch;
+
 use crate::event::Event;
 use crate::kafka::topic_log_client::TopicLogClient;
 use crate::model::error_class::{ErrorClass, RetryCause};
@@ -22,12 +24,12 @@ use crate::model::start::StartPolicy;
 use crate::model::topic_log::GapPolicy;
 use crate::observe::health::Health;
 use crate::pipeline::error::EngineError;
-use crate::pipeline::failure::DisconnectedWriters;
+use crate::pipeline::failure::{DisconnectedWriters, explained, in_words};
 use crate::pipeline::line_budget::LineBudget;
 use crate::pipeline::reports::WriterTask;
 use crate::pipeline::shared_scheduler::SharedScheduler;
 use crate::postgres::copy;
-use crate::postgres::error::classify;
+use crate::postgres::error::{advice, classify};
 use crate::postgres::ledger::Ledger;
 use crate::postgres::retry::Backoff;
 use crate::postgres::servers::DatabaseServers;
@@ -52,6 +54,8 @@ pub(crate) struct WriterContext<E> {
     /// If the database refuses the user, or all partitions, for longer than this, the run ends.
     pub(crate) startup_timeout: Duration,
     pub(crate) writers: usize,
+    /// The number of writers that are connected.
+    pub(crate) connected: watch::Sender<usize>,
     pub(crate) disconnected: Mutex<DisconnectedWriters>,
     pub(crate) health: Health,
     pub(crate) lines: Mutex<LineBudget>,
@@ -75,6 +79,22 @@ impl<E> WriterContext<E> {
     fn copy_is_refused(&self, error: &sqlx::Error) {
         if !self.copy_refused.swap(true, Ordering::Relaxed) {
             tracing::info!(%error, hint = "large batches are inserted, which is slower", "copy_refused");
+        }
+    }
+
+    /// Returns when each writer is connected.
+    pub(crate) async fn writers_are_connected(&self) {
+        // It cannot fail: the sender is a field of `self`, so it outlives the wait.
+        drop(self.connected.subscribe().wait_for(|connected| *connected == self.writers).await);
+    }
+
+    /// Returns when a writer has been without a connection for this time.
+    pub(crate) async fn a_writer_is_disconnected(&self, lasts: Duration) {
+        loop {
+            drop(self.connected.subscribe().wait_for(|connected| *connected < self.writers).await);
+            if tokio::time::timeout(lasts, self.writers_are_connected()).await.is_err() {
+                return;
+            }
         }
     }
 
@@ -138,12 +158,13 @@ impl<E: Event> Writer<E> {
             match connected {
                 Ok(session) => {
                     self.session = Some(session);
+                    context.connected.send_modify(|connected| *connected = connected.saturating_add(1));
                     self.backoff.reset();
                     context.disconnected().connected(self.number);
                 }
                 Err(error) => self.not_connected(error).await?,
             }
-            context.health.disconnected_writers(context.disconnected().count(), context.writers);
+            context.report_disconnected();
         }
         Ok(true)
     }
@@ -154,18 +175,19 @@ impl<E: Event> Writer<E> {
         if class == ErrorClass::Corrupt {
             return Err(EngineError::Corrupt(error));
         }
-        let (refused_for, disconnected) = {
+        let refused_for = {
             let (mut disconnected, now) = (context.disconnected(), Instant::now());
-            disconnected.failed(self.number, class, now);
-            (disconnected.refused_for(context.writers, now), disconnected.count())
+            disconnected.failed(self.number, class, in_words(&error), now);
+            disconnected.refused_for(context.writers, now)
         };
         if refused_for.is_some_and(|lasts| lasts >= context.startup_timeout) {
             return Err(EngineError::Database(error));
         }
-        context.health.disconnected_writers(disconnected, context.writers);
+        context.report_disconnected();
         context.health.retried(class);
         let wait = self.backoff.wait();
-        tracing::warn!(server = %context.database, %error, retry_in_ms = millis(wait), "database_unavailable");
+        let (server, hint) = (&context.database, advice(&error));
+        tracing::warn!(%server, %error, hint, retry_in_ms = millis(wait), "database_unavailable");
         tokio::select! {
             () = tokio::time::sleep(wait) => {}
             () = context.scheduler.until_stopping() => {}
@@ -197,11 +219,18 @@ impl<E: Event> Writer<E> {
         self.session.as_mut().ok_or_else(|| sqlx::Error::Protocol("not connected".to_owned()))
     }
 
+    /// The text of an error of this session.
+    async fn explained(&mut self, error: &sqlx::Error) -> String {
+        explained::<E>(error, self.session.as_mut()).await
+    }
+
     /// Drops the connection, or ends the run if a retry cannot help. The scheduler must know the failure before this
     /// call.
     fn failed(&mut self, error: sqlx::Error) -> Result<(), EngineError> {
-        self.session = None;
         let context = &self.context;
+        if self.session.take().is_some() {
+            context.connected.send_modify(|connected| *connected = connected.saturating_sub(1));
+        }
         let class = classify(&error);
         context.health.retried(class);
         self.waited_for_lock = class == ErrorClass::Retry(RetryCause::Contention);
@@ -216,6 +245,14 @@ impl<E: Event> Writer<E> {
 }
 
 impl<E> WriterContext<E> {
+    fn report_disconnected(&self) {
+        let (count, cause) = {
+            let disconnected = self.disconnected();
+            (disconnected.count(), disconnected.cause())
+        };
+        self.health.disconnected_writers(count, self.writers, cause);
+    }
+
     /// Logs a failed operation. The line has no retry delay: the scheduler has one for each partition.
     pub(crate) fn log_failure(&self, failed: &[(Partition, Failure)]) {
         let topic = self.ledger.topic();

@@ -1,4 +1,5 @@
-//! Assigns a class to each error of the database: one total function, over the SQLSTATE and never over the message.
+//! Assigns a class to each error of the database: one total function, over the SQLSTATE and never over the message, with
+//! one exception: `PgBouncer` has no code for its refusal of a parameter.
 //!
 //! Invariant: a record with an error of [`ErrorClass::Record`] becomes a dead letter, so an error that the environment
 //! causes never has this class.
@@ -18,6 +19,7 @@ pub fn classify(error: &sqlx::Error) -> ErrorClass {
     let error = decisive(error);
     match error {
         sqlx::Error::Database(refusal) => match sqlstate_of(error) {
+            Some(state) if refuses_startup_parameter(state, refusal.message()) => ErrorClass::Operator,
             Some(state) => {
                 let routine = refusal.try_downcast_ref::<PgDatabaseError>().and_then(PgDatabaseError::routine);
                 classify_sqlstate(state, routine)
@@ -53,6 +55,38 @@ pub fn classify(error: &sqlx::Error) -> ErrorClass {
 #[must_use]
 pub fn sqlstate_of(error: &sqlx::Error) -> Option<SqlState> {
     SqlState::parse(&decisive(error).as_database_error()?.code()?)
+}
+
+/// What an operator can do about an error of an operation without a record. `None`: the text of the error is enough, or
+/// a retry is the only help.
+#[must_use]
+pub fn advice(error: &sqlx::Error) -> Option<&'static str> {
+    match (classify(error).without_a_record(), sqlstate_of(error)?.as_str()) {
+        (_, "53300") => Some(
+            "raise max_connections of PostgreSQL or the connection limit of the role or the database, or lower WRITERS: an \
+             instance needs WRITERS + 1 connections",
+        ),
+        (ErrorClass::Operator, "08P01") => Some(
+            "add the name of the parameter to ignore_startup_parameters of PgBouncer; for options, remove them from \
+             DATABASE_URL and use `alter role … set …`",
+        ),
+        (_, "26000" | "42P05") => Some(
+            "if a connection pooler is in transaction or statement mode, use session mode, and server_reset_query = \
+             DISCARD ALL in PgBouncer",
+        ),
+        (_, "2200H") => Some(
+            "widen the column of this sequence (`alter table … alter column … type bigint`), and the sequence (`alter \
+             sequence … as bigint no maxvalue`)",
+        ),
+        _ => None,
+    }
+}
+
+/// `PgBouncer` has one code for all its errors, also for those of an outage. It does not translate its texts. Its versions
+/// say "unsupported startup parameter: NAME" and "unsupported startup parameter in options: NAME".
+#[must_use]
+pub(crate) fn refuses_startup_parameter(state: SqlState, message: &str) -> bool {
+    state.as_str() == "08P01" && message.contains("startup parameter")
 }
 
 /// The class of a SQLSTATE. `routine` is the function in Postgres that reported the error.

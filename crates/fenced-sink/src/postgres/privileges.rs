@@ -10,6 +10,16 @@ const NEEDED: [(&str, &[&str]); 4] = [
     ("offset_gaps", &["insert"]),
 ];
 
+/// A statement for each of [`missing_privileges`] that grants it, such as `grant insert on dead_letters to service;`.
+///
+/// # Errors
+/// What the database answered.
+pub async fn missing_grants(connection: &mut PgConnection, tables: &[(&str, &[&str])]) -> sqlx::Result<Vec<String>> {
+    let missing = missing_privileges(&mut *connection, tables).await?;
+    let user = sqlx::query_scalar!(r#"select quote_ident(current_user) as "user!""#).fetch_one(connection).await?;
+    Ok(missing.into_iter().map(|one| format!("grant {one} to {user};")).collect())
+}
+
 /// The privileges that a run needs and the user of the connection lacks, such as `insert on dead_letters`. It checks
 /// the tables of the engine, the tables in `tables` with the privileges that the event needs, and the sequences of
 /// their columns. A privilege for some columns is enough.

@@ -205,7 +205,8 @@ fn address(server: &PgConnectOptions) -> String {
 
 async fn open(server: &PgConnectOptions, wanted: TargetSession) -> sqlx::Result<PgConnection> {
     // No column is a float. A pooler can refuse a start-up parameter that it does not know.
-    let mut connection = server.clone().extra_float_digits(None).disable_statement_logging().connect().await?;
+    let connection = server.clone().extra_float_digits(None).disable_statement_logging().connect().await;
+    let mut connection = connection.map_err(refused_log_in)?;
     if wanted == TargetSession::Any {
         return Ok(connection);
     }
@@ -222,6 +223,20 @@ async fn open(server: &PgConnectOptions, wanted: TargetSession) -> sqlx::Result<
     };
     let text = format!("this server is {found}, and target_session_attrs={} is wanted", wanted.name());
     Err(sqlx::Error::Io(io::Error::other(text)))
+}
+
+/// Before the log-in, a server writes its errors in its own language and encoding. The driver reads UTF-8 only, and loses
+/// the SQLSTATE of the others. Most such errors are refusals of the user, so they end as the refusals in English do.
+fn refused_log_in(error: sqlx::Error) -> sqlx::Error {
+    match error {
+        sqlx::Error::Protocol(text) => sqlx::Error::Configuration(
+            format!(
+                "the log-in failed: {text}; check user, password and database in DATABASE_URL, the log of the server, and that PostgreSQL answers there"
+            )
+            .into(),
+        ),
+        other => other,
+    }
 }
 
 /// Whether the server is in recovery, and whether its transactions are read-only by default.

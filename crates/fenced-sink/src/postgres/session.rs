@@ -49,13 +49,28 @@ impl Session {
         limit: Duration,
         lock_limit: Duration,
     ) -> sqlx::Result<Self> {
-        let connection = servers.connect(limit).await?;
-        let mut session = Self { connection, limit };
+        let mut session = Self::open(servers, limit).await?;
+        session.set_limits(lock_limit).await?;
+        Ok(session)
+    }
+
+    /// Opens a connection without limits on the server.
+    pub(crate) async fn open(servers: &DatabaseServers, limit: Duration) -> sqlx::Result<Self> {
+        Ok(Self { connection: servers.connect(limit).await?, limit })
+    }
+
+    /// Sets the limits on the server.
+    pub(crate) async fn set_limits(&mut self, lock_limit: Duration) -> sqlx::Result<()> {
         let names = ["statement_timeout", "idle_in_transaction_session_timeout", "lock_timeout"].map(str::to_owned);
         // 0 would be no limit.
-        let millis = [limit, limit, lock_limit].map(|limit| limit.as_millis().max(1).to_string());
-        session.run(|connection| set(connection, &names, &millis)).await?;
-        Ok(session)
+        let millis = [self.limit, self.limit, lock_limit].map(|limit| limit.as_millis().max(1).to_string());
+        self.run(|connection| set(connection, &names, &millis)).await
+    }
+
+    /// The connection, for statements that may take longer than the limit.
+    #[must_use]
+    pub fn into_connection(self) -> PgConnection {
+        self.connection
     }
 
     /// Runs statements, all of them together within the time limit.

@@ -64,7 +64,7 @@ fn row(next: i64) -> LedgerRow {
 fn the_database_works_while_one_writer_is_connected() {
     let health = running(&[AT_5]);
     let check = |disconnected, works| {
-        health.disconnected_writers(disconnected, 2);
+        health.disconnected_writers(disconnected, 2, None);
         let snapshot = health.snapshot().unwrap();
         assert_eq!((snapshot.database_works, snapshot.disconnected_writers), (works, disconnected));
     };

@@ -51,6 +51,7 @@ fn check(looks: impl IntoIterator<Item = (Look, Option<bool>)>) {
             stopping: false,
             database_works: look.database_works,
             disconnected_writers: 0,
+            connect_error: None,
             redrive_failure: None,
             buffered_bytes: 0,
             partitions: look.standing.into_iter().collect(),

@@ -58,11 +58,11 @@ impl<E: Event> Writer<E> {
                 }
                 Err(WriteFailure::NeedsRowByRow) => {
                     let error = sqlx::Error::Protocol("row-by-row mode asked for row-by-row mode".to_owned());
-                    return Err(self.not_committed(batches, error, false));
+                    return Err(self.not_committed(batches, error, false).await);
                 }
                 // A batch that was cut has lost records, so it is not handed back.
-                Err(WriteFailure::Database(error)) => return Err(self.not_committed(batches, error, !is_cut)),
-                Err(WriteFailure::Commit(error)) => return Err(self.not_committed(batches, error, false)),
+                Err(WriteFailure::Database(error)) => return Err(self.not_committed(batches, error, !is_cut).await),
+                Err(WriteFailure::Commit(error)) => return Err(self.not_committed(batches, error, false).await),
             }
         };
         if let Some(error) = copy_refused {
@@ -86,8 +86,14 @@ impl<E: Event> Writer<E> {
 
     /// Reports the failure of each partition, and returns the error. `hand_back`: no COMMIT was sent, and the batches are
     /// complete.
-    fn not_committed(&self, batches: Vec<ClaimedBatch<E>>, error: sqlx::Error, hand_back: bool) -> sqlx::Error {
-        let failures = commit_failures(&batches, &error);
+    async fn not_committed(
+        &mut self,
+        batches: Vec<ClaimedBatch<E>>,
+        error: sqlx::Error,
+        hand_back: bool,
+    ) -> sqlx::Error {
+        let text = self.explained(&error).await;
+        let failures = commit_failures(&batches, &error, &text);
         self.context.log_failure(&failures);
         for (claimed, (partition, failure)) in batches.into_iter().zip(failures) {
             self.context.scheduler.answer(if hand_back {

@@ -30,7 +30,8 @@ impl<E: Event> Writer<E> {
         let recorded = match self.try_to_record(&fault).await {
             Ok(recorded) => recorded,
             Err(error) => {
-                let failure = failure(DbOperation::RecordGap, &error);
+                let text = self.explained(&error).await;
+                let failure = failure(DbOperation::RecordGap, &error, text);
                 self.context.log_failure(&[(fault.partition, failure.clone())]);
                 let report = WriterReport::LogFaultNotRecorded(fault.partition, fault.generation, failure);
                 self.context.scheduler.answer(report);

@@ -22,7 +22,8 @@ impl<E: Event> Writer<E> {
                 Ok(())
             }
             Err(error) => {
-                let failure = failure(DbOperation::Claim, &error);
+                let text = self.explained(&error).await;
+                let failure = failure(DbOperation::Claim, &error, text);
                 self.context.log_failure(&[(partition, failure.clone())]);
                 self.context.scheduler.answer(WriterReport::ClaimFailed(partition, generation, failure));
                 Err(error)
@@ -57,7 +58,14 @@ impl<E: Event> Writer<E> {
         let partitions: Vec<Partition> = rows.iter().map(|(partition, _)| *partition).collect();
         let session = self.session()?;
         let found = session.run(|connection| context.ledger.read_rows(connection, &partitions)).await;
-        let mut found = found.inspect_err(|error| self.rows_not_read(&rows, error))?;
+        let mut found = match found {
+            Ok(found) => found,
+            Err(error) => {
+                let text = self.explained(&error).await;
+                self.rows_not_read(&rows, &error, &text);
+                return Err(error);
+            }
+        };
         let without_id = found.iter().filter(|(_, row)| row.known.topic_id.is_none());
         let without_id: Vec<Partition> = without_id.map(|(partition, _)| *partition).collect();
         for (partition, token) in rows {
@@ -76,9 +84,10 @@ impl<E: Event> Writer<E> {
         Ok(())
     }
 
-    fn rows_not_read(&self, rows: &[(Partition, RowReadToken)], error: &sqlx::Error) {
-        let failures: Vec<_> =
-            rows.iter().map(|(partition, _)| (*partition, failure(DbOperation::ReadRow, error))).collect();
+    fn rows_not_read(&self, rows: &[(Partition, RowReadToken)], error: &sqlx::Error, text: &str) {
+        let failure =
+            |(partition, _): &(Partition, _)| (*partition, failure(DbOperation::ReadRow, error, text.to_owned()));
+        let failures: Vec<_> = rows.iter().map(failure).collect();
         self.context.log_failure(&failures);
         for ((partition, token), (_, failure)) in rows.iter().zip(failures) {
             self.context.scheduler.answer(WriterReport::RowNotRead(*partition, *token, failure));

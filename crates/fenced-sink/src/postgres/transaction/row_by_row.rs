@@ -8,6 +8,7 @@ use crate::model::error_class::ErrorClass;
 use crate::model::event::{InsertOutcome, Reason, Refusal};
 use crate::model::outcome::{DeadLetterCause, RecordOutcome};
 use crate::postgres::error::classify;
+use crate::postgres::id_columns::full_column;
 use crate::postgres::savepoint;
 use crate::postgres::session::Transaction;
 use crate::postgres::transaction::mode::WriteMode;
@@ -37,6 +38,10 @@ pub(crate) async fn insert<E: Event>(
             Err(error) if mode.may_blame_a_record(&error) => {
                 transaction.run(savepoint::roll_back).await?;
                 if events.len() == 1 {
+                    let full = transaction.run(|connection| full_column(connection, &error)).await?;
+                    if let Some(column) = full {
+                        return Err(sqlx::Error::Configuration(Box::new(column)));
+                    }
                     outcomes.push(RecordOutcome::DeadLettered(rejection(&error)));
                     unclassified = Some(error).filter(|error| classify(error) == ErrorClass::Unknown).or(unclassified);
                 } else {

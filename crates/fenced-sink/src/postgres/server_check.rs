@@ -1,0 +1,99 @@
+//! Checks of the server and of a pooler in front of it: faults that no retry ends.
+
+use sqlx::{PgConnection, Row as _};
+use std::time::Duration;
+
+use crate::postgres::error::sqlstate_of;
+use crate::postgres::servers::DatabaseServers;
+use crate::postgres::session::Session;
+
+/// The time limit of the second session. In session mode, a pooler without a free server connection does not answer it.
+const SECOND_SESSION: Duration = Duration::from_secs(2);
+/// A pooler may give a session the same server process several times in a row.
+const ROUNDS: usize = 5;
+
+/// Marks the session. Each call makes another mark.
+const MARK: &str = "select set_config('fenced_sink.mark', gen_random_uuid()::text, false)";
+/// The mark of the session.
+const READ_MARK: &str = "select current_setting('fenced_sink.mark', true)";
+
+/// Why the service can't work with a server, whatever is retried. `Display` writes an instruction.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum ServerProblem {
+    /// The statements of one session are executed in several sessions of the server.
+    #[error(
+        "a connection pooler executes the statements of one session in several sessions of PostgreSQL (transaction or \
+         statement mode), and this service needs a session for each connection: use session mode (PgBouncer: pool_mode = \
+         session for this database), or connect to PostgreSQL directly"
+    )]
+    SharedSession,
+    /// The encoding of the database does not have each character.
+    #[error(
+        "the encoding of the database is {0}, which can't store each text: create a database with encoding UTF8 (create \
+         database NAME encoding 'UTF8' template template0), copy the tables, and change DATABASE_URL"
+    )]
+    Encoding(String),
+}
+
+/// Opens a session, and finds the problems of the server. If a [`ServerProblem::SharedSession`] is among them, the
+/// session has no time limits on the server, because other clients would get them.
+///
+/// # Errors
+/// What the server or the network answered, or the time-out.
+pub async fn connect_and_check(
+    servers: &DatabaseServers,
+    limit: Duration,
+) -> sqlx::Result<(Session, Vec<ServerProblem>)> {
+    let mut session = Session::open(servers, limit).await?;
+    if is_shared(&mut session, Session::open(servers, limit.min(SECOND_SESSION))).await? {
+        return Ok((session, vec![ServerProblem::SharedSession]));
+    }
+    session.set_limits(limit.mul_f64(0.9)).await?;
+    let encoding = session.run(unsuitable_encoding).await?;
+    Ok((session, encoding.map(ServerProblem::Encoding).into_iter().collect()))
+}
+
+/// Whether the statements of one session are executed in several sessions of the server.
+///
+/// The first session gets a mark. A direct connection and session mode keep it in this session, and show it in no other
+/// one. A pooler in transaction mode fails one of the two: the second session gets the server session that the first one
+/// used last, or the first one gets another server session while the second one has a transaction. So a pooler that
+/// gives a session its own server session at the first setting is none of them.
+///
+/// Without a second session there is no answer: the role may have one connection only.
+async fn is_shared(first: &mut Session, second: impl Future<Output = sqlx::Result<Session>>) -> sqlx::Result<bool> {
+    let mut mark = first.run(|connection| text(connection, MARK)).await?;
+    let Ok(mut second) = second.await else { return Ok(false) };
+    let Ok(mut seen) = second.run(|connection| text(connection, READ_MARK)).await else { return Ok(false) };
+    for _ in 0..ROUNDS {
+        if seen == mark {
+            return Ok(true);
+        }
+        let mut transaction = match second.begin().await {
+            // PgBouncer refuses each transaction in statement mode.
+            Err(error) if sqlstate_of(&error).is_some_and(|state| state.as_str() == "08P01") => return Ok(true),
+            begun => begun?,
+        };
+        seen = transaction.run(|connection| text(connection, READ_MARK)).await?;
+        if seen == mark || first.run(|connection| text(connection, READ_MARK)).await? != mark {
+            return Ok(true);
+        }
+        transaction.rollback().await?;
+        mark = first.run(|connection| text(connection, MARK)).await?;
+        seen = second.run(|connection| text(connection, READ_MARK)).await?;
+    }
+    second.close().await?;
+    Ok(false)
+}
+
+/// By the simple protocol: a prepared statement does not work in a shared session.
+async fn text(connection: &mut PgConnection, statement: &'static str) -> sqlx::Result<Option<String>> {
+    sqlx::raw_sql(statement).fetch_one(connection).await?.try_get(0)
+}
+
+/// The encoding of the database, unless it can store each text. `SQL_ASCII` stores the bytes as they are.
+async fn unsuitable_encoding(connection: &mut PgConnection) -> sqlx::Result<Option<String>> {
+    let encoding = sqlx::query_scalar!(r#"select current_setting('server_encoding') as "encoding!""#);
+    let encoding = encoding.fetch_one(connection).await?;
+    Ok(Some(encoding).filter(|encoding| !matches!(encoding.as_str(), "UTF8" | "SQL_ASCII")))
+}

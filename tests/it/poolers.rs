@@ -1,0 +1,84 @@
+//! A connection pooler in front of `PostgreSQL`: session mode works as delivered, and every other mode is refused by name.
+
+use std::str::FromStr as _;
+use std::time::{Duration, Instant};
+
+use sqlx::ConnectOptions as _;
+use sqlx::postgres::PgConnectOptions;
+use testbed::pgbouncer::PgBouncer;
+use testbed::postgres::postgres;
+use testbed::scene::Scene;
+use testbed::service::{Environment, Service};
+use testbed::workload::Workload;
+
+/// A command ends with this exit code and all of these words, long before a time-out of the pooler.
+fn ends(arguments: &str, environment: &Environment, code: i32, words: &[&str]) {
+    let began = Instant::now();
+    let (ended_with, lines) = Service::finish(arguments, environment);
+    let text = lines.join("\n");
+    assert_eq!(ended_with, code, "{text}");
+    assert!(words.iter().all(|word| text.contains(word)), "{words:?} is not in\n{text}");
+    assert!(began.elapsed() < Duration::from_secs(30), "{arguments} took {:?}", began.elapsed());
+}
+
+fn through(pooler: &PgBouncer, scene: &Scene) -> Scene {
+    scene.clone().with("DATABASE_URL", &pooler.url(&scene.database))
+}
+
+#[tokio::test]
+async fn session_mode_as_delivered_works_from_end_to_end() {
+    let direct = Scene::without_tables(2).await;
+    // A pool of one: there is no second session, and `migrate` does not need it.
+    let narrow = PgBouncer::start(postgres(), &[("default_pool_size", "1")], &[]);
+    ends("migrate up", &through(&narrow, &direct).environment, 0, &["up to date now"]);
+    drop(narrow);
+
+    let pooler = PgBouncer::start(postgres(), &[], &[]);
+    let scene = through(&pooler, &direct);
+    let service = scene.start();
+    let workload = Workload::mixed("pooled", 500, 2);
+    scene.send(&workload.records).await;
+    scene.assert_exact(&workload).await;
+    service.stop();
+    for arguments in ["migrate status", "offsets list", "dead-letters list", "verify"] {
+        ends(arguments, &scene.environment, 0, &[]);
+    }
+
+    // Only the pooler can be told to accept this.
+    let url = format!("{}?options=-c%20search_path%3Dpublic", pooler.url(&direct.database));
+    let scene = scene.with("DATABASE_URL", &url).with("STARTUP_TIMEOUT", "1s");
+    for arguments in ["migrate up", "run", "offsets list"] {
+        ends(arguments, &scene.environment, 69, &["08P01", "ignore_startup_parameters"]);
+    }
+}
+
+#[tokio::test]
+async fn a_mode_that_shares_sessions_is_refused_at_once() {
+    let direct = Scene::new(1).await.with("STARTUP_TIMEOUT", "5m");
+    for settings in [
+        [("pool_mode", "transaction"), ("server_round_robin", "0"), ("min_pool_size", "0")],
+        [("pool_mode", "transaction"), ("server_round_robin", "0"), ("default_pool_size", "1")],
+        [("pool_mode", "transaction"), ("server_round_robin", "1"), ("min_pool_size", "3")],
+        [("pool_mode", "statement"), ("server_round_robin", "0"), ("min_pool_size", "0")],
+    ] {
+        let pooler = PgBouncer::start(postgres(), &settings, &[]);
+        let scene = through(&pooler, &direct);
+        // More than once: the first connection to a new pool is served by one server session only.
+        for arguments in ["run", "migrate status", "migrate up", "run"] {
+            ends(arguments, &scene.environment, 69, &["transaction or statement mode", "session mode"]);
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_pooler_without_a_free_server_ends_each_command_in_time() {
+    let direct = Scene::new(1).await.with("DATABASE_TIMEOUT", "1s");
+    let pooler = PgBouncer::start(postgres(), &[("default_pool_size", "1")], &[]);
+    let scene = through(&pooler, &direct);
+    let options = PgConnectOptions::from_str(&pooler.url(&direct.database)).unwrap().extra_float_digits(None);
+    let mut taken = options.connect().await.unwrap();
+    sqlx::raw_sql("select 1").execute(&mut taken).await.unwrap();
+    for arguments in ["migrate up", "migrate status", "offsets list"] {
+        ends(arguments, &scene.environment, 69, &["no answer"]);
+    }
+}
