@@ -16,8 +16,11 @@ use std::{
     time::Duration,
 };
 
-/// The maximum number of bytes that wait. The thread holds as many again while it writes them.
-const MAX_BYTES: usize = 1 << 20;
+/// The maximum number of bytes that wait. The thread holds as many again while it writes them. The log lines of a large
+/// batch fit.
+const MAX_BYTES: usize = 8 << 20;
+/// The memory that is kept for the next lines.
+const KEPT_BYTES: usize = 64 << 10;
 
 /// How long the end of the process waits until all lines are written.
 pub const FLUSH_LIMIT: Duration = Duration::from_secs(1);
@@ -169,6 +172,7 @@ impl LineBuffer {
     /// Waits for lines, and takes all of them. Returns the number of lines that were dropped behind them.
     fn take(&self, taken: &mut Vec<u8>) -> u64 {
         taken.clear();
+        taken.shrink_to(KEPT_BYTES);
         let mut lines = self.lock();
         lines.writing = false;
         self.changed.notify_all();

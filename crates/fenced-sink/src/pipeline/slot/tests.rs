@@ -503,6 +503,29 @@ fn only_a_proof_moves_the_search_for_damage() {
 }
 
 #[test]
+fn a_batch_that_is_too_large_is_no_damage() {
+    let too_large = Gap { reason: GapReason::BatchTooLarge, from: Position(10), to: Position(10) };
+    let mut world = failed_again_and_again(50);
+    world.bounds(Some(50));
+    world.probe(Probe::TooLarge);
+    assert_eq!(world.gap(), too_large, "reading can't start with the last record");
+
+    let mut world = failed_again_and_again(50);
+    world.bounds(Some(50));
+    world.probe(Probe::Record);
+    world.probe(Probe::TooLarge);
+    assert_eq!(world.gap(), too_large);
+
+    let mut world = failed_again_and_again(50);
+    world.bounds(Some(50));
+    for probe in [Probe::Record, Probe::Unreadable, Probe::TooLarge] {
+        world.probe(probe);
+    }
+    let damage = Gap { reason: GapReason::LogCorrupt, from: Position(10), to: Position(11) };
+    assert_eq!(world.gap(), damage, "the gap ends before a batch that is too large");
+}
+
+#[test]
 fn reading_starts_again_if_no_damage_is_proven() {
     let mut world = failed_again_and_again(50);
     world.bounds(Some(50));
