@@ -105,12 +105,28 @@ async fn what_is_refused_since_the_start_ends_with_69_and_the_reason() {
     }
 }
 
+/// A service from which a right is withdrawn: for the group, or for the topic.
+struct Withdrawal {
+    service: Service,
+    scene: Scene,
+    of_group: bool,
+}
+
+impl Withdrawal {
+    fn resource(&self) -> Resource<'_> {
+        if self.of_group { Resource::Group(&self.scene.group) } else { Resource::Topic(&self.scene.topic.name) }
+    }
+
+    fn reason(&self) -> &'static str {
+        if self.of_group { "Kafka refuses the consumer group" } else { "Kafka refuses the topic" }
+    }
+}
+
 #[tokio::test]
 async fn a_right_that_is_withdrawn_makes_it_not_ready_until_it_is_granted_again() {
     let (kafka, listeners) = guarded();
-    let short_session = ",session.timeout.ms=1500,heartbeat.interval.ms=300";
-    let newer = ",group.protocol=consumer";
-    let mut cases = Vec::new();
+    let (short_session, newer) = (",session.timeout.ms=1500,heartbeat.interval.ms=300", ",group.protocol=consumer");
+    let mut withdrawals = Vec::new();
     for (properties, of_group, keeps_describe) in
         [(short_session, true, false), (newer, true, false), ("", false, false), ("", false, true)]
     {
@@ -120,30 +136,22 @@ async fn a_right_that_is_withdrawn_makes_it_not_ready_until_it_is_granted_again(
         if keeps_describe {
             kafka.allow(Resource::Topic(&scene.topic.name), Operation::Describe);
         }
-        cases.push((scene.start(), scene, of_group));
+        withdrawals.push(Withdrawal { service: scene.start(), scene, of_group });
     }
-    let right = |scene: &Scene, of_group| {
-        if of_group { (None, Some(scene.group.clone())) } else { (Some(scene.topic.name.clone()), None) }
-    };
-    for (service, scene, of_group) in &cases {
-        until_ready(service).await;
-        scene.send_and_handle("before", 1).await;
-        let (topic, group) = right(scene, *of_group);
-        let resource = topic.as_deref().map(Resource::Topic).or(group.as_deref().map(Resource::Group)).unwrap();
-        kafka.withdraw(resource, Operation::Read);
+    for one in &withdrawals {
+        until_ready(&one.service).await;
+        one.scene.send_and_handle("before", 1).await;
+        kafka.withdraw(one.resource(), Operation::Read);
     }
-    for (service, _, of_group) in &cases {
-        stays_unready(service, if *of_group { "Kafka refuses the consumer group" } else { "Kafka refuses the topic" })
-            .await;
+    for one in &withdrawals {
+        stays_unready(&one.service, one.reason()).await;
     }
-    for (service, scene, of_group) in &cases {
-        let (topic, group) = right(scene, *of_group);
-        let resource = topic.as_deref().map(Resource::Topic).or(group.as_deref().map(Resource::Group)).unwrap();
-        kafka.allow(resource, Operation::Read);
-        // No record arrives: only the question of the service shows that it may read again.
-        until_ready(service).await;
-        scene.send_and_handle("after", 1).await;
-        assert_eq!(scene.booking_ids().await.len(), 2);
+    for one in &withdrawals {
+        kafka.allow(one.resource(), Operation::Read);
+        // No record arrives: only the questions of the service show that it may read again.
+        until_ready(&one.service).await;
+        one.scene.send_and_handle("after", 1).await;
+        assert_eq!(one.scene.booking_ids().await.len(), 2);
     }
 }
 
