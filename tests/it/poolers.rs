@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use sqlx::ConnectOptions as _;
 use sqlx::postgres::PgConnectOptions;
 use testbed::pgbouncer::PgBouncer;
-use testbed::postgres::postgres;
+use testbed::postgres::{PASSWORD, postgres};
 use testbed::scene::Scene;
 use testbed::service::{Environment, Service};
 use testbed::workload::Workload;
@@ -44,8 +44,18 @@ async fn session_mode_as_delivered_works_from_end_to_end() {
         ends(arguments, &scene.environment, 0, &[]);
     }
 
+    let right = pooler.url(&direct.database);
+    let (before, place) = right.split_once('@').unwrap();
+    let (address, _) = place.split_once('/').unwrap();
+    for url in [format!("postgresql://postgres:{PASSWORD}@{place}"), format!("{before}@{address}/no-such-database")] {
+        let scene = scene.clone().with("DATABASE_URL", &url).with("STARTUP_TIMEOUT", "1s");
+        for arguments in ["migrate status", "run"] {
+            ends(arguments, &scene.environment, 69, &["08P01", "check user, password and database"]);
+        }
+    }
+
     // Only the pooler can be told to accept this.
-    let url = format!("{}?options=-c%20search_path%3Dpublic", pooler.url(&direct.database));
+    let url = format!("{right}?options=-c%20search_path%3Dpublic");
     let scene = scene.with("DATABASE_URL", &url).with("STARTUP_TIMEOUT", "1s");
     for arguments in ["migrate up", "run", "offsets list"] {
         ends(arguments, &scene.environment, 69, &["08P01", "ignore_startup_parameters"]);

@@ -1,5 +1,5 @@
 //! Assigns a class to each error of the database: one total function, over the SQLSTATE and never over the message, with
-//! one exception: `PgBouncer` has no code for its refusal of a parameter.
+//! one exception: `PgBouncer` has no codes.
 //!
 //! Invariant: a record with an error of [`ErrorClass::Record`] becomes a dead letter, so an error that the environment
 //! causes never has this class.
@@ -19,7 +19,7 @@ pub fn classify(error: &sqlx::Error) -> ErrorClass {
     let error = decisive(error);
     match error {
         sqlx::Error::Database(refusal) => match sqlstate_of(error) {
-            Some(state) if refuses_startup_parameter(state, refusal.message()) => ErrorClass::Operator,
+            Some(state) if pooler_refuses(state, refusal.message()) => ErrorClass::Operator,
             Some(state) => {
                 let routine = refusal.try_downcast_ref::<PgDatabaseError>().and_then(PgDatabaseError::routine);
                 classify_sqlstate(state, routine)
@@ -66,10 +66,13 @@ pub fn advice(error: &sqlx::Error) -> Option<&'static str> {
             "raise max_connections of PostgreSQL or the connection limit of the role or the database, or lower WRITERS: an \
              instance needs WRITERS + 1 connections",
         ),
-        (ErrorClass::Operator, "08P01") => Some(
+        (ErrorClass::Operator, "08P01") if error.to_string().contains(STARTUP_PARAMETER) => Some(
             "add the name of the parameter to ignore_startup_parameters of PgBouncer; for options, remove them from \
              DATABASE_URL and use `alter role … set …`",
         ),
+        (ErrorClass::Operator, "08P01") => {
+            Some("check user, password and database in DATABASE_URL, and in the settings of PgBouncer")
+        }
         (_, "26000" | "42P05") => Some(
             "if a connection pooler is in transaction or statement mode, use session mode, and server_reset_query = \
              DISCARD ALL in PgBouncer",
@@ -82,11 +85,14 @@ pub fn advice(error: &sqlx::Error) -> Option<&'static str> {
     }
 }
 
-/// `PgBouncer` has one code for all its errors, also for those of an outage. It does not translate its texts. Its versions
-/// say "unsupported startup parameter: NAME" and "unsupported startup parameter in options: NAME".
-#[must_use]
-pub(crate) fn refuses_startup_parameter(state: SqlState, message: &str) -> bool {
-    state.as_str() == "08P01" && message.contains("startup parameter")
+/// Part of "unsupported startup parameter: NAME" and "unsupported startup parameter in options: NAME".
+const STARTUP_PARAMETER: &str = "startup parameter";
+
+/// Whether a refusal comes from `PgBouncer`, and only an operator can end it. `PgBouncer` has one code for all its errors,
+/// also for those of an outage, but it does not translate its texts. An unknown text is an outage, which is retried.
+fn pooler_refuses(state: SqlState, message: &str) -> bool {
+    let refusals = [STARTUP_PARAMETER, "authentication failed", "does not exist", "no such database", "no such user"];
+    state.as_str() == "08P01" && refusals.iter().any(|refusal| message.contains(refusal))
 }
 
 /// The class of a SQLSTATE. `routine` is the function in Postgres that reported the error.

@@ -50,6 +50,20 @@ fn only_a_stale_plan_needs_more_than_its_code() {
 }
 
 #[test]
+fn a_refusal_of_a_pooler_needs_an_operator_and_its_outage_does_not() {
+    let check = |code, message, expected| assert_eq!(pooler_refuses(SqlState::parse(code).unwrap(), message), expected);
+    check("08P01", "unsupported startup parameter: extra_float_digits", true);
+    check("08P01", "unsupported startup parameter in options: search_path", true);
+    check("08P01", "SASL authentication failed", true);
+    check("08P01", "password authentication failed for user \"u\"", true);
+    check("08P01", "database \"b\" does not exist", true);
+    check("08P01", "server login has been failing, try again later (server_login_retry)", false);
+    check("08P01", "query_wait_timeout", false);
+    check("08P01", "no more connections allowed (max_client_conn)", false);
+    check("42P01", "relation \"bookings\" does not exist", false);
+}
+
+#[test]
 fn two_codes_may_succeed_in_a_retry() {
     let healing = every_code().map(|(code, _)| code).filter(|code| SqlState::parse(code).unwrap().may_heal());
     assert_eq!(healing.collect::<Vec<_>>(), ["23503", "P0001"]);
