@@ -239,6 +239,10 @@ async fn a_command_that_cannot_ask_kafka_says_why() {
             commands.push((command, code, hint, scene.start_command(command)));
         }
     }
+    kafka.allow(Resource::Topic(&scene.topic.name), Operation::Describe);
+    let properties = login(USER_PASSWORD);
+    let scene = scene.with("KAFKA_BOOTSTRAP_SERVERS", &listeners.sasl).with("KAFKA_PROPERTIES", &properties);
+    commands.push(("verify", 69, "grant READ and DESCRIBE on the topic", scene.start_command("verify")));
     for (command, code, hint, running) in commands {
         let (ended_with, lines) = running.finished();
         assert_eq!(ended_with, code, "{command}, {hint}: {lines:#?}");

@@ -9,6 +9,7 @@ use rdkafka::consumer::{BaseConsumer, ConsumerContext};
 use rdkafka::error::KafkaError;
 
 use crate::kafka::error::{KafkaErrorKind, connection_hint, error_kind, warn_of_message};
+use crate::model::kafka_refusal::KafkaNeed;
 
 /// A client that is not the group consumer.
 pub(crate) type Client = BaseConsumer<LastError>;
@@ -42,6 +43,10 @@ impl LastError {
 
     /// A cause that an operator can remove is never replaced by an error without such a cause.
     fn set(&self, kind: KafkaErrorKind, text: &str) {
+        // The client joins no group, but librdkafka still looks for the coordinator of the group that the properties name.
+        if kind == KafkaErrorKind::Refused(KafkaNeed::JoinGroup) {
+            return;
+        }
         let last = &mut self.lock().error;
         let explains = |kind, text: &str| matches!(kind, KafkaErrorKind::Refused(_)) || connection_hint(text).is_some();
         if explains(kind, text) || !last.as_ref().is_some_and(|(kind, text)| explains(*kind, text)) {
@@ -141,6 +146,8 @@ mod tests {
         assert_eq!(text().as_deref(), Some("b:1/1: Failed to resolve 'b:1'"));
         last.clear();
         assert_eq!(text(), None);
+        last.set(KafkaErrorKind::Refused(KafkaNeed::JoinGroup), "FindCoordinator response error");
+        assert_eq!(text(), None, "the client joins no group");
     }
 
     #[test]

@@ -92,8 +92,10 @@ impl KafkaRefusals {
     /// The refusal that has lasted longest, if the process has never had all that it needs. A missing topic is no
     /// refusal: the process waits for it without a limit.
     pub(crate) fn since_start(&self, now: Instant) -> Option<KafkaRefusal> {
-        let has_worked =
-            [KafkaNeed::ReadTopic, KafkaNeed::JoinGroup].iter().all(|need| self.once_permitted.contains(need));
+        let once = |need| self.once_permitted.contains(&need);
+        // A broker that lists no operations does not prove that the topic may be read.
+        let reads = once(KafkaNeed::ReadTopic) || !self.contains(KafkaNeed::ReadTopic);
+        let has_worked = once(KafkaNeed::JoinGroup) && reads;
         let refusals = self.observed(now).into_iter().filter(|refusal| refusal.need != KafkaNeed::TopicExists);
         refusals.max_by_key(|refusal| refusal.lasts).filter(|_| !has_worked)
     }
@@ -150,6 +152,8 @@ mod tests {
         assert_eq!(after(&[refused(TopicExists), refused(ReadTopic)]), (vec![ReadTopic], Some(1)));
         let worked = [Permitted(JoinGroup), Permitted(ReadTopic), refused(Connection)];
         assert_eq!(after(&worked), (vec![Connection], None), "it has worked before");
+        assert_eq!(after(&[Permitted(JoinGroup), refused(Connection)]).1, None, "the broker may list no operations");
+        assert_eq!(after(&[Permitted(JoinGroup), refused(ReadTopic)]).1, Some(1));
     }
 
     #[test]
