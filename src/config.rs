@@ -107,7 +107,7 @@ impl Settings {
             faults.check("LOG_RECORDS_PER_SECOND", &raw.log_records_per_second, values::number(0..=1_000_000_u32));
         let start = faults.check("KAFKA_START", &raw.kafka_start, values::start);
         let gap_policy = faults.check("KAFKA_GAP_POLICY", &raw.kafka_gap_policy, values::gap_policy);
-        // In the order in which the settings are documented.
+        // The faults are in the order of the settings in the documentation.
         faults.append(of_properties);
         let writers = faults.check("WRITERS", &raw.writers, values::count(100));
         let records = faults.check("BATCH_MAX_RECORDS", &raw.batch_max_records, values::count(1_000_000));

@@ -10,8 +10,8 @@
 //! | [`telemetry`] | log lines, and `/livez`, `/readyz` and `/metrics` over HTTP |
 //! | [`commands`] | one file for each command, and the exit codes |
 //!
-//! `booking` uses only the engine. `telemetry` uses `config`. `commands` uses all of them, and `main` only `commands` and the
-//! standard error of `telemetry`.
+//! `booking` uses only the engine. `telemetry` uses `config`. `commands` uses all of them, and `main` only `commands` and
+//! `telemetry::standard_error`.
 //!
 //! The words of the protocol (position, epoch, fence, gap, halt, dead letter) are explained in [`fenced_sink`], and in the
 //! glossary of `docs/architecture.md`.

@@ -41,7 +41,7 @@ impl CommandError {
         }
     }
 
-    /// A problem of the server that ends only with another server or another pooler.
+    /// A problem of the server or of a pooler. A retry does not help.
     #[must_use]
     pub(super) fn server_problem(problem: &ServerProblem, database: &Database) -> Self {
         Self::Unavailable(format!("can't use PostgreSQL at {database}: {problem}"))
@@ -74,7 +74,7 @@ impl CommandError {
     }
 }
 
-/// What the user can do. `None`: the error says it, or there is nothing to advise.
+/// What the user can do. `None`: the error says it, or the user can do nothing.
 fn instruction(class: ErrorClass, state: Option<&str>, error: &sqlx::Error) -> Option<&'static str> {
     Some(match (state, class, error) {
         (Some("28P01" | "28000"), ..) => "check user and password in DATABASE_URL, and pg_hba.conf",
@@ -204,7 +204,7 @@ mod tests {
     }
 
     #[test]
-    fn corrupt_data_is_no_failure_that_goes_away() {
+    fn corrupt_data_is_not_a_temporary_failure() {
         let database = PgConnectOptions::new_without_pgpass().host("db").into();
         let corrupt = sqlx::Error::Database(Box::new(RefusalOfTest("XX001")));
         assert_eq!(CommandError::database(&corrupt, &database).exit_code(), 70);

@@ -17,7 +17,7 @@ pub(super) enum OutputFormat {
     Json,
 }
 
-/// Writes to standard output, behind all lines of standard error. A reader that closes the pipe (`| head`) is no error.
+/// Writes to standard output, after all waiting lines of standard error. A reader that closes the pipe (`| head`) is no error.
 pub(super) fn print(text: &str) -> Result<(), CommandError> {
     standard_error::flush(standard_error::FLUSH_LIMIT);
     let mut out = io::stdout().lock();

@@ -1,7 +1,7 @@
 //! SIGINT and SIGTERM.
 //!
-//! As process 1 of a container, a process has no default action for a signal. So every command handles both signals. The
-//! thread is separate: it ends the process while all other threads are blocked.
+//! Process 1 of a container has no default action for a signal. So every command handles both signals. A separate thread
+//! handles them, so that it can end the process while all other threads are blocked.
 
 use std::{io, process, thread, time::Duration};
 
@@ -14,8 +14,8 @@ use crate::telemetry::standard_error;
 /// How long the exit waits for a slow reader of the log.
 const FLUSH_LIMIT: Duration = Duration::from_millis(100);
 
-/// Handles both signals from now on. The first one is sent to `stop`, if the command stops by itself. Otherwise, and at the
-/// next signal, the process exits with 128 + the number of the signal.
+/// Handles both signals from now on. If there is a `stop`, the first signal is sent to it. At every other signal the
+/// process exits with 128 + the number of the signal.
 pub(super) fn handle(stop: Option<oneshot::Sender<()>>) -> io::Result<()> {
     let runtime = Builder::new_current_thread().enable_io().build()?;
     let (mut interrupt, mut terminate) = {

@@ -78,7 +78,7 @@ pub struct RawSettings {
     /// The address for /livez, /readyz and /metrics; empty = none
     #[arg(long, env, value_name = "ADDRESS", default_value = "127.0.0.1:8080")]
     pub http_addr: String,
-    /// How long schema, privileges, rights in Kafka and authentication may be wrong before exit 69
+    /// How long schema, privileges, permissions in Kafka and authentication may be wrong at the start before exit 69
     #[arg(long, env, value_name = "TIME", default_value = "60s")]
     pub startup_timeout: String,
     /// How long the service waits at shutdown for transactions in flight

@@ -25,7 +25,7 @@ pub fn init(filter: &LogFilter, format: LogFormat) {
     let log = tracing_subscriber::fmt()
         .with_env_filter(EnvFilter::builder().parse_lossy(filter.directives()))
         .with_writer(|| LogWriter)
-        // It would write to standard error by itself.
+        // They would be written to standard error directly.
         .log_internal_errors(false)
         .event_format(LineFormat { format, clock: Utc::now })
         .finish();

@@ -74,7 +74,7 @@ impl Scrape {
         let help = "Partitions of this instance whose last database operation failed";
         families.gauge("failing", help, [(NO_LABEL, failing)])?;
         let refusals = snapshot.map_or(0, |snapshot| u64::try_from(snapshot.kafka_refusals.len()).unwrap_or(u64::MAX));
-        let help = "What Kafka refuses this instance: a connection, the topic, the group";
+        let help = "What Kafka refuses now: a connection, the topic, the group";
         families.gauge("kafka_refusals", help, [(NO_LABEL, refusals)])?;
         let topic = snapshot.map(|snapshot| snapshot.topic.as_str()).unwrap_or_default();
         let lags = partitions.iter().filter_map(|health| {

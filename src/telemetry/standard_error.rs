@@ -1,11 +1,11 @@
-//! Standard error, written by one thread of its own.
+//! Standard error. One thread writes it.
 //!
 //! The reader of standard error can stop reading. The pipe is then full, and a write blocks without a limit. So only one
-//! thread writes, and no other thread waits for it. It writes the lines in their order, each with one write. The lines that
-//! wait are limited in bytes: a line that does not fit is dropped and counted.
+//! thread writes, and no other thread waits for it while the service works. It writes the lines in their order, each with
+//! one write. The bytes of the waiting lines are limited: a line that does not fit is dropped and counted.
 //!
-//! The crate `tracing-appender` has such a thread, too. But its guard reports a reader that stopped on the same standard
-//! error, so the process would not end.
+//! The crate `tracing-appender` has such a thread, too. But if the reader has stopped, its guard writes an error
+//! to standard error, too, so the process would not end.
 
 use std::{
     backtrace::{Backtrace, BacktraceStatus},
@@ -16,8 +16,8 @@ use std::{
     time::Duration,
 };
 
-/// The maximum number of bytes that wait. The thread holds as many again while it writes them. The log lines of a large
-/// batch fit.
+/// The maximum number of bytes that wait. The thread can hold as many again while it writes them. The log lines of a
+/// large batch fit.
 const MAX_BYTES: usize = 8 << 20;
 /// The memory that is kept for the next lines.
 const KEPT_BYTES: usize = 64 << 10;
@@ -47,13 +47,13 @@ pub fn write_line(text: &str) {
     add(format!("{text}\n").as_bytes(), Overflow::Drop);
 }
 
-/// Writes the last line of the process, behind all others, and waits for a limited time until it is written.
+/// Writes the last line of the process, after all others, and waits for a limited time until it is written.
 pub fn write_last_line(text: &str) {
     add(format!("{text}\n").as_bytes(), Overflow::Accept);
     flush(FLUSH_LIMIT);
 }
 
-/// Waits until all lines are written, `limit` at most.
+/// Waits until all lines are written, at most for `limit`.
 pub fn flush(limit: Duration) {
     LINES.flush(limit);
 }
@@ -90,7 +90,7 @@ fn add(line: &[u8], overflow: Overflow) {
     if *STARTED.get_or_init(start) {
         LINES.add(line, overflow);
     } else {
-        // A process without a second thread ends soon. An error to write its reason changes nothing.
+        // Without threads the process ends soon. If this write fails, the error cannot be reported.
         io::stderr().write_all(line).ok();
     }
 }
@@ -113,7 +113,7 @@ struct LineBuffer {
 #[derive(Debug)]
 struct Lines {
     waiting: Vec<u8>,
-    /// The thread writes lines that it has taken.
+    /// Whether the thread is writing lines that it has taken.
     writing: bool,
     dropped: u64,
     /// The part of `dropped` that a log line has reported.
@@ -153,8 +153,8 @@ impl LineBuffer {
         !wait.unwrap_or_else(PoisonError::into_inner).1.timed_out()
     }
 
-    /// Writes all lines, without an end. `report` logs the number of lines that were dropped: the line about them comes
-    /// behind the lines that were accepted before.
+    /// Writes all lines, and never returns. `report` logs the number of lines that were dropped. Its line comes after the
+    /// lines that were accepted before.
     fn write_all_to(&self, mut output: impl Write, report: impl Fn(u64)) {
         let mut taken = Vec::new();
         loop {
@@ -169,7 +169,7 @@ impl LineBuffer {
         }
     }
 
-    /// Waits for lines, and takes all of them. Returns the number of lines that were dropped behind them.
+    /// Waits for lines, and takes all of them. Returns the number of lines that were dropped after them.
     fn take(&self, taken: &mut Vec<u8>) -> u64 {
         taken.clear();
         taken.shrink_to(KEPT_BYTES);

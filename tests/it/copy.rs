@@ -1,5 +1,5 @@
 //! Large batches are written with `COPY`. The outcomes are the same as with inserts, and a process that is frozen in the
-//! middle of `COPY` does not hold up another one.
+//! middle of `COPY` does not delay another one.
 
 use testbed::postgres::{plain_user, postgres};
 use testbed::proxy::Proxy;
@@ -67,7 +67,7 @@ async fn a_table_that_refuses_copy_is_filled_by_inserts() {
 }
 
 #[tokio::test]
-async fn a_process_that_is_frozen_in_the_middle_of_copy_does_not_hold_up_another_one() {
+async fn a_process_that_is_frozen_in_the_middle_of_copy_does_not_delay_another_one() {
     let workload = Workload::bookings("frozen", 5000, 1);
     let scene = scene(&workload).await.with("DATABASE_TIMEOUT", "4s");
     let scene = scene.with("KAFKA_PROPERTIES", "session.timeout.ms=6000");

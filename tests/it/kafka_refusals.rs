@@ -1,5 +1,5 @@
-//! Kafka refuses the user, a right or a connection: the service says what and why, what to do, and goes on as soon as it
-//! is permitted.
+//! Kafka refuses a connection, the topic or the group: the service says what is refused, why, and what to do. It continues
+//! as soon as Kafka permits it.
 
 use std::sync::OnceLock;
 
@@ -98,14 +98,14 @@ async fn what_is_refused_since_the_start_ends_with_69_and_the_reason() {
         if let Some(operation) = operation {
             kafka.allow(Resource::Topic(&scene.topic.name), operation);
         }
-        services.push((scene.start(), vec![format!("grant READ and DESCRIBE on the topic {}", scene.topic.name)]));
+        services.push((scene.start(), vec![format!("grant READ on the topic {}", scene.topic.name)]));
     }
     for (service, words) in services {
         ends_with(service, &words.iter().map(String::as_str).collect::<Vec<_>>());
     }
 }
 
-/// A service from which a right is withdrawn: for the group, or for the topic.
+/// A service whose permission is withdrawn: for the group, or for the topic.
 struct Withdrawal {
     service: Service,
     scene: Scene,
@@ -123,7 +123,7 @@ impl Withdrawal {
 }
 
 #[tokio::test]
-async fn a_right_that_is_withdrawn_makes_it_not_ready_until_it_is_granted_again() {
+async fn a_permission_that_is_withdrawn_makes_it_not_ready_until_it_is_granted_again() {
     let (kafka, listeners) = guarded();
     let (short_session, newer) = (",session.timeout.ms=1500,heartbeat.interval.ms=300", ",group.protocol=consumer");
     let mut withdrawals = Vec::new();
@@ -156,7 +156,7 @@ async fn a_right_that_is_withdrawn_makes_it_not_ready_until_it_is_granted_again(
 }
 
 #[tokio::test]
-async fn a_topic_that_does_not_exist_makes_it_not_ready_and_is_awaited() {
+async fn a_topic_that_does_not_exist_makes_it_not_ready_and_it_waits() {
     let (kafka, listeners) = guarded();
     let reason = "the topic does not exist";
     let scene = scene_at(kafka, &listeners.sasl, &login(USER_PASSWORD)).await;
@@ -242,7 +242,7 @@ async fn a_command_that_cannot_ask_kafka_says_why() {
     kafka.allow(Resource::Topic(&scene.topic.name), Operation::Describe);
     let properties = login(USER_PASSWORD);
     let scene = scene.with("KAFKA_BOOTSTRAP_SERVERS", &listeners.sasl).with("KAFKA_PROPERTIES", &properties);
-    commands.push(("verify", 69, "grant READ and DESCRIBE on the topic", scene.start_command("verify")));
+    commands.push(("verify", 69, "grant READ on the topic", scene.start_command("verify")));
     for (command, code, hint, running) in commands {
         let (ended_with, lines) = running.finished();
         assert_eq!(ended_with, code, "{command}, {hint}: {lines:#?}");

@@ -1,4 +1,5 @@
-//! A connection pooler in front of `PostgreSQL`: session mode works as delivered, and every other mode is refused by name.
+//! A connection pooler in front of `PostgreSQL`: session mode works with its default settings, and every other mode is
+//! refused by name.
 
 use std::str::FromStr as _;
 use std::time::{Duration, Instant};
@@ -26,7 +27,7 @@ fn through(pooler: &PgBouncer, scene: &Scene) -> Scene {
 }
 
 #[tokio::test]
-async fn session_mode_as_delivered_works_from_end_to_end() {
+async fn session_mode_with_default_settings_works_from_end_to_end() {
     let direct = Scene::without_tables(2).await;
     // A pool of one: there is no second session, and `migrate` does not need it.
     let narrow = PgBouncer::start(postgres(), &[("default_pool_size", "1")], &[]);

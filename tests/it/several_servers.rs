@@ -1,4 +1,4 @@
-//! `DATABASE_URL` names servers in each form that people use, and the service finds the one that can write.
+//! `DATABASE_URL` names servers in every usual form, and the service finds the one that can write.
 
 use testbed::Postgres;
 use testbed::kafka::kafka;
@@ -12,7 +12,7 @@ use testbed::workload::Workload;
 /// A primary that is lost before its standby has everything: the tables go back in time, and the service reads the records
 /// again from Kafka. A host that does not answer is the first one, and the standby stands before the primary.
 #[tokio::test]
-async fn the_service_goes_on_by_itself_on_a_standby_that_was_promoted_and_loses_nothing() {
+async fn the_service_continues_on_a_standby_that_was_promoted_and_loses_nothing() {
     let primary = own_postgres();
     let scene = Scene::on(kafka(), &primary, 3).await;
     let replication = Proxy::start(primary.port());

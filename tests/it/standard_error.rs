@@ -47,7 +47,7 @@ async fn a_reader_that_stops_delays_nothing_and_later_reads_how_many_lines_were_
     scene.send_values([testbed::workload::booking("waits", "1")]).await;
     scene.wait_until_blocked().await;
     service.sigterm();
-    // Two signals at the same time are one.
+    // Two signals of one kind at the same time are delivered as one.
     eventually(PATIENCE, |ready: &String| ready.contains("stopping"), async || service.get("/readyz").body).await;
     service.sigterm();
     assert_eq!(service.wait_exit(), 143);

@@ -135,14 +135,14 @@ async fn a_refusal_in_another_language_and_encoding_ends_with_69_as_in_english()
     let (_, place) = scene.database.split_once('@').unwrap();
     let settings = scene.clone().with("DATABASE_URL", &format!("postgresql://postgres:{PASSWORD}@{place}")).environment;
     for arguments in ["run", "migrate up", "offsets list"] {
-        ends(arguments, &settings, 69, &["log-in", "user, password and database"]);
+        ends(arguments, &settings, 69, &["login", "user, password and database"]);
     }
     assert!(server.log().contains("FATAL:  Passwort-Authentifizierung"), "it speaks German: {}", server.log());
     ends("migrate up", &scene.environment, 0, &["up to date"]);
 }
 
 #[tokio::test]
-async fn an_encoding_that_cannot_store_each_text_is_refused_at_once() {
+async fn an_encoding_that_cannot_store_every_character_is_refused_at_once() {
     for (encoding, fits) in [("WIN1252", false), ("SQL_ASCII", true)] {
         let scene = Scene::without_tables(1).await.with("STARTUP_TIMEOUT", "5m");
         let name = unique("encoding");

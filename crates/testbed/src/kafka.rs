@@ -59,7 +59,7 @@ pub const AUTHORIZER: &[(&str, &str)] = &[
     ("allow.everyone.if.no.acl.found", "true"),
 ];
 
-/// The user of [`Kafka::start_guarded`] that has no rights until a test grants them, and its password.
+/// The user of [`Kafka::start_guarded`] that has no permissions until a test grants them, and its password.
 pub const USER: &str = "reader";
 pub const USER_PASSWORD: &str = "password-of-the-reader";
 
@@ -76,7 +76,7 @@ pub struct Listeners {
     pub unresolvable: String,
 }
 
-/// Something on which a user has rights.
+/// Something for which a user has permissions.
 #[derive(Clone, Copy, Debug)]
 pub enum Resource<'a> {
     Topic(&'a str),
@@ -273,7 +273,7 @@ impl Kafka {
         self.add_rule(USER, resource, operation, Rule::Allow);
     }
 
-    /// Takes back what [`Self::allow`] permitted.
+    /// Withdraws what [`Self::allow`] permitted.
     pub fn withdraw(&self, resource: Resource<'_>, operation: Operation) {
         const DELETE_ACLS: i16 = 31;
         let answer = self.change_rules(DELETE_ACLS, USER, resource, operation, Rule::Allow);

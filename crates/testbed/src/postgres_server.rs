@@ -40,7 +40,7 @@ impl Postgres {
         Self::start_with(settings, None)
     }
 
-    /// As [`Self::start_new`], with messages in the language of this locale and, before a log-in, in this encoding: for
+    /// As [`Self::start_new`], with messages in the language of this locale and, before a login, in this encoding: for
     /// example `de_DE` and `ISO-8859-1`.
     ///
     /// # Errors

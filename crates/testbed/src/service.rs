@@ -179,12 +179,12 @@ impl Service {
         self.guardian.exit_status().unwrap().is_none()
     }
 
-    /// Stops to read its standard output and error: its pipe fills up.
+    /// Stops reading its standard output and error, so that the pipe fills up.
     pub fn stop_reading(&self) {
         *self.lines.stopped.lock().unwrap() = true;
     }
 
-    /// Continues to read after [`Self::stop_reading`].
+    /// Reads again after [`Self::stop_reading`].
     pub fn continue_reading(&self) {
         *self.lines.stopped.lock().unwrap() = false;
         self.lines.reads.notify_all();

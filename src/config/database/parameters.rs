@@ -199,7 +199,7 @@ fn name_in_libpq(name: &str) -> &str {
     }
 }
 
-/// Finds a file of the wrong kind, because the error of a connection does not name it.
+/// Finds a file of the wrong kind now, because a later error of the connection does not name the file.
 fn check_file(given: &Given, read_file: &impl Fn(&Path) -> io::Result<String>) -> Result<(), UrlFault> {
     let Given { name, value, variable } = given;
     // As in sqlx, a variable can have the content of the file. It must not be shown.

@@ -1,4 +1,4 @@
-//! A batch that is larger than the client accepts. It is not damaged, so no record of it is given up.
+//! A batch that is larger than the client accepts. It is not damaged, so none of its records is lost.
 
 use super::wait_for_halt;
 use testbed::kafka::kafka;

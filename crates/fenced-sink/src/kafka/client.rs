@@ -17,7 +17,7 @@ pub enum ConsumerError {
     /// librdkafka has no property of this name, or does not accept its value.
     #[error("kafka's client refuses the configuration: {0}")]
     Configuration(String),
-    /// Kafka has refused the connection, the topic or the group since the start, for longer than the start-up timeout.
+    /// Kafka has refused the connection, the topic or the group since the start, for the start-up timeout.
     #[error("{0}")]
     Refused(KafkaRefusal),
     /// The broker fenced this group member, or refuses it permanently.
@@ -42,7 +42,7 @@ pub(crate) fn configuration(properties: &BTreeMap<String, String>) -> ClientConf
     let (name, value) = MAX_RECEIVED;
     all.entry(name.to_owned()).or_insert_with(|| value.to_owned());
     let mut config: ClientConfig = all.into_iter().collect();
-    // librdkafka reports the cause of some failed connections in this way only.
+    // librdkafka reports the cause of some failed connections only in messages of this level.
     config.set_log_level(RDKafkaLogLevel::Info);
     config
 }

@@ -50,7 +50,7 @@ struct ClientPermit(Arc<ClientCount>);
 impl EpochEnds {
     pub(super) fn new(config: &ClientConfig, topic: &str) -> Self {
         let mut config = config.clone();
-        // [`ffi::poll_error`] would print the messages of the client.
+        // No messages: [`ffi::poll_error`] would print them.
         config.set_log_level(RDKafkaLogLevel::Emerg);
         Self { config, topic: topic.to_owned(), clients: Arc::default() }
     }

@@ -19,7 +19,7 @@ pub(crate) enum KafkaErrorKind {
     AllBrokersDown,
     /// The topic does not exist yet, or no longer.
     TopicMissing,
-    /// The broker refuses the connection or a right.
+    /// Kafka refuses the connection, the topic or the group.
     Refused(KafkaNeed),
     /// A consumer with another assignor is in the group.
     OtherAssignor,
@@ -103,8 +103,8 @@ pub(crate) fn code_kind(code: Code) -> KafkaErrorKind {
 
 /// The minimum time between two log lines about the same kind of error of the same partition.
 const WARNING_INTERVAL: Duration = Duration::from_secs(10);
-/// An unreachable broker is explained by the last cause that librdkafka gave within this time. It gives an unchanged
-/// cause every 30 s.
+/// If no broker is reachable, the log line has the last cause that librdkafka reported within this time. librdkafka
+/// repeats an unchanged cause every 30 s.
 const CAUSE_LASTS: Duration = Duration::from_mins(1);
 
 /// The topic and the group of a client, for hints.
@@ -120,14 +120,14 @@ impl KafkaNames {
     }
 }
 
-/// The limiter of all clients of this process.
+/// One limiter for all clients of this process: they report the same errors.
 static WARNINGS: Mutex<WarningLimiter> = Mutex::new(WarningLimiter::new());
 
 /// Limits the warnings about errors of Kafka's clients. An unreachable broker causes many errors in a second, for each
 /// client of the process.
 #[derive(Debug)]
 struct WarningLimiter {
-    /// For each message, partition and hint, the last time when it was logged, and the number of these errors.
+    /// For each message, partition and hint: when it was logged last, and how many of these errors occurred.
     logged: BTreeMap<(String, Option<Partition>, String), (Instant, u64)>,
     cause: Option<(Instant, String)>,
 }
@@ -174,7 +174,7 @@ impl WarningLimiter {
         })
     }
 
-    /// The text of an error. If librdkafka only reports that no broker is reachable, it has the last cause, too.
+    /// The text of an error. If librdkafka reports only that no broker is reachable, the last cause is added.
     fn explained(&mut self, now: Instant, kind: KafkaErrorKind, error: &str) -> String {
         if connection_hint(error).is_some() {
             self.cause = Some((now, error.to_owned()));
@@ -204,7 +204,7 @@ fn message(kind: KafkaErrorKind) -> &'static str {
 pub(crate) fn hint(kind: KafkaErrorKind, error: &str, KafkaNames { topic, group }: &KafkaNames) -> String {
     let text = match kind {
         KafkaErrorKind::Refused(KafkaNeed::ReadTopic) => {
-            return format!("grant READ and DESCRIBE on the topic {topic} to the user of this service");
+            return format!("grant READ on the topic {topic} to the user of this service");
         }
         KafkaErrorKind::Refused(KafkaNeed::JoinGroup) => {
             return format!("grant READ on the group {group} to the user of this service");
@@ -220,17 +220,20 @@ pub(crate) fn hint(kind: KafkaErrorKind, error: &str, KafkaNames { topic, group 
         KafkaErrorKind::OutOfRange => {
             "the partition log does not have the next position: what was read is committed, then that log is checked"
         }
-        KafkaErrorKind::Unclassified => "no record is lost: reading starts again behind the records before the error",
+        KafkaErrorKind::Unclassified => {
+            "no record is lost: reading starts again after the records that were read before the error"
+        }
         KafkaErrorKind::Fatal => "the service ends",
     };
     text.to_owned()
 }
 
-/// What to do about a connection that failed for this cause, in the words of the pinned version of librdkafka. `None`:
-/// the text names no cause that an operator can remove.
+/// What to do about a failed connection. It looks for the words of the pinned version of librdkafka. `None`: the text
+/// names no cause that an operator can remove.
 pub(crate) fn connection_hint(error: &str) -> Option<&'static str> {
     let has = |part| error.contains(part);
-    // The name of a broker that the user named ends with `/bootstrap`, that of another one with its number.
+    // librdkafka's name of a broker ends with `/bootstrap` if it is in KAFKA_BOOTSTRAP_SERVERS. Otherwise it ends with the
+    // number of the broker.
     let is_advertised = !has("/bootstrap:");
     if has("certificate verify failed") {
         Some(
@@ -305,7 +308,7 @@ mod tests {
         check(
             KafkaErrorKind::Refused(KafkaNeed::ReadTopic),
             "Fetch from broker 1 failed",
-            "READ and DESCRIBE on the topic bookings",
+            "READ on the topic bookings",
         );
         check(KafkaErrorKind::Refused(KafkaNeed::JoinGroup), "JoinGroup failed", "READ on the group history");
         check(KafkaErrorKind::TopicMissing, "Unknown topic", "create the topic bookings");

@@ -69,7 +69,7 @@ pub(crate) struct PolledError {
 pub(crate) struct PolledMessage {
     /// The severity, as syslog numbers it.
     pub(crate) level: i32,
-    /// What it is about, as one word.
+    /// The subject, as one word.
     pub(crate) facility: String,
     pub(crate) text: String,
 }
@@ -298,12 +298,12 @@ pub(crate) fn metadata(list: &TopicPartitionList) -> Vec<Vec<u8>> {
     (0..list.count()).map(bytes).collect()
 }
 
-/// What a broker tells about a topic.
+/// The answer of a broker about a topic.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct TopicDescription {
-    /// The id (KIP-516). `None`: the topics of the broker have no ids.
+    /// The id (KIP-516). `None`: the broker gives topics no ids.
     pub(crate) id: Option<TopicId>,
-    /// Whether the operations that the broker lists for this user contain READ (KIP-430). `None`: it lists none.
+    /// Whether READ is among the operations that the broker lists for this user (KIP-430). `None`: it lists none.
     pub(crate) lists_read: Option<bool>,
 }
 
@@ -377,7 +377,7 @@ unsafe fn described(event: *mut sys::rd_kafka_event_t) -> Option<TopicDescriptio
     }
 }
 
-/// The text of a topic id. `None`: it is the id that stands for none.
+/// The text of a topic id. `None`: the id is zero, which means no id.
 ///
 /// # Safety
 /// The id is null, or it lives until this function returns.

@@ -65,7 +65,7 @@ pub(crate) trait RebalanceListener: Send + Sync {
     /// A part of a response arrived in the last seconds, and the response is not complete yet.
     fn response_arrives(&self);
 
-    /// Kafka answered in the last seconds that it delays this client for this time, because of a quota.
+    /// Since the last statistics, Kafka has answered that it delays this client for this time, because of a quota.
     fn throttled(&self, time: Duration);
 }
 
@@ -144,7 +144,7 @@ impl GroupConsumer {
         }
     }
 
-    /// Whether the client can never work again because the group refused it.
+    /// Whether the group refused the client, and the client can never work again.
     pub(crate) fn is_refused_by_group(&self) -> bool {
         let fatal = self.polled.consumer().client().fatal_error();
         fatal.is_some_and(|(code, _)| code_kind(code) == KafkaErrorKind::Refused(KafkaNeed::JoinGroup))

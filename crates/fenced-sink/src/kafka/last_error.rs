@@ -1,5 +1,5 @@
-//! The context of every client that is not the group consumer. It remembers what the error of a question does not say: why
-//! the client could not use a broker, and that a batch is too large.
+//! The context of every client that is not the group consumer. It remembers what the error of a question does not say:
+//! why the client could not use a broker, and that a batch is too large.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -41,7 +41,7 @@ impl LastError {
         *self.lock() = Remembered::default();
     }
 
-    /// A cause that an operator can remove is never replaced by an error without such a cause.
+    /// Stores an error. An error without a cause that an operator can remove never replaces one with such a cause.
     fn set(&self, kind: KafkaErrorKind, text: &str) {
         // The client joins no group, but librdkafka still looks for the coordinator of the group that the properties name.
         if kind == KafkaErrorKind::Refused(KafkaNeed::JoinGroup) {
@@ -108,7 +108,7 @@ pub(crate) enum ClientMessage {
     TooLarge,
     /// A warning about something else.
     Warning,
-    /// Nothing of interest, or an error that librdkafka reports to the error callback, too.
+    /// No warning, or an error that librdkafka also reports to the error callback.
     Other,
 }
 
@@ -119,7 +119,8 @@ impl ClientMessage {
             _ if TOO_LARGE.iter().any(|part| text.contains(part)) => Self::TooLarge,
             ("FAIL", WARNING) => Self::Cause,
             ("FAIL", INFO..) if connection_hint(text).is_some() => Self::Cause,
-            // The mirror is not needed. The other ones are reported as errors, or explain nothing.
+            // COMMITFAIL concerns the mirror, which no decision needs. librdkafka reports the others as errors, or they have
+            // no cause.
             ("COMMITFAIL" | "FAIL" | "FATAL", _) => Self::Other,
             (_, ..=WARNING) => Self::Warning,
             _ => Self::Other,
@@ -151,13 +152,13 @@ mod tests {
     }
 
     #[test]
-    fn the_name_of_a_thread_is_left_out() {
+    fn a_message_has_no_name_of_a_thread() {
         assert_eq!(without_thread("[thrd:b:1/bootstrap]: b:1/bootstrap: gone"), "b:1/bootstrap: gone");
         assert_eq!(without_thread("b:1/bootstrap: gone"), "b:1/bootstrap: gone");
     }
 
     #[test]
-    fn a_message_is_a_cause_a_warning_or_of_no_interest() {
+    fn a_message_is_a_cause_a_warning_or_neither() {
         let check =
             |level, facility, text, expected| assert_eq!(ClientMessage::of(level, facility, text), expected, "{text}");
         check(INFO, "FAIL", TLS, ClientMessage::Cause);

@@ -29,7 +29,7 @@ const SMALL: [(&str, &str); 6] = [
     ("fetch.message.max.bytes", "1000"),
     ("queued.min.messages", "1"),
     ("enable.partition.eof", "true"),
-    // Only the messages of this topic say that a batch is too large.
+    // librdkafka says only in these debug messages that a batch is too large.
     ("debug", "msg"),
 ];
 
@@ -52,7 +52,7 @@ impl Prober {
             tracing::debug!(partition = partition.0, %error, "probe_failed");
             Probe::NoAnswer
         });
-        // librdkafka logs the same error of a broker only once in a while.
+        // librdkafka does not log the same error of a broker again for a while.
         if matches!(probe, Probe::NoAnswer | Probe::TooLarge) {
             self.client.replace();
         }

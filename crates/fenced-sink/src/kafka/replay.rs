@@ -101,7 +101,7 @@ struct OpenRange {
 struct Replay {
     consumer: Client,
     log: Arc<TopicLogClient>,
-    /// Finds out whether a batch that was not delivered is too large.
+    /// Reads a batch that was not delivered, to know whether it is too large.
     prober: Prober,
     topic: String,
     names: KafkaNames,
@@ -208,7 +208,8 @@ impl Replay {
         }
     }
 
-    /// Ignores an error from which librdkafka recovers: the client remembers it for the message of a timeout. Fails at any other error: a record may be missing.
+    /// Ignores an error from which librdkafka recovers: the client remembers it for the message of a timeout. Fails at
+    /// any other error: a record may be missing.
     fn note_error(&mut self, error: &KafkaError) -> Result<(), ReplayError> {
         match error_kind(error) {
             KafkaErrorKind::Transient

@@ -45,7 +45,8 @@ impl ReusedClient {
         Ok(Arc::clone(clients.current.insert(client)))
     }
 
-    /// The next question uses a new client, unless the last replaced client still exists. Returns whether it does.
+    /// The next question uses a new client, unless the last replaced client still exists. Returns whether it uses a new
+    /// client.
     pub(super) fn replace(&self) -> bool {
         let mut clients = self.lock();
         if clients.current.is_some() && clients.dropping.as_ref().is_none_or(JoinHandle::is_finished) {

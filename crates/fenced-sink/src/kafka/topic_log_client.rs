@@ -26,10 +26,10 @@ use crate::model::topic_log::{CommittedOffset, LogBounds, PartitionExtent};
 /// The default limit for one question.
 const TIMEOUT: Duration = Duration::from_secs(10);
 
-/// The time in which the events of a client arrive that it has queued.
+/// How long to wait for the next event that a client has queued.
 const DRAIN: Duration = Duration::from_millis(10);
 
-/// Kafka did not answer in time, or refused the question: why, and what to do.
+/// Kafka did not answer in time, or refused the question. `Display` says why, and what to do.
 #[derive(Clone, Debug, thiserror::Error)]
 #[error("{error}; {hint}")]
 pub struct TopicLogError {
@@ -155,8 +155,8 @@ impl TopicLogClient {
         self.describe().ok()?.id
     }
 
-    /// The id of the topic, and what Kafka permits to this user. `reconnect`: a new client asks, because an existing
-    /// connection proves nothing about a password.
+    /// The id of the topic, and what Kafka permits this user to do. `reconnect`: a new client asks, because an existing
+    /// connection does not prove that Kafka accepts the password.
     pub(crate) fn check_access(&self, reconnect: bool) -> (Option<TopicId>, Vec<KafkaFact>) {
         let is_new = self.client.replace_if(reconnect);
         let described = self.describe();
@@ -203,8 +203,8 @@ impl TopicLogClient {
         Ok(found)
     }
 
-    /// Asks through the current client. Afterwards the client is replaced if its own state may be the reason that it
-    /// received no answer.
+    /// Asks through the current client. Then replaces the client if its own state may be the reason that it received no
+    /// answer.
     fn ask<T>(
         &self,
         client: &ReusedClient,
@@ -228,7 +228,7 @@ impl TopicLogClient {
         }
     }
 
-    /// An error of a question, with what the client reported before if that explains it.
+    /// The error of a question, or the last error of the client if that one has the cause.
     fn explained(&self, error: &KafkaError, last: Option<(KafkaErrorKind, String)>) -> TopicLogError {
         let kind = error.rdkafka_error_code().map_or(KafkaErrorKind::Unclassified, code_kind);
         let is_vague = matches!(kind, KafkaErrorKind::Transient | KafkaErrorKind::AllBrokersDown);

@@ -1,6 +1,6 @@
-//! What Kafka refuses this process: what, since when, why, and what to do. Pure: time is an argument.
+//! What Kafka refuses: since when, why, and what to do. Pure: time is an argument.
 //!
-//! The end of the run and the reasons of readiness come from this record. The invariant: a refusal lasts until an answer
+//! The end of the run and the reasons of readiness come from here. The invariant: a refusal lasts until an answer
 //! of Kafka proves its end. librdkafka reports most refusals once, and then repeats its request without a report.
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -14,9 +14,9 @@ pub enum KafkaNeed {
     Connection,
     /// The topic exists.
     TopicExists,
-    /// The right to see and to read the topic.
+    /// The permission to see and to read the topic.
     ReadTopic,
-    /// The right to join the consumer group.
+    /// The permission to join the consumer group.
     JoinGroup,
 }
 
@@ -29,7 +29,7 @@ pub struct KafkaRefusal {
     pub error: String,
     /// What to do.
     pub hint: String,
-    /// The time since the first refusal.
+    /// How long Kafka has refused it.
     pub lasts: Duration,
 }
 
@@ -40,8 +40,8 @@ pub(crate) enum KafkaFact {
     Refused(KafkaRefusal),
     /// Kafka permits this.
     Permitted(KafkaNeed),
-    /// Kafka lists the operations that this user may use, and the one for this need is not among them. It proves a
-    /// refusal only after a broker has listed the operation once: not every broker fills in the list.
+    /// Kafka lists the operations of this user, and the one for this need is not among them. This proves a refusal only
+    /// after a broker has listed the operation once: not every broker fills in the list.
     NotListed(KafkaRefusal),
 }
 
@@ -54,7 +54,7 @@ pub(crate) struct KafkaRefusals {
 }
 
 impl KafkaRefusals {
-    /// Applies an answer of Kafka.
+    /// Applies a fact.
     pub(crate) fn learned(&mut self, now: Instant, fact: KafkaFact) {
         match fact {
             KafkaFact::Permitted(need) => {
@@ -63,7 +63,8 @@ impl KafkaRefusals {
             }
             KafkaFact::NotListed(refusal) if !self.once_permitted.contains(&refusal.need) => {}
             KafkaFact::Refused(refusal) | KafkaFact::NotListed(refusal) => {
-                // Without the topic, its rights are unknown. And who may not see a topic does not learn whether it exists.
+                // If the topic does not exist, its permissions are unknown. If the user may not see the topic, it is unknown
+                // whether the topic exists.
                 match refusal.need {
                     KafkaNeed::TopicExists => drop(self.lasting.remove(&KafkaNeed::ReadTopic)),
                     KafkaNeed::ReadTopic => drop(self.lasting.remove(&KafkaNeed::TopicExists)),
@@ -148,7 +149,11 @@ mod tests {
             (vec![ReadTopic], Some(2))
         );
         assert_eq!(after(&[refused(Connection), Permitted(Connection), refused(Connection)]).1, Some(1));
-        assert_eq!(after(&[refused(ReadTopic), refused(TopicExists)]), (vec![TopicExists], None), "it is awaited");
+        assert_eq!(
+            after(&[refused(ReadTopic), refused(TopicExists)]),
+            (vec![TopicExists], None),
+            "the process waits for it"
+        );
         assert_eq!(after(&[refused(TopicExists), refused(ReadTopic)]), (vec![ReadTopic], Some(1)));
         let worked = [Permitted(JoinGroup), Permitted(ReadTopic), refused(Connection)];
         assert_eq!(after(&worked), (vec![Connection], None), "it has worked before");

@@ -76,7 +76,7 @@ pub(crate) struct HeldPartition {
     pub(crate) state: State,
     /// Records of it are queued or in a transaction.
     pub(crate) records_wait: bool,
-    /// Kafka throttles this client, and no record of the partition has arrived that waits.
+    /// Kafka throttles this client, and no record of the partition waits in this process.
     pub(crate) throttled: bool,
     /// Its failure record, if its last database operation failed.
     pub(crate) failure: Option<PartitionFailure>,

@@ -60,7 +60,7 @@ pub struct HealthSnapshot {
     pub database_works: bool,
     /// The number of writers that cannot connect to the database.
     pub disconnected_writers: usize,
-    /// Why one of them cannot connect. `None`: each can connect.
+    /// Why one of these writers cannot connect. `None`: each writer can connect.
     pub connect_error: Option<String>,
     /// Why dead letters are not redriven. `None`: they are redriven.
     pub redrive_failure: Option<RedriveFailure>,
@@ -85,7 +85,7 @@ pub struct PartitionHealth {
     pub lag: Option<u64>,
     /// Whether records of the partition are queued or in a transaction.
     pub records_wait: bool,
-    /// Whether Kafka throttles this client because of a quota, and no record of the partition has arrived that waits.
+    /// Whether Kafka throttles this client because of a quota, and no record of the partition waits in this process.
     pub throttled: bool,
     /// Whether the watchdog found the partition stalled: records wait and nothing has been committed for too long, or
     /// the partition is not read for too long.
@@ -229,7 +229,7 @@ impl Health {
         self.counting().retried(class);
     }
 
-    /// This number of the writers cannot connect to the database, and the last error of one of them.
+    /// This number of the writers cannot connect to the database. `error` is the last error of one of them.
     pub(crate) fn disconnected_writers(&self, disconnected: usize, writers: usize, error: Option<String>) {
         let mut state = self.lock();
         state.disconnected = (disconnected, writers);

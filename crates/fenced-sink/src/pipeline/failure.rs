@@ -15,7 +15,7 @@ use crate::postgres::error::{advice, classify, sqlstate_of};
 use crate::postgres::privileges::missing_grants;
 use crate::postgres::session::Session;
 
-/// The failure of an operation without a batch: no record can be the cause. `text` is that of [`explained`].
+/// The failure of an operation without a batch: no record can be the cause. `text` comes from [`explained`].
 pub(super) fn failure(operation: DbOperation, error: &sqlx::Error, text: String) -> Failure {
     let class = classify(error).without_a_record();
     Failure { operation, class, sqlstate: sqlstate_of(error), error: text, step: None, shared: false }
@@ -44,7 +44,7 @@ pub(crate) fn in_words(error: &sqlx::Error) -> String {
     cause(classify(error).without_a_record(), sqlstate_of(error), &with_advice(error))
 }
 
-/// The text of an error, with what an operator can do. If the user lacks a privilege, the session asks which.
+/// The text of an error, with what an operator can do. If the user lacks a privilege, it asks the database which one.
 pub(super) async fn explained<E: Event>(error: &sqlx::Error, session: Option<&mut Session>) -> String {
     let text = with_advice(error);
     let is_denied = sqlstate_of(error).is_some_and(|state| state.as_str() == "42501");
@@ -70,7 +70,7 @@ pub(crate) struct DisconnectedWriters(BTreeMap<usize, FailedConnect>);
 /// The failures of one writer in a row.
 #[derive(Debug)]
 struct FailedConnect {
-    /// Since when the database refuses it each time.
+    /// Since when the database has refused each attempt.
     refused_since: Option<Instant>,
     /// The last cause.
     cause: String,

@@ -1,10 +1,10 @@
 //! The two tasks that ask Kafka about the topic log (rule 3). They only ask and report: the slot of a partition
 //! interprets the answers, and a writer records a fault.
 //!
-//! [`LogCheckTask`] asks what Kafka permits, for the id of the topic, the bounds of all partition logs, and the ends of
-//! leader epochs: before a partition is read, repeatedly while it is read, and on request. [`ProbeTask`] reads single records where
-//! only a read proves something. Each answer is reported separately. Each question has a time limit, so one without an
-//! answer delays the others for a limited time only.
+//! [`LogCheckTask`] asks what Kafka permits, and asks for the id of the topic, the bounds of all partition logs, and the
+//! ends of leader epochs: before a partition is read, repeatedly while it is read, and on request. [`ProbeTask`] reads
+//! single records where only a read proves something. Each answer is reported separately. Each question has a time limit,
+//! so one without an answer delays the others for a limited time only.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -29,7 +29,7 @@ const TIMEOUT: Duration = Duration::from_secs(3);
 /// The minimum pause between two rounds of questions, and between two probes.
 const PAUSE: Duration = Duration::from_millis(50);
 
-/// The interval of the rounds while Kafka refuses this process at its start, if the interval of the checks is longer.
+/// The longest interval of the rounds while Kafka refuses this process at its start.
 const REFUSED_INTERVAL: Duration = Duration::from_secs(5);
 
 /// The task that asks for topic id, bounds and leader epochs.
@@ -63,7 +63,7 @@ impl<E: Event> LogCheckTask<E> {
                 () = scheduler.until_stopping() => return Ok(()),
                 answered = self.ask() => answered,
             };
-            // A server that does not answer is awaited without a limit.
+            // The wait for a server that does not answer has no limit.
             if answered && let Some(refusal) = self.refused_for_too_long() {
                 return Err(ConsumerError::Refused(refusal).into());
             }

@@ -1,6 +1,6 @@
 //! Redrives waiting dead letters: one transaction for each, independent of the partitions.
 //!
-//! The task has a connection of its own, and only while each writer has one: if the database has too few connections, the
+//! The task has its own connection, but only while each writer has one: if the database has too few connections, the
 //! records come first.
 //!
 //! Any instance may redrive any letter of its group and topic. The transaction locks its letter, so two instances never

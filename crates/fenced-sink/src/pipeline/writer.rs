@@ -195,8 +195,8 @@ impl<E: Event> Writer<E> {
         Ok(())
     }
 
-    /// Ends the transactions of frozen processes that hold their locks in the middle of `COPY`. False: the connection is
-    /// lost.
+    /// Ends the transactions of frozen processes, which hold their locks in the middle of `COPY`. False: the connection
+    /// is lost.
     async fn end_abandoned_copies(&mut self) -> bool {
         let (Some(into), Some(session)) = (E::COPY, self.session.as_mut()) else { return self.session.is_some() };
         let limit = self.context.database_timeout.saturating_add(ANSWER_LIMIT);

@@ -9,8 +9,8 @@ use crate::event::copy::{CopyInto, CopyRows};
 /// encoded.
 const PIECE: usize = 64 << 10;
 
-/// Inserts all events, and returns the number of rows that `PostgreSQL` stored. It differs from the number of events
-/// if, for example, a trigger returned null.
+/// Inserts all events, and returns the number of rows that `PostgreSQL` stored. This number is smaller than the number
+/// of events if, for example, a trigger returned null.
 ///
 /// # Errors
 /// What the database answered. No row is stored then.

@@ -1,5 +1,5 @@
-//! Assigns a class to each error of the database: one total function, over the SQLSTATE and never over the message, with
-//! one exception: `PgBouncer` has no codes.
+//! Assigns a class to each error of the database: one total function of the SQLSTATE, never of the message of
+//! `PostgreSQL`. Only the one code that `PgBouncer` has for all its errors needs the message.
 //!
 //! Invariant: a record with an error of [`ErrorClass::Record`] becomes a dead letter, so an error that the environment
 //! causes never has this class.

@@ -1,4 +1,4 @@
-//! Columns that get their numbers from a sequence, and whose range ends soon.
+//! Columns that get their numbers from a sequence, and have few numbers left.
 
 use sqlx::PgConnection;
 

@@ -1,4 +1,4 @@
-//! Checks of the server and of a pooler in front of it: faults that no retry ends.
+//! Checks of the server and of a connection pooler in front of it. A retry does not help against these problems.
 
 use sqlx::{PgConnection, Row as _};
 use std::time::Duration;
@@ -17,7 +17,7 @@ const MARK: &str = "select set_config('fenced_sink.mark', gen_random_uuid()::tex
 /// The mark of the session.
 const READ_MARK: &str = "select current_setting('fenced_sink.mark', true)";
 
-/// Why the service can't work with a server, whatever is retried. `Display` writes an instruction.
+/// Why the service can't work with a server. A retry does not help. `Display` writes an instruction.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum ServerProblem {
     /// The statements of one session are executed in several sessions of the server.
@@ -27,9 +27,9 @@ pub enum ServerProblem {
          session for this database), or connect to PostgreSQL directly"
     )]
     SharedSession,
-    /// The encoding of the database does not have each character.
+    /// The encoding of the database does not have every character.
     #[error(
-        "the encoding of the database is {0}, which can't store each text: create a database with encoding UTF8 (create \
+        "the encoding of the database is {0}, which can't store every character: create a database with encoding UTF8 (create \
          database NAME encoding 'UTF8' template template0), copy the tables, and change DATABASE_URL"
     )]
     Encoding(String),
@@ -55,12 +55,12 @@ pub async fn connect_and_check(
 
 /// Whether the statements of one session are executed in several sessions of the server.
 ///
-/// The first session gets a mark. A direct connection and session mode keep it in this session, and show it in no other
-/// one. A pooler in transaction mode fails one of the two: the second session gets the server session that the first one
-/// used last, or the first one gets another server session while the second one has a transaction. So a pooler that
-/// gives a session its own server session at the first setting is none of them.
+/// The first session gets a mark. With a direct connection, and in session mode, only this session sees the mark. A pooler
+/// in transaction mode breaks this rule: the second session gets the server session that the first one used last, or the
+/// first one gets another server session while the second one has a transaction. Some poolers give a session its own
+/// server session when it sets a parameter. They pass this check.
 ///
-/// Without a second session there is no answer: the role may have one connection only.
+/// Without a second session the answer is no: the role may have only one connection.
 async fn is_shared(first: &mut Session, second: impl Future<Output = sqlx::Result<Session>>) -> sqlx::Result<bool> {
     let mut mark = first.run(|connection| text(connection, MARK)).await?;
     let Ok(mut second) = second.await else { return Ok(false) };
@@ -91,7 +91,7 @@ async fn text(connection: &mut PgConnection, statement: &'static str) -> sqlx::R
     sqlx::raw_sql(statement).fetch_one(connection).await?.try_get(0)
 }
 
-/// The encoding of the database, unless it can store each text. `SQL_ASCII` stores the bytes as they are.
+/// The encoding of the database, unless it can store every character. `SQL_ASCII` stores the bytes as they are.
 async fn unsuitable_encoding(connection: &mut PgConnection) -> sqlx::Result<Option<String>> {
     let encoding = sqlx::query_scalar!(r#"select current_setting('server_encoding') as "encoding!""#);
     let encoding = encoding.fetch_one(connection).await?;

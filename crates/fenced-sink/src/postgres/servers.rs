@@ -153,7 +153,7 @@ impl DatabaseServers {
             }
         }
         Err(match failures.pop() {
-            // The caller names the one server.
+            // With only one server, the caller names it.
             Some(last) if self.others.is_empty() => last.error,
             last => {
                 failures.extend(last);
@@ -206,7 +206,7 @@ fn address(server: &PgConnectOptions) -> String {
 async fn open(server: &PgConnectOptions, wanted: TargetSession) -> sqlx::Result<PgConnection> {
     // No column is a float. A pooler can refuse a start-up parameter that it does not know.
     let connection = server.clone().extra_float_digits(None).disable_statement_logging().connect().await;
-    let mut connection = connection.map_err(refused_log_in)?;
+    let mut connection = connection.map_err(refused_login)?;
     if wanted == TargetSession::Any {
         return Ok(connection);
     }
@@ -225,13 +225,14 @@ async fn open(server: &PgConnectOptions, wanted: TargetSession) -> sqlx::Result<
     Err(sqlx::Error::Io(io::Error::other(text)))
 }
 
-/// Before the log-in, a server writes its errors in its own language and encoding. The driver reads UTF-8 only, and loses
-/// the SQLSTATE of the others. Most such errors are refusals of the user, so they end as the refusals in English do.
-fn refused_log_in(error: sqlx::Error) -> sqlx::Error {
+/// Before the login, a server writes its errors in its own language and encoding. The driver reads only UTF-8, and loses
+/// the SQLSTATE of other texts. Most of these errors are refusals of the user, so they are handled as refusals.
+fn refused_login(error: sqlx::Error) -> sqlx::Error {
     match error {
         sqlx::Error::Protocol(text) => sqlx::Error::Configuration(
             format!(
-                "the log-in failed: {text}; check user, password and database in DATABASE_URL, the log of the server, and that PostgreSQL answers there"
+                "the login failed: {text}; check user, password and database in DATABASE_URL, the log of the server, and that \
+                 PostgreSQL answers there"
             )
             .into(),
         ),
@@ -282,8 +283,8 @@ impl From<NoServer> for sqlx::Error {
     }
 }
 
-/// The error that decides about the reaction: the error itself, or one of those that several servers gave. If one of the
-/// servers may work later, a retry can succeed, but not while a server refuses the user.
+/// The error that decides what to do: the error itself, or one of the errors of several servers. If one of the servers may
+/// work later, a retry can succeed, but not while a server refuses the user.
 pub(super) fn decisive(error: &sqlx::Error) -> &sqlx::Error {
     let sqlx::Error::Io(cause) = error else { return error };
     let Some(NoServer(failures)) = cause.get_ref().and_then(|cause| cause.downcast_ref()) else { return error };

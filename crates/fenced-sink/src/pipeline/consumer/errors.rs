@@ -12,7 +12,7 @@ use crate::model::kafka_refusal::{KafkaNeed, KafkaRefusal};
 use crate::model::record::{Partition, Position};
 use crate::pipeline::reports::{FetchFailure, KafkaReport};
 
-/// Under the newer group protocol, a consumer that the group refuses never works again. So a new one tries after this
+/// With `group.protocol=consumer`, a consumer that the group refuses never works again. So a new one tries after this
 /// time.
 const REPLACE_AFTER: Duration = Duration::from_secs(5);
 
@@ -62,7 +62,7 @@ impl<E: Event> ConsumerThread<E> {
         Ok(())
     }
 
-    /// librdkafka may report a refusal only once. Its end comes from the log check task, an assignment or a record.
+    /// librdkafka may report a refusal only once. The log check task, an assignment or a record ends it.
     fn refused(&self, need: KafkaNeed, error: String) {
         let is_new = !self.scheduler().is_refused(need);
         let hint = error::hint(KafkaErrorKind::Refused(need), &error, &self.names);

@@ -17,7 +17,7 @@ const NO_ASSIGNMENT: Duration = Duration::from_secs(10);
 const UNASSIGNED_WARNING: Duration = Duration::from_secs(30);
 
 /// The hint of this warning if Kafka refuses nothing.
-const UNKNOWN_REASON: &str = "this process is no member of the group: Kafka may be unreachable, or the broker may not know \
+const UNKNOWN_REASON: &str = "this process is not a member of the group: Kafka may be unreachable, or the broker may not know \
                               this group.protocol; look for other warnings in this log";
 
 /// The last answer of the client.
@@ -48,11 +48,11 @@ impl MembershipCheck {
     }
 }
 
-/// The time without a partition, for one reason.
+/// How long this process has had no partition for one reason.
 #[derive(Debug)]
 pub(super) struct UnassignedTime {
     since: Instant,
-    /// What Kafka refuses in this time.
+    /// What Kafka refuses during this time.
     refused: Option<KafkaNeed>,
 }
 
@@ -61,8 +61,8 @@ impl UnassignedTime {
         Self { since: now, refused: None }
     }
 
-    /// `is_normal`: there are partitions, or this process is a spare member. True each time that the abnormal state has
-    /// lasted long enough for a warning.
+    /// `is_normal`: there are partitions, or this process is a spare member. Returns true when the other state has lasted
+    /// long enough for a warning, and starts the time again.
     fn lasts(&mut self, now: Instant, is_normal: bool, refused: Option<KafkaNeed>) -> bool {
         let is_same = !is_normal && refused == self.refused;
         let lasts = is_same && now.duration_since(self.since) > UNASSIGNED_WARNING;
@@ -78,7 +78,7 @@ impl<E: Event> ConsumerThread<E> {
     /// a newer group protocol at all.
     pub(super) fn check_membership(&mut self) {
         let now = Instant::now();
-        // A consumer that the group refused keeps its number in the group.
+        // librdkafka keeps the member epoch of a consumer that the group refused.
         if self.membership.is_due(now) && self.replace_at.is_none() {
             match self.membership.answered(now, self.consumer.member().is_member()) {
                 Some(true) => self.scheduler().report(KafkaReport::Joined),

@@ -369,7 +369,7 @@ impl LogState {
     ) -> LogVerdict {
         self.probed_at = Some(now);
         self.probe_after = now + PROBE_AGAIN;
-        // The search for the end of damage can find such a batch behind the damage, where it ends the search.
+        // The search for the end of damage can find such a batch after the damage. There the batch only ends the search.
         let is_search = purpose == ProbePurpose::Damage && read != at;
         if probe == Probe::TooLarge && purpose != ProbePurpose::OutOfRange && !is_search {
             return LogVerdict::Fault(Gap { reason: GapReason::BatchTooLarge, from: at, to: at });

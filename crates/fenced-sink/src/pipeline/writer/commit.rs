@@ -18,7 +18,7 @@ use crate::postgres::error::classify;
 use crate::postgres::transaction::mode::WriteMode;
 use crate::postgres::transaction::{self, WriteFailure};
 
-/// From this number of records on, `COPY` costs less than an insert.
+/// The smallest number of records for which `COPY` costs less than an insert.
 const COPY_RECORDS: usize = 500;
 
 /// A transaction, as its log lines need it.

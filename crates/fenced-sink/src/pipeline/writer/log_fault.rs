@@ -9,7 +9,7 @@ use crate::model::topic_log::{GapPolicy, GapReason};
 use crate::pipeline::failure::failure;
 use crate::pipeline::reports::{LogFaultReport, WriterReport};
 
-/// No record is lost, and no position must be chosen.
+/// The operator need not choose a position.
 const TOO_LARGE_HINT: &str = "a batch does not fit into receive.message.max.bytes: raise it in KAFKA_PROPERTIES, then run \
                               `offsets resume`; nothing is lost";
 
