@@ -30,6 +30,7 @@ Examples:
   booking-history offsets resume --all --at earliest    resume at another position
 
 The halts log_truncated, log_replaced and log_corrupt need --at. Without it, resume changes nothing and prints the --at to use.
+After batch_too_large, first raise receive.message.max.bytes in KAFKA_PROPERTIES. Without that, the partition halts again.
 
 Exit code 2: the topic log has no such position, a partition has no row yet, or a halt needs --at. Nothing was changed.";
 

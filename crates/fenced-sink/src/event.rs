@@ -27,8 +27,8 @@ use crate::model::record::Record;
 /// [`Self::find`] and [`Self::page`] serve [`verify`](crate::verify) only. They run in a read-only transaction.
 pub trait Event: Debug + Sized + Send + Sync + 'static {
     /// How the row is written with a binary `COPY`, which costs `PostgreSQL` a third less than an insert. The engine uses
-    /// it in the mode `Copy`, for a large batch whose events have no log lines, because `COPY` returns no ids. If it
-    /// fails, the engine rolls back and uses the insert methods.
+    /// it for a large batch whose events have no log lines, because `COPY` returns no ids. If it fails, the engine rolls
+    /// back and uses the insert methods.
     ///
     /// `COPY` fires triggers and checks constraints. It ignores rules (`create rule`).
     const COPY: Option<CopyInto<Self>> = None;
