@@ -47,8 +47,16 @@ pub(super) async fn insert_all(connection: &mut PgConnection, bookings: &[&Booki
 
 /// A `COPY` of whole rows. The table generates the ids.
 pub(super) const COPY: CopyInto<Booking> = CopyInto {
-    statement: "copy booking_history (booking_id, user_id, hotel_id, promo_code, discount_percent, price, created_at) \
-                from stdin (format binary)",
+    table: "booking_history",
+    columns: &[
+        ("booking_id", "text"),
+        ("user_id", "text"),
+        ("hotel_id", "text"),
+        ("promo_code", "text"),
+        ("discount_percent", "numeric"),
+        ("price", "numeric"),
+        ("created_at", "timestamp with time zone"),
+    ],
     write: |booking, row| {
         row.value(booking.booking_id.as_str());
         row.value(booking.user_id.as_str());

@@ -73,6 +73,17 @@ async fn ids_have_the_collation_c_unless_postgresql_cannot_change_it() {
     }
 }
 
+#[tokio::test]
+async fn a_view_of_the_positions_prevents_no_migration() {
+    let mut connection = old_service("").await;
+    let older = MIGRATIONS.iter().filter(|migration| migration.version < 10).cloned().collect();
+    Migrator::with_migrations(older).run(&mut connection).await.unwrap();
+    let view = "create view positions as select group_id, topic, partition, next_offset from consumer_offsets";
+    sqlx::raw_sql(view).execute(&mut connection).await.unwrap();
+    MIGRATIONS.run(&mut connection).await.unwrap();
+    MIGRATIONS.undo(&mut connection, 9).await.unwrap();
+}
+
 /// Counts the statements that rewrite a table.
 const COUNT_REWRITES: &str = "
     create table rewrites (tag text);

@@ -32,7 +32,7 @@ async fn the_bulk_insert_inserts_all_or_none() {
     assert_eq!(id_of(&mut connection, "a").await, None);
 
     let into = Booking::COPY.unwrap();
-    let error = copy_rows(&mut connection, into, &[&booking("a"), &booking("b")]).await.unwrap_err();
+    let error = copy_rows(&mut connection, into, &[&booking("a"), &booking("b")], PATIENCE).await.unwrap_err();
     assert!(error.as_database_error().unwrap().is_unique_violation());
     assert_eq!(id_of(&mut connection, "a").await, None);
 }
@@ -59,7 +59,7 @@ async fn a_booking_is_read_back_exactly() {
         assert_eq!(stored(&mut connection, booking.key()).await, *booking);
     }
     sqlx::raw_sql("delete from booking_history").execute(&mut connection).await.unwrap();
-    assert_eq!(copy_rows(&mut connection, Booking::COPY.unwrap(), &refs(&sent)).await.unwrap(), 3);
+    assert_eq!(copy_rows(&mut connection, Booking::COPY.unwrap(), &refs(&sent), PATIENCE).await.unwrap(), 3);
     for booking in &sent {
         assert_eq!(stored(&mut connection, booking.key()).await, *booking);
     }
@@ -81,7 +81,7 @@ async fn a_copied_booking_is_the_same_as_an_inserted_one() {
             Some(sent)
         });
         let sent: Vec<Booking> = sent.collect();
-        let copied = copy_rows(&mut connection, Booking::COPY.unwrap(), &refs(&sent)).await.unwrap();
+        let copied = copy_rows(&mut connection, Booking::COPY.unwrap(), &refs(&sent), PATIENCE).await.unwrap();
         assert_eq!(usize::try_from(copied).unwrap(), sent.len());
         let found = Booking::find(&mut connection, &refs(&sent)).await.unwrap();
         assert!(found.iter().all(|found| matches!(found, Lookup::Same(_))) && found.len() > 100, "{found:?}");

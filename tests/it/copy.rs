@@ -12,7 +12,7 @@ const WATCH: &str = "
     create table statements (kind text);
     create function watch() returns trigger language plpgsql security definer as $$
         begin
-            insert into statements values (case when current_query() like 'copy %' then 'copy' else 'insert' end);
+            insert into statements values (case when current_query() like '/* fenced_sink%copy %' then 'copy' else 'insert' end);
             return null;
         end $$;
     create trigger watch after insert on booking_history for each statement execute function watch()";
@@ -60,10 +60,42 @@ async fn a_table_that_refuses_copy_is_filled_by_inserts() {
     );
     scene.execute(&policy).await;
     let service = scene.clone().with("DATABASE_URL", &url).start();
-    service.wait_for_event("copy_refused");
+    service.wait_for_event_with("copy_refused", &[("error", "the table has row-level security")]);
     scene.assert_exact(&workload).await;
     assert_eq!(scene.lines(KINDS).await, ["insert"]);
     assert!(service.events("database_unavailable").is_empty());
+}
+
+#[tokio::test]
+async fn copy_is_not_used_where_it_would_store_other_rows_than_an_insert_or_could_not_be_ended() {
+    let scene = Scene::new(1).await;
+    let (user, url) = plain_user(&scene.database).await;
+    for (fault, repair, obstacle) in [
+        (
+            "create rule most as on insert to booking_history where new.booking_id = 'x' do instead nothing",
+            "drop rule most on booking_history",
+            "the table has a rule for inserts",
+        ),
+        (
+            "alter table booking_history alter column promo_code type varchar(300)",
+            "alter table booking_history alter column promo_code type text",
+            "a column of the table has another type",
+        ),
+        (
+            &format!(
+                "create role \"{user}-owner\" superuser; grant \"{user}-owner\" to \"{user}\";
+                      alter role \"{user}\" set role = '{user}-owner'"
+            ),
+            &format!("alter role \"{user}\" reset role"),
+            "the session has another role than the login",
+        ),
+    ] {
+        scene.execute(fault).await;
+        let service = scene.clone().with("DATABASE_URL", &url).start();
+        service.wait_for_event_with("copy_refused", &[("error", obstacle)]);
+        service.stop();
+        scene.execute(repair).await;
+    }
 }
 
 #[tokio::test]
@@ -76,13 +108,19 @@ async fn a_process_that_is_frozen_in_the_middle_of_copy_does_not_delay_another_o
     proxy.limit(Some(60_000));
     let frozen = scene.clone().with("DATABASE_URL", &behind).start();
     let copies = "select count(*)::text from pg_stat_activity where datname = current_database()
-        and state = 'active' and wait_event = 'ClientRead' and query like 'copy booking_history%'";
+        and state = 'active' and wait_event = 'ClientRead' and query like '/* fenced_sink gives up after 4000 ms */ copy%'";
     eventually(PATIENCE, |copies: &Vec<String>| *copies == ["1"], async || scene.lines(copies).await).await;
     proxy.black_hole(true);
     frozen.kill9();
     assert_eq!(scene.lines(copies).await, ["1"], "its session waits for the rest of the rows");
 
+    // The process of this session waits for longer.
+    let mut patient = scene.connect().await;
+    let statement = "/* fenced_sink gives up after 600000 ms */ copy statements from stdin";
+    let patient = patient.copy_in_raw(statement).await.unwrap();
+
     let service = scene.start();
-    service.wait_for_event("abandoned_copies_ended");
+    service.wait_for_event_with("abandoned_copies_ended", &[("sessions", "1")]);
     scene.assert_exact(&workload).await;
+    assert_eq!(patient.finish().await.unwrap(), 0);
 }

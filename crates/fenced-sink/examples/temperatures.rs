@@ -26,7 +26,8 @@ struct Reading {
 impl Event for Reading {
     /// For large batches: each value has exactly the type of its column.
     const COPY: Option<CopyInto<Self>> = Some(CopyInto {
-        statement: "copy readings (station, celsius) from stdin (format binary)",
+        table: "readings",
+        columns: &[("station", "text"), ("celsius", "integer")],
         write: |reading, row| {
             row.value(reading.station.as_str());
             row.value(reading.celsius);

@@ -10,9 +10,12 @@ use sqlx::{Encode, Postgres};
 /// How an event writes its row with `COPY`.
 #[derive(Clone, Copy, Debug)]
 pub struct CopyInto<E> {
-    /// The statement, such as `copy temperatures (sensor, celsius) from stdin (format binary)`.
-    pub statement: &'static str,
-    /// Writes one value for each column of the statement, in their order.
+    /// The table.
+    pub table: &'static str,
+    /// The columns, each with its name and its type as `format_type` of `PostgreSQL` writes it, such as `bigint` or
+    /// `timestamp with time zone`. `COPY` is used only if the table has these types.
+    pub columns: &'static [(&'static str, &'static str)],
+    /// Writes one value for each column, in their order.
     pub write: fn(&E, &mut CopyRow<'_>),
 }
 

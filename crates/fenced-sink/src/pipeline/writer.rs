@@ -8,7 +8,6 @@ mod first_positions;
 mod log_fault;
 mod commit;
 
-use std::mem;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
@@ -36,9 +35,6 @@ use crate::postgres::servers::DatabaseServers;
 use crate::postgres::session::Session;
 use crate::postgres::transaction::WriteRules;
 
-/// A process gives up a statement this long after `DATABASE_TIMEOUT` at the latest.
-const ANSWER_LIMIT: Duration = Duration::from_secs(2);
-
 /// What the writers of a process and the redrive share.
 pub(crate) struct WriterContext<E> {
     pub(crate) scheduler: Arc<SharedScheduler<E>>,
@@ -59,7 +55,7 @@ pub(crate) struct WriterContext<E> {
     pub(crate) disconnected: Mutex<DisconnectedWriters>,
     pub(crate) health: Health,
     pub(crate) lines: Mutex<LineBudget>,
-    /// The table permits inserts and no `COPY`.
+    /// It is logged that the table permits no `COPY`.
     pub(crate) copy_refused: AtomicBool,
 }
 
@@ -69,16 +65,10 @@ impl<E> WriterContext<E> {
         Session::connect_to_write(&self.database, self.database_timeout).await
     }
 
-    fn may_copy(&self) -> bool
-    where
-        E: Event,
-    {
-        E::COPY.is_some() && !self.copy_refused.load(Ordering::Relaxed)
-    }
-
-    fn copy_is_refused(&self, error: &sqlx::Error) {
+    /// Logs once why `COPY` is not used.
+    fn copy_is_refused(&self, obstacle: &str) {
         if !self.copy_refused.swap(true, Ordering::Relaxed) {
-            tracing::info!(%error, hint = "large batches are inserted, which is slower", "copy_refused");
+            tracing::info!(error = obstacle, hint = "large batches are inserted, which is slower", "copy_refused");
         }
     }
 
@@ -108,6 +98,8 @@ pub(crate) struct Writer<E> {
     context: Arc<WriterContext<E>>,
     number: usize,
     session: Option<Session>,
+    /// The table permits `COPY` through this connection.
+    may_copy: bool,
     /// The last operation waited too long for a lock.
     waited_for_lock: bool,
     backoff: Backoff,
@@ -116,7 +108,7 @@ pub(crate) struct Writer<E> {
 impl<E: Event> Writer<E> {
     /// Not connected yet.
     pub(crate) fn new(context: Arc<WriterContext<E>>, number: usize, backoff: Backoff) -> Self {
-        Self { context, number, session: None, waited_for_lock: false, backoff }
+        Self { context, number, session: None, may_copy: false, waited_for_lock: false, backoff }
     }
 
     /// Works until there are no more tasks, or until the database cannot be used.
@@ -125,9 +117,6 @@ impl<E: Event> Writer<E> {
     /// partition whose operation failed waits in the scheduler: the writer serves the others immediately.
     pub(crate) async fn run(mut self) -> Result<(), EngineError> {
         while self.ensure_connected().await? {
-            if mem::take(&mut self.waited_for_lock) && !self.end_abandoned_copies().await {
-                continue;
-            }
             let done = match self.context.scheduler.next_task().await {
                 WriterTask::Claim(partition, generation) => self.claim(partition, generation).await,
                 WriterTask::RecordLogFault(fault) => self.record_log_fault(fault).await,
@@ -152,12 +141,12 @@ impl<E: Event> Writer<E> {
         let context = Arc::clone(&self.context);
         while self.session.is_none() {
             let connected = tokio::select! {
-                connected = context.connect() => connected,
+                connected = self.connect() => connected,
                 () = context.scheduler.until_stopping() => return Ok(false),
             };
             match connected {
-                Ok(session) => {
-                    self.session = Some(session);
+                Ok((session, may_copy)) => {
+                    (self.session, self.may_copy, self.waited_for_lock) = (Some(session), may_copy, false);
                     context.connected.send_modify(|connected| *connected = connected.saturating_add(1));
                     self.backoff.reset();
                     context.disconnected().connected(self.number);
@@ -195,23 +184,23 @@ impl<E: Event> Writer<E> {
         Ok(())
     }
 
-    /// Ends the transactions of frozen processes, which hold their locks in the middle of `COPY`. False: the connection
-    /// is lost.
-    async fn end_abandoned_copies(&mut self) -> bool {
-        let (Some(into), Some(session)) = (E::COPY, self.session.as_mut()) else { return self.session.is_some() };
-        let limit = self.context.database_timeout.saturating_add(ANSWER_LIMIT);
-        match session.run(|connection| copy::end_abandoned(connection, into.statement, limit)).await {
-            Ok(0) => {}
-            Ok(sessions) => {
+    /// Opens a connection, and asks whether it may use `COPY`. After a wait for a lock, it first ends the transactions of
+    /// frozen processes, which keep their locks in the middle of `COPY`.
+    async fn connect(&self) -> sqlx::Result<(Session, bool)> {
+        let mut session = self.context.connect().await?;
+        let Some(into) = E::COPY else { return Ok((session, false)) };
+        if self.waited_for_lock {
+            let sessions = session.run(copy::end_abandoned).await?;
+            if sessions > 0 {
                 let hint = "a process was frozen or unreachable in the middle of a batch; the batch is written again";
                 tracing::warn!(sessions, hint, "abandoned_copies_ended");
             }
-            Err(error) => {
-                self.session = None;
-                tracing::debug!(%error, "abandoned_copies_not_ended");
-            }
         }
-        self.session.is_some()
+        let obstacle = session.run(|connection| copy::obstacle(connection, into)).await?;
+        if let Some(obstacle) = &obstacle {
+            self.context.copy_is_refused(obstacle);
+        }
+        Ok((session, obstacle.is_none()))
     }
 
     /// The connection of the current task.

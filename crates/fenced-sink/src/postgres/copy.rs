@@ -9,13 +9,27 @@ use crate::event::copy::{CopyInto, CopyRows};
 /// encoded.
 const PIECE: usize = 64 << 10;
 
-/// Inserts all events, and returns the number of rows that `PostgreSQL` stored. This number is smaller than the number
-/// of events if, for example, a trigger returned null.
+/// Inserts all events, and returns the number of rows that `PostgreSQL` stored. It differs from the number of events
+/// if, for example, a trigger returned null.
+///
+/// The statement has the time `limit` after which the caller gives up. Another process may end the session after it.
 ///
 /// # Errors
 /// What the database answered. No row is stored then.
-pub async fn copy_rows<E>(connection: &mut PgConnection, into: CopyInto<E>, events: &[&E]) -> sqlx::Result<u64> {
-    let mut copy = connection.copy_in_raw(into.statement).await?;
+pub async fn copy_rows<E>(
+    connection: &mut PgConnection,
+    into: CopyInto<E>,
+    events: &[&E],
+    limit: Duration,
+) -> sqlx::Result<u64> {
+    let columns: Vec<&str> = into.columns.iter().map(|(name, _)| *name).collect();
+    let statement = format!(
+        "/* fenced_sink gives up after {} ms */ copy {} ({}) from stdin (format binary)",
+        limit.as_millis(),
+        into.table,
+        columns.join(", ")
+    );
+    let mut copy = connection.copy_in_raw(&statement).await?;
     let mut rows = CopyRows::new();
     for event in events {
         if let Err(error) = rows.add(*event, into.write) {
@@ -31,26 +45,54 @@ pub async fn copy_rows<E>(connection: &mut PgConnection, into: CopyInto<E>, even
     copy.finish().await
 }
 
-/// Ends every session of the same user and database that has waited for the data of this `COPY` for longer than
-/// `limit`, and returns how many.
+/// Why `COPY` must not be used for a table, although inserts may be. `None`: it may be used.
+///
+/// `COPY` ignores rules, is refused under row-level security, and reads a binary value as the type of the column. Under
+/// another role than the one of the login, [`end_abandoned`] would not see a session.
+///
+/// # Errors
+/// What the database answered.
+pub(crate) async fn obstacle<E>(connection: &mut PgConnection, into: CopyInto<E>) -> sqlx::Result<Option<String>> {
+    let (names, types): (Vec<String>, Vec<String>) =
+        into.columns.iter().map(|(name, type_name)| ((*name).to_owned(), (*type_name).to_owned())).unzip();
+    sqlx::query_scalar!(
+        r#"select case
+               when current_user <> session_user then 'the session has another role than the login'
+               when exists (select from pg_rewrite where ev_class = to_regclass($1) and ev_type = '3')
+                   then 'the table has a rule for inserts'
+               when row_security_active(to_regclass($1)) then 'the table has row-level security'
+               when exists (
+                   select from unnest($2::text[], $3::text[]) as wanted (name, type)
+                   left join pg_attribute on attrelid = to_regclass($1) and attname = name and not attisdropped
+                   where format_type(atttypid, null) is distinct from type
+               ) then 'a column of the table has another type'
+           end as obstacle"#,
+        into.table,
+        &names,
+        &types
+    )
+    .fetch_one(connection)
+    .await
+}
+
+/// Ends every session of the same user and database that has waited for the data of a `COPY` of this engine for longer
+/// than its own process waits. Returns how many.
 ///
 /// No time limit of the server ends such a session: `statement_timeout` and the like do not interrupt a backend that
 /// waits for its client in the middle of `COPY`. If the client is a process that is frozen, or a host that is
-/// unreachable, the session would hold the locks of its transaction without end. No live process waits for longer than
-/// its own time limit, and a transaction that is rolled back here is written again. So this is safe.
-pub(crate) async fn end_abandoned(
-    connection: &mut PgConnection,
-    statement: &str,
-    limit: Duration,
-) -> sqlx::Result<u64> {
+/// unreachable, the session would keep the locks of its transaction without end. A live process gives up after the limit
+/// in its statement, and one second for the answer. So this is safe.
+pub(crate) async fn end_abandoned(connection: &mut PgConnection) -> sqlx::Result<u64> {
     let ended = sqlx::query_scalar!(
-        r#"select count(*) filter (where pg_terminate_backend(pid)) as "ended!"
-           from pg_stat_activity
-           where datname = current_database() and usename = current_user and pid <> pg_backend_pid()
-               and state = 'active' and wait_event = 'ClientRead' and query <> '' and starts_with($1, query)
-               and clock_timestamp() - state_change > make_interval(secs => $2)"#,
-        statement,
-        limit.as_secs_f64()
+        r#"with copies as (
+               select pid, state_change,
+                   substring(query from '^/\* fenced_sink gives up after ([0-9]{1,12}) ms \*/')::bigint as millis
+               from pg_stat_activity
+               where datname = current_database() and usename = session_user and pid <> pg_backend_pid()
+                   and state = 'active' and wait_event = 'ClientRead'
+           )
+           select count(*) filter (where pg_terminate_backend(pid)) as "ended!" from copies
+           where clock_timestamp() - state_change > (millis + 2000) * interval '1 ms'"#
     )
     .fetch_one(connection)
     .await?;

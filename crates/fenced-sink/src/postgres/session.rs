@@ -127,6 +127,11 @@ impl Session {
 }
 
 impl Transaction<'_> {
+    /// The time limit of each operation.
+    pub(crate) fn limit(&self) -> Duration {
+        self.limit
+    }
+
     /// Runs statements, all of them together within the time limit.
     ///
     /// # Errors

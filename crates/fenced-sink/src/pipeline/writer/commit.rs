@@ -6,7 +6,6 @@ use std::time::{Instant, SystemTime};
 use super::Writer;
 use crate::event::Event;
 use crate::model::batch::{ClaimedBatch, Entry};
-use crate::model::error_class::ErrorClass;
 use crate::model::event::{LogPoint, Parsed, RecordRef};
 use crate::model::halt::HaltReason;
 use crate::model::mirror::CommittedPosition;
@@ -14,7 +13,6 @@ use crate::model::outcome::{BatchOutcome, RecordOutcome, totals};
 use crate::pipeline::failure::commit_failures;
 use crate::pipeline::line_budget::LineBudget;
 use crate::pipeline::reports::WriterReport;
-use crate::postgres::error::classify;
 use crate::postgres::transaction::mode::WriteMode;
 use crate::postgres::transaction::{self, WriteFailure};
 
@@ -35,20 +33,13 @@ impl<E: Event> Writer<E> {
     pub(super) async fn commit(&mut self, mut batches: Vec<ClaimedBatch<E>>) -> sqlx::Result<()> {
         // The lines come first: the time that they take is not the time of the transaction.
         let record_lines = self.received(&batches);
-        let mode = first_mode(&batches, !record_lines && self.context.may_copy());
+        let mode = first_mode(&batches, !record_lines && self.may_copy);
         let mut attempt = Attempt { record_lines, mode, began: Instant::now() };
-        let (mut is_cut, mut copy_refused) = (false, None);
+        let mut is_cut = false;
         let outcomes = loop {
             match self.try_to_commit(&batches, attempt.mode).await {
                 Ok(outcomes) => break outcomes,
                 Err(WriteFailure::NeedsRowByRow) if attempt.mode.is_bulk() => attempt.mode = WriteMode::RowByRow,
-                // The table may permit inserts and no COPY, for example because of row-level security.
-                Err(WriteFailure::Database(error))
-                    if attempt.mode == WriteMode::Copy && classify(&error) == ErrorClass::Operator =>
-                {
-                    copy_refused = Some(error);
-                    attempt.mode = WriteMode::Bulk;
-                }
                 // The rest of the batch is read again after the halt.
                 Err(WriteFailure::BreakerLimit { partition, entries }) => {
                     is_cut = true;
@@ -65,9 +56,6 @@ impl<E: Event> Writer<E> {
                 Err(WriteFailure::Commit(error)) => return Err(self.not_committed(batches, error, false).await),
             }
         };
-        if let Some(error) = copy_refused {
-            self.context.copy_is_refused(&error);
-        }
         self.context.health.written(&batches, &outcomes, attempt.began.elapsed(), SystemTime::now());
         for (claimed, outcome) in batches.iter().zip(&outcomes) {
             self.committed(claimed, outcome, attempt);

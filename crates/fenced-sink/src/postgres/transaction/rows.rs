@@ -53,7 +53,8 @@ async fn insert_in_bulk<E: Event>(
     mode: WriteMode,
 ) -> sqlx::Result<Option<Vec<RecordOutcome>>> {
     let ids: sqlx::Result<Vec<Option<i64>>> = if let Some(into) = E::COPY.filter(|_| mode == WriteMode::Copy) {
-        let stored = transaction.run(|connection| copy_rows(connection, into, events)).await;
+        let limit = transaction.limit();
+        let stored = transaction.run(|connection| copy_rows(connection, into, events, limit)).await;
         stored.map(|stored| (0..stored).map(|_| None).collect())
     } else {
         let ids = transaction.run(|connection| E::insert_all(connection, events)).await;
