@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use clap::Args;
 use fenced_sink::admin::{
-    Backoff, ErrorClass, advice, classify, connect_and_check, missing_privileges, nearly_full_columns,
+    Backoff, ErrorClass, advice, classify, connect_and_check, missing_grants, nearly_full_columns,
 };
 use fenced_sink::{Event as _, HaltedPartitions, until_end};
 use tokio::sync::oneshot;
@@ -90,7 +90,7 @@ enum DatabaseCheck {
 }
 
 async fn check_database(settings: &Settings) -> sqlx::Result<DatabaseCheck> {
-    let (database, user) = (&settings.database, settings.database.user());
+    let database = &settings.database;
     let (mut session, problems) = connect_and_check(database.servers(), settings.database_timeout).await?;
     if let Some(problem) = problems.first() {
         return Ok(DatabaseCheck::Never(CommandError::server_problem(problem, database)));
@@ -103,21 +103,19 @@ async fn check_database(settings: &Settings) -> sqlx::Result<DatabaseCheck> {
         }
         SchemaState::Missing | SchemaState::Older { .. } => return Ok(DatabaseCheck::NotYet(state.to_string())),
     }
-    let missing = session.run(|connection| missing_privileges(connection, Booking::PRIVILEGES)).await?;
-    if missing.is_empty() {
-        for column in session.run(nearly_full_columns).await? {
-            tracing::warn!(hint = %column, "id_column_nearly_full");
-        }
-        // The role may have only as many connections as there are writers.
-        session.close().await?;
-        return Ok(DatabaseCheck::Ready);
+    let grants = session.run(|connection| missing_grants(connection, Booking::PRIVILEGES)).await?;
+    if !grants.is_empty() {
+        return Ok(DatabaseCheck::NotYet(format!(
+            "can't use PostgreSQL at {database} (42501): the user lacks privileges; grant them: {}",
+            grants.join(" ")
+        )));
     }
-    let grants: Vec<String> = missing.iter().map(|one| format!("grant {one} to \"{user}\";")).collect();
-    Ok(DatabaseCheck::NotYet(format!(
-        "can't use PostgreSQL at {database} (42501): the user lacks {}; grant the privilege: {}",
-        missing.join(", "),
-        grants.join(" ")
-    )))
+    for column in session.run(nearly_full_columns).await? {
+        tracing::warn!(hint = %column, "id_column_nearly_full");
+    }
+    // The role may have only as many connections as there are writers.
+    session.close().await?;
+    Ok(DatabaseCheck::Ready)
 }
 
 /// Waits for the database without a limit, and for its schema and privileges up to `STARTUP_TIMEOUT`: a migration may be

@@ -30,7 +30,8 @@ pub trait Event: Debug + Sized + Send + Sync + 'static {
     /// it for a large batch whose events have no log lines, because `COPY` returns no ids. If it fails, the engine rolls
     /// back and uses the insert methods.
     ///
-    /// `COPY` fires triggers and checks constraints. It ignores rules (`create rule`).
+    /// `COPY` fires triggers and checks constraints. The engine does not use it for a table with rules for inserts, which
+    /// `COPY` ignores, or with row-level security, which refuses it.
     const COPY: Option<CopyInto<Self>> = None;
 
     /// The tables that a run writes for this event, and the privileges that it needs for each, such as `("bookings",
