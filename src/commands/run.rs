@@ -106,7 +106,7 @@ async fn check_database(settings: &Settings) -> sqlx::Result<DatabaseCheck> {
     let grants = session.run(|connection| missing_grants(connection, Booking::PRIVILEGES)).await?;
     if !grants.is_empty() {
         return Ok(DatabaseCheck::NotYet(format!(
-            "can't use PostgreSQL at {database} (42501): the user lacks privileges; grant them: {}",
+            "can't use PostgreSQL at {database} (42501): the user lacks a privilege; grant the privilege: {}",
             grants.join(" ")
         )));
     }
