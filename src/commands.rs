@@ -61,6 +61,18 @@ enum Command {
     Verify(verify::VerifyArgs),
 }
 
+impl Command {
+    /// Whether the command needs a server that can write.
+    fn writes(&self) -> bool {
+        match self {
+            Self::Run(_) => true,
+            Self::Migrate(args) => args.writes(),
+            Self::Offsets(args) => args.writes(),
+            Self::DeadLetters(_) | Self::Verify(_) => false,
+        }
+    }
+}
+
 impl CommandLine {
     /// Reads the arguments and the environment. Ends the process with 0 after `--help`, and with 2 after a mistake.
     #[must_use]
@@ -87,7 +99,10 @@ impl CommandLine {
         let (stop, stopped) = oneshot::channel();
         let stop = matches!(self.command, Command::Run(_)).then_some(stop);
         signals::handle(stop).map_err(|error| CommandError::Internal(format!("can't receive signals: {error}")))?;
-        let settings = || Settings::from_raw(&self.settings, |file: &Path| fs::read_to_string(file));
+        let settings = || {
+            let settings = Settings::from_raw(&self.settings, |file: &Path| fs::read_to_string(file))?;
+            if self.command.writes() { settings.able_to_write() } else { Ok(settings) }
+        };
         let done = runtime.block_on(async {
             let done = match &self.command {
                 Command::Run(args) => run::run(args, &logging(settings()?), stopped).await,

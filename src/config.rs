@@ -159,6 +159,25 @@ impl Settings {
         };
         settings().ok_or(faults)
     }
+
+    /// The same settings, for a command that writes.
+    ///
+    /// # Errors
+    /// The database URL asks for a server that cannot write.
+    pub fn able_to_write(self) -> Result<Self, ConfigFaults> {
+        let target = self.database.servers().wanted();
+        if target.can_write() {
+            return Ok(self);
+        }
+        Err(ConfigFaults::one(ConfigFault {
+            setting: "DATABASE_URL",
+            given: Some(format!("target_session_attrs={}", target.name())),
+            accepted:
+                "target_session_attrs=read-write, primary or any, because this command writes; the value can also be \
+                       that of PGTARGETSESSIONATTRS"
+                    .to_owned(),
+        }))
+    }
 }
 
 /// Adds a `.env` file of the working directory to the environment. The file does not change a variable that is already

@@ -49,6 +49,13 @@ pub(super) struct MigrateArgs {
     command: MigrateCommand,
 }
 
+impl MigrateArgs {
+    /// Whether the command needs a server that can write.
+    pub(super) fn writes(&self) -> bool {
+        !matches!(self.command, MigrateCommand::Status)
+    }
+}
+
 #[derive(Subcommand)]
 enum MigrateCommand {
     /// Apply every missing migration

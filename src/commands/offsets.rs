@@ -41,6 +41,13 @@ pub(super) struct OffsetsArgs {
     command: OffsetsCommand,
 }
 
+impl OffsetsArgs {
+    /// Whether the command needs a server that can write.
+    pub(super) fn writes(&self) -> bool {
+        !matches!(self.command, OffsetsCommand::List { .. })
+    }
+}
+
 #[derive(Subcommand)]
 enum OffsetsCommand {
     /// Show each partition: position, topic log, lag, owner, state and totals

@@ -153,6 +153,7 @@ fn parse(
             .parse()
             .map_err(|error| UrlFault { given: None, accepted: format!("{ACCEPTED} ({})", reason(&error)) })?;
         let mode = match options.get_ssl_mode() {
+            PgSslMode::VerifyFull if parameters.has_address => return Err(address_verified()),
             // As in libpq: a socket of the same machine has no TLS.
             _ if host.starts_with('/') => PgSslMode::Disable,
             // sqlx would never use TLS. libpq uses it if the server asks for it.
@@ -178,6 +179,12 @@ fn parse(
         servers = servers.connect_timeout(limit);
     }
     Ok(Database(servers))
+}
+
+/// sqlx would compare the certificate with the address, not with the name in `host`.
+fn address_verified() -> UrlFault {
+    let accepted = "host=NAME with sslmode=verify-full, or host=IP-ADDRESS if the certificate has the address";
+    UrlFault { given: Some("hostaddr=…".to_owned()), accepted: accepted.to_owned() }
 }
 
 /// Only the cause, which contains no part of the URL.

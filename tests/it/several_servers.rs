@@ -5,6 +5,7 @@ use testbed::kafka::kafka;
 use testbed::postgres::own_postgres;
 use testbed::proxy::Proxy;
 use testbed::scene::Scene;
+use testbed::service::Service;
 use testbed::topic::Topic;
 use testbed::wait::{PATIENCE, eventually};
 use testbed::workload::Workload;
@@ -70,13 +71,79 @@ async fn the_service_continues_on_a_standby_that_was_promoted_and_loses_nothing(
     let any = format!("{}?target_session_attrs=prefer-standby", standby.url(database));
     scene.clone().with("DATABASE_URL", &any).command("offsets list");
     let other = format!("{}?target_session_attrs=standby", standby.url(database));
-    let (code, lines) = scene.with("DATABASE_URL", &other).finish("offsets list");
+    let scene = scene.with("DATABASE_URL", &other);
+    for arguments in ["run", "migrate up", "migrate down", "offsets resume --all"] {
+        let (code, lines) = scene.finish(arguments);
+        let text = lines.join("\n");
+        assert!(code == 78 && text.contains("target_session_attrs=read-write, primary or any"), "{text}");
+    }
+    let (code, lines) = scene.finish("offsets list");
     let text = lines.join("\n");
     assert_eq!(code, 69, "{text}");
     assert!(
         text.contains("this server is a primary that can write, and target_session_attrs=standby is wanted"),
         "{text}"
     );
+}
+
+/// A proxy that is up while its server is not accepts a connection and ends it. With `STARTUP_TIMEOUT=0s`, each error that
+/// needs an operator would end a run at once.
+#[tokio::test]
+async fn an_outage_behind_a_proxy_is_an_outage_at_the_start_and_later() {
+    let server = own_postgres();
+    let scene = Scene::on(kafka(), &server, 1).await;
+    let proxy = Proxy::start(server.port());
+    let url = scene.database.replace(&format!(":{}/", server.port()), &format!(":{}/", proxy.port()));
+    let scene = scene.with("DATABASE_URL", &url).with("STARTUP_TIMEOUT", "0s").with("RETRY_MAX", "100ms");
+    let running = scene.start();
+    let workload = Workload::bookings("outage", 200, 1);
+    let (before, after) = workload.records.split_at(100);
+    scene.send(before).await;
+    scene.wait_until_read().await;
+
+    server.stop_fast().unwrap();
+    let starting = scene.start();
+    scene.send(after).await;
+    let outages = async |service: &Service| {
+        let of_proxy = |service: &Service| {
+            let failed = service.events("database_unavailable");
+            failed.iter().filter(|line| line.field("error").contains("unexpected response from SSLRequest")).count()
+        };
+        eventually(PATIENCE, |count| *count >= 3, async || of_proxy(service)).await;
+    };
+    outages(&starting).await;
+    outages(&running).await;
+    server.start().unwrap();
+    scene.assert_exact(&workload).await;
+    running.stop();
+    starting.stop();
+}
+
+/// In a failover, one server can have wrong settings: the next one is tried, and a retry waits for the others.
+#[tokio::test]
+async fn a_server_that_refuses_the_user_does_not_hide_the_others() {
+    let server = own_postgres();
+    let scene = Scene::on(kafka(), &server, 1).await.with("STARTUP_TIMEOUT", "0s").with("RETRY_MAX", "100ms");
+    let refusing = own_postgres();
+    let owner = scene.database.clone();
+    let (login, place) = owner.split_once('@').unwrap();
+    let url = format!("{login}@127.0.0.1:{},{place}", refusing.port());
+    assert_ne!(server.password(), refusing.password());
+    let scene = scene.with("DATABASE_URL", &url);
+    scene.command("offsets list");
+    server.stop_fast().unwrap();
+    let service = scene.start();
+    let failed = service.wait_for_event("database_unavailable");
+    assert!(failed.field("error").contains("password authentication failed"), "{failed:?}");
+    server.start().unwrap();
+    let workload = Workload::bookings("refused", 10, 1);
+    scene.send(&workload.records).await;
+    scene.assert_exact(&workload).await;
+    service.stop();
+
+    let url = format!("{}@127.0.0.1:{},{place}", login.replace(server.password(), "wrong"), refusing.port());
+    let (code, lines) = scene.with("DATABASE_URL", &url).finish("run");
+    assert_eq!(code, 69, "{lines:#?}");
 }
 
 /// Each form of a URL for one server: migrate, run and a command connect with it.

@@ -11,6 +11,7 @@ use testbed::scene::Scene;
 use testbed::service::{Environment, Service, environment};
 use testbed::topic::{Outgoing, Topic};
 use testbed::unique;
+use testbed::wait::{PATIENCE, eventually};
 use testbed::workload::{Workload, booking};
 
 /// A scene whose service gives up soon.
@@ -135,10 +136,34 @@ async fn a_refusal_in_another_language_and_encoding_ends_with_69_as_in_english()
     let (_, place) = scene.database.split_once('@').unwrap();
     let settings = scene.clone().with("DATABASE_URL", &format!("postgresql://postgres:{PASSWORD}@{place}")).environment;
     for arguments in ["run", "migrate up", "offsets list"] {
-        ends(arguments, &settings, 69, &["login", "user, password and database"]);
+        ends(arguments, &settings, 69, &["login", "user, password and database", "a free connection"]);
     }
     assert!(server.log().contains("FATAL:  Passwort-Authentifizierung"), "it speaks German: {}", server.log());
     ends("migrate up", &scene.environment, 0, &["up to date"]);
+
+    // The user was accepted before, so the same error is that of a server that is full or starts.
+    let (user, url) = plain_user(&scene.database).await;
+    let scene = scene.with("DATABASE_URL", &url).with("STARTUP_TIMEOUT", "0s").with("RETRY_MAX", "100ms");
+    let service = scene.start();
+    let workload = Workload::bookings("full", 20, 1);
+    let (before, after) = workload.records.split_at(10);
+    scene.send(before).await;
+    scene.wait_until_read().await;
+    scene
+        .execute(&format!(
+            "alter role \"{user}\" connection limit 0; \
+             select pg_terminate_backend(pid) from pg_stat_activity where usename = '{user}'"
+        ))
+        .await;
+    scene.send(after).await;
+    let refused = async || {
+        let failed = service.events("database_unavailable");
+        failed.iter().filter(|line| line.field("error").contains("non-UTF-8")).count()
+    };
+    eventually(PATIENCE, |count| *count >= 3, refused).await;
+    scene.execute(&format!("alter role \"{user}\" connection limit -1")).await;
+    scene.assert_exact(&workload).await;
+    service.stop();
 }
 
 #[tokio::test]

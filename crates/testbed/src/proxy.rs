@@ -129,8 +129,10 @@ fn accept(link: &Arc<Link>, listener: &TcpListener, server: u16) {
         if link.state.lock().unwrap().closed {
             return;
         }
-        // Without a server the client's connection ends, as if it were refused.
-        let Ok(server) = TcpStream::connect((Ipv4Addr::LOCALHOST, server)) else { continue };
+        let Ok(server) = TcpStream::connect((Ipv4Addr::LOCALHOST, server)) else {
+            end_as_without_server(client);
+            continue;
+        };
         let ends = [client.try_clone().unwrap(), server.try_clone().unwrap()];
         link.change(|state| state.open.extend(ends));
         for (from, to, direction) in [
@@ -141,6 +143,11 @@ fn accept(link: &Arc<Link>, listener: &TcpListener, server: u16) {
             thread::spawn(move || forward(&link, from, to, direction));
         }
     }
+}
+
+/// Reads what the client sends first, and ends its connection without an answer, as a load balancer without a server does.
+fn end_as_without_server(mut client: TcpStream) {
+    thread::spawn(move || client.read(&mut [0; CHUNK]).ok());
 }
 
 /// Passes bytes on until one side ends the connection. Then it ends both sides.

@@ -2,7 +2,7 @@
 
 use std::net::Ipv6Addr;
 
-use url::form_urlencoded;
+use percent_encoding::percent_decode_str;
 
 use super::{ENCODED, UrlFault, parameters::Parameters};
 
@@ -21,60 +21,71 @@ pub(super) struct ServerAddress {
 /// The servers of a URL. Hosts and ports in parameters replace those of the authority, as in libpq. `default` has the hosts
 /// for a URL without one.
 pub(super) fn choose(authority: &str, parameters: &Parameters, default: &str) -> Result<Vec<ServerAddress>, UrlFault> {
-    let in_authority = authority.split(',').map(|host| parse(&decode(host), false)).collect::<Result<Vec<_>, _>>()?;
-    let in_parameter = |hosts: &str| hosts.split(',').map(|host| parse(host, true)).collect::<Result<Vec<_>, _>>();
-    let ports = match &parameters.ports {
-        Some(ports) => ports.split(',').map(port).collect::<Result<Vec<_>, _>>()?,
-        None => in_authority.iter().map(|server| server.port).collect(),
+    let in_authority = list(authority, of_authority)?;
+    let (listed, in_parameter) = (&parameters.hosts, |hosts: &String| list(hosts, of_parameter));
+    let has_port = in_authority.iter().any(|server| server.port.is_some());
+    let ports = match (&parameters.ports, &parameters.ports_of_variable) {
+        (Some(ports), _) => list(ports, port)?,
+        (None, _) if has_port && !listed.is_empty() => in_authority.iter().map(|server| server.port).collect(),
+        (None, Some(ports)) if !has_port => list(ports, port).map_err(|_| of_variable())?,
+        (None, _) => vec![None],
     };
-    let servers = match parameters.hosts.as_slice() {
+    let servers = match listed.as_slice() {
         [] => in_authority,
-        lists => lists.iter().map(|hosts| in_parameter(hosts)).collect::<Result<Vec<_>, _>>()?.concat(),
+        lists => lists.iter().map(in_parameter).collect::<Result<Vec<_>, _>>()?.concat(),
     };
-    if ports.len() != 1 && ports.len() != servers.len() {
-        return Err(PORTS.into());
-    }
     let mut chosen = Vec::new();
-    for (server, listed) in servers.into_iter().zip(ports.into_iter().cycle()) {
-        let port = if parameters.ports.is_some() { listed } else { server.port.or(listed) };
+    for server in servers {
         // PGHOST, too, can have several hosts.
-        let hosts = if server.host.is_empty() { in_parameter(default)? } else { vec![server] };
-        chosen.extend(hosts.into_iter().map(|host| ServerAddress { port, ..host }));
+        let hosts = if server.host.is_empty() { list(default, of_parameter)? } else { vec![server.clone()] };
+        chosen.extend(hosts.into_iter().map(|host| ServerAddress { port: server.port.or(host.port), ..host }));
+    }
+    if ports.len() != 1 && ports.len() != chosen.len() {
+        return Err(if parameters.ports.is_none() && !has_port { of_variable() } else { PORTS.into() });
+    }
+    for (server, listed) in chosen.iter_mut().zip(ports.into_iter().cycle()) {
+        server.port = if parameters.ports.is_some() { listed } else { server.port.or(listed) };
     }
     Ok(chosen)
 }
 
-/// A host has no `+`, `=` or `&`, so the encoding of parameters is right for it.
-fn decode(host: &str) -> String {
-    form_urlencoded::parse(host.as_bytes()).next().map(|(host, _)| host.into_owned()).unwrap_or_default()
+fn list<T>(texts: &str, parse: impl Fn(&str) -> Result<T, UrlFault>) -> Result<Vec<T>, UrlFault> {
+    texts.split(',').map(parse).collect()
 }
 
-/// A host with or without a port. In a parameter, an IPv6 address needs no brackets.
-fn parse(text: &str, in_parameter: bool) -> Result<ServerAddress, UrlFault> {
-    let server = |host: &str, port| ServerAddress { host: host.to_owned(), port };
-    if let Some(bracketed) = text.strip_prefix('[') {
-        let (address, after) = bracketed.split_once(']').ok_or(HOSTS)?;
-        if !is_ipv6(address) {
+/// A host with or without a port. As in libpq, the port ends before the decoding: a directory can have an encoded colon.
+fn of_authority(text: &str) -> Result<ServerAddress, UrlFault> {
+    let (host, port) = split_port(text)?;
+    server(&percent_decode_str(host).decode_utf8().map_err(|_| HOSTS)?, port)
+}
+
+/// A directory, an IPv6 address without brackets, or a host with or without a port. A directory can have colons.
+fn of_parameter(text: &str) -> Result<ServerAddress, UrlFault> {
+    if text.starts_with('/') || is_ipv6(text) {
+        return Ok(ServerAddress { host: text.to_owned(), port: None });
+    }
+    let (host, port) = split_port(text)?;
+    server(host, port)
+}
+
+/// The colons within brackets belong to the address.
+fn split_port(text: &str) -> Result<(&str, Option<u16>), UrlFault> {
+    match text.rsplit_once(':') {
+        Some((host, digits)) if !digits.ends_with(']') => Ok((host, port(digits)?)),
+        _ => Ok((text, None)),
+    }
+}
+
+fn server(host: &str, port: Option<u16>) -> Result<ServerAddress, UrlFault> {
+    let host = match host.strip_prefix('[') {
+        Some(bracketed) => bracketed.strip_suffix(']').filter(|address| is_ipv6(address)).ok_or(HOSTS)?,
+        None if host.starts_with('/') => host,
+        None if host.contains(|c: char| c.is_whitespace() || c.is_control() || "/:@[]".contains(c)) => {
             return Err(HOSTS.into());
         }
-        return match after.strip_prefix(':') {
-            None if after.is_empty() => Ok(server(address, None)),
-            None => Err(HOSTS.into()),
-            Some(digits) => Ok(server(address, port(digits)?)),
-        };
-    }
-    if in_parameter && is_ipv6(text) {
-        return Ok(server(text, None));
-    }
-    let (host, digits) = text.rsplit_once(':').unwrap_or((text, ""));
-    let port = port(digits)?;
-    if host.starts_with('/') {
-        return Ok(server(host, port));
-    }
-    if host.contains(|c: char| c.is_whitespace() || c.is_control() || "/:@[]".contains(c)) {
-        return Err(HOSTS.into());
-    }
-    Ok(server(host, port))
+        None => host,
+    };
+    Ok(ServerAddress { host: host.to_owned(), port })
 }
 
 /// An address may have a zone: `fe80::1%eth0`.
@@ -90,4 +101,8 @@ fn port(text: &str) -> Result<Option<u16>, UrlFault> {
         // A part of a password that is not encoded can be here.
         Ok(0) | Err(_) => Err(UrlFault { given: None, accepted: format!("{PORTS}; and {ENCODED}") }),
     }
+}
+
+fn of_variable() -> UrlFault {
+    UrlFault { given: Some("PGPORT in the environment".to_owned()), accepted: PORTS.to_owned() }
 }

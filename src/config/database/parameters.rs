@@ -20,6 +20,9 @@ const TARGETS: [TargetSession; 6] = [
 ];
 const TLS_MODES: &[&str] = &["disable", "allow", "prefer", "require", "verify-ca", "verify-full"];
 
+/// A longer value of a parameter that names a file can be the file's content, which may be a key.
+const LONGEST_PATH: usize = 150;
+
 /// Variables of libpq whose value is checked as the parameter of this name, if the URL does not have the parameter.
 const VARIABLES: [(&str, &str); 8] = [
     ("PGSSLMODE", "sslmode"),
@@ -39,6 +42,10 @@ pub(super) struct Parameters {
     pub(super) hosts: Vec<String>,
     /// `port`.
     pub(super) ports: Option<String>,
+    /// `PGPORT`.
+    pub(super) ports_of_variable: Option<String>,
+    /// Whether `hosts` are those of `hostaddr`.
+    pub(super) has_address: bool,
     /// `target_session_attrs`.
     pub(super) target: Option<TargetSession>,
     /// `connect_timeout`; `None`: not given, or no limit.
@@ -155,7 +162,9 @@ impl Parameters {
         }
         if !addresses.is_empty() {
             parameters.hosts = addresses;
+            parameters.has_address = true;
         }
+        parameters.ports_of_variable = variable("PGPORT").filter(|ports| !ports.is_empty());
         parameters.has_user = all.iter().any(|given| given.name == "user" && !given.value.is_empty());
         parameters.check_tls(&all)?;
         Ok(parameters)
@@ -202,9 +211,12 @@ fn name_in_libpq(name: &str) -> &str {
 /// Finds a file of the wrong kind now, because a later error of the connection does not name the file.
 fn check_file(given: &Given, read_file: &impl Fn(&Path) -> io::Result<String>) -> Result<(), UrlFault> {
     let Given { name, value, variable } = given;
-    // As in sqlx, a variable can have the content of the file. It must not be shown.
+    // As in sqlx, a variable can have the content of the file. It must not be shown, and no text that can be one.
     if variable.is_some() && value.trim_start().starts_with("-----BEGIN") {
         return Ok(());
+    }
+    if value.contains("-----BEGIN") || value.len() > LONGEST_PATH {
+        return Err(given.fault(format!("{name}=FILE, the path of a file, not its content")));
     }
     let wrong = |accepted: String| UrlFault { given: Some(format!("{}={value}", variable.unwrap_or(name))), accepted };
     let content = read_file(Path::new(value)).map_err(|error| wrong(format!("a file that can be read: {error}")))?;

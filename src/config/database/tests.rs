@@ -87,8 +87,8 @@ fn a_socket_is_a_directory_in_any_of_its_forms() {
         "postgresql+asyncpg://u:secret@:5433/b?host=/run/pg",
         "postgresql://u:secret@%2Frun%2Fpg:5433/b",
         "postgresql://u:secret@localhost:5433/b?host=%2Frun%2Fpg",
-        "postgresql:///b?host=/run/pg:5433&user=u",
-        "postgresql:///?host=/run/pg:5433&user=u&dbname=b&sslmode=verify-full",
+        "postgresql:///b?host=/run/pg&port=5433&user=u",
+        "postgresql:///?host=/run/pg&port=5433&user=u&dbname=b&sslmode=verify-full",
     ] {
         check(url, "Database(/run/pg:5433/b as u, any)");
         let database = parsed(url).unwrap();
@@ -97,6 +97,78 @@ fn a_socket_is_a_directory_in_any_of_its_forms() {
         assert!(matches!(server.get_ssl_mode(), PgSslMode::Disable), "as in libpq");
     }
     check("postgresql://u:p@%2Frun%2Fpg,db/b", "Database(/run/pg:5432,db:5432/b as u, read-write)");
+}
+
+#[test]
+fn a_directory_of_a_socket_can_have_colons() {
+    for url in [
+        "postgresql://u:p@/b?host=/cloudsql/proj:region:inst",
+        "postgresql://u:p@localhost/b?host=/cloudsql/proj:region:inst",
+        "postgresql://u:p@%2Fcloudsql%2Fproj%3Aregion%3Ainst/b",
+        "postgresql://u:p@%2Fcloudsql%2Fproj%3Aregion%3Ainst:5432/b",
+    ] {
+        check(url, "Database(/cloudsql/proj:region:inst:5432/b as u, any)");
+        let database = parsed(url).unwrap();
+        let socket = database.servers().iter().next().unwrap().get_socket().cloned();
+        assert_eq!(socket.unwrap(), Path::new("/cloudsql/proj:region:inst"));
+    }
+    let of_variable = hosts::choose("", &Parameters::default(), "/cloudsql/p:r:i").unwrap();
+    assert_eq!(of_variable, [ServerAddress { host: "/cloudsql/p:r:i".to_owned(), port: None }], "of PGHOST");
+}
+
+#[test]
+fn a_host_is_never_cut() {
+    check("postgresql://u:p@h=x:1/b", "Database(h=x:1/b as u, any)");
+    check("postgresql://u:p@h&x+y:1/b", "Database(h&x+y:1/b as u, any)");
+    check("postgresql://u:p@h%20h/b", "hosts as NAME:PORT");
+    check("postgresql://u:p@h%3A1/b", "hosts as NAME:PORT");
+    check("postgresql://u:p@h%ff/b", "hosts as NAME:PORT");
+}
+
+#[test]
+fn the_ports_of_a_variable_are_for_a_url_without_ports() {
+    let check = |url: &str, default: &str, expected: &str| {
+        let hosts = url.split_once('?').unwrap_or((url, ""));
+        let variable = |asked: &str| (asked == "PGPORT").then(|| "1,2".to_owned());
+        let parameters = Parameters::parse(hosts.1, &variable, &read_file).unwrap();
+        let chosen = hosts::choose(hosts.0, &parameters, default).map(|servers| {
+            let shown = servers.iter().map(|server| format!("{}:{}", server.host, server.port.unwrap_or(5432)));
+            shown.collect::<Vec<_>>().join(",")
+        });
+        let chosen = chosen.unwrap_or_else(|fault| format!("{}: {}", fault.given.unwrap_or_default(), fault.accepted));
+        assert!(chosen.contains(expected), "{url} gave {chosen}, not {expected}");
+    };
+    check("", "a,b", "a:1,b:2");
+    check("c,d", "a,b", "c:1,d:2");
+    check("?host=c,d", "a,b", "c:1,d:2");
+    check("c:3,d", "a,b", "c:3,d:5432");
+    check("c,d?port=3", "a,b", "c:3,d:3");
+    check("?port=3,4", "a,b", "a:3,b:4");
+    check(":3", "a,b", "a:3,b:3");
+    check("c", "a,b", "PGPORT in the environment: ports from 1 to 65535, one for each host");
+}
+
+#[test]
+fn the_content_of_a_key_is_never_shown() {
+    for value in
+        ["-----BEGIN%20PRIVATE%20KEY-----%0Asecret", "%22-----BEGIN%20PRIVATE%20KEY-----", &"secret".repeat(40)]
+    {
+        for name in ["sslrootcert", "sslcert", "sslkey"] {
+            check(&format!("postgresql://u:p@h/b?{name}={value}"), &format!("{name}=…: {name}=FILE, the path"));
+        }
+    }
+    let variable = |asked: &str| (asked == "PGSSLKEY").then(|| "'-----BEGIN PRIVATE KEY-----secret'".to_owned());
+    let shown = shown(parse("postgresql://u:p@h/b", &variable, &read_file));
+    assert!(shown.starts_with("PGSSLKEY in the environment: sslkey=FILE"), "{shown}");
+}
+
+#[test]
+fn a_certificate_is_not_compared_with_the_address_of_a_named_host() {
+    let verified = "postgresql://u:p@db/b?hostaddr=10.0.0.1&sslmode=verify-full";
+    check(verified, "hostaddr=…: host=NAME with sslmode=verify-full");
+    check("postgresql://u:p@/b?hostaddr=10.0.0.1&sslrootcert=system", "hostaddr=…: host=NAME");
+    check("postgresql://u:p@db/b?hostaddr=10.0.0.1&sslmode=verify-ca", "Database(10.0.0.1:5432/b as u, any)");
+    check("postgresql://u:p@/b?host=10.0.0.1&sslmode=verify-full", "Database(10.0.0.1:5432/b as u, any)");
 }
 
 #[test]
@@ -228,6 +300,7 @@ fn a_variable_of_libpq_stands_for_the_parameter_that_the_url_does_not_have() {
         let shown = shown(parse(&format!("postgresql://u:secret@h/b?{parameters}"), &variable, &read_file));
         assert!(shown.contains(expected), "{name}={value} gave {shown}");
     };
+    check("PGPORT", "none", "", "PGPORT in the environment: ports from 1 to 65535");
     check("PGSSLMODE", "verify_full", "", "PGSSLMODE in the environment: sslmode=disable, ");
     check("PGSSLMODE", "verify_full", "sslmode=verify-full", "Database(h:5432/b as u, any)");
     check("PGCHANNELBINDING", "require", "", "PGCHANNELBINDING in the environment: channel_binding=prefer");

@@ -1,15 +1,18 @@
 //! The servers of one database, and the choice of the one to connect to.
 //!
 //! The rules are those of libpq for several hosts: the servers are tried in their order, each within its own time limit,
-//! until one gives a session of the wanted kind. A server that refuses the user ends the attempt.
+//! until one gives a session of the wanted kind. Unlike in libpq, a server that refuses the user does not end the attempt:
+//! in a failover, the settings of one server can be wrong.
 
 use sqlx::postgres::PgConnectOptions;
 use sqlx::{ConnectOptions as _, Connection as _, PgConnection};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 use std::{fmt, io, iter};
 
 use crate::model::error_class::ErrorClass;
-use crate::postgres::error::{classify, sqlstate_of};
+use crate::postgres::error::classify;
 use crate::postgres::session::no_answer;
 
 /// The longest wait for one of several servers, unless a connect timeout is given.
@@ -46,6 +49,12 @@ impl TargetSession {
         }
     }
 
+    /// Whether the session that is wanted can write. The engine needs one that can.
+    #[must_use]
+    pub const fn can_write(self) -> bool {
+        matches!(self, Self::Any | Self::ReadWrite | Self::Primary)
+    }
+
     /// The kinds to look for, one after the other.
     const fn rounds(self) -> &'static [Self] {
         match self {
@@ -76,6 +85,8 @@ pub struct DatabaseServers {
     others: Vec<PgConnectOptions>,
     target: TargetSession,
     connect_timeout: Option<Duration>,
+    /// Whether a login succeeded, with these servers or a clone of them.
+    logged_in: Arc<AtomicBool>,
 }
 
 /// One server, as it is. This is also right for a connection pooler or a virtual address.
@@ -90,7 +101,7 @@ impl DatabaseServers {
     #[must_use]
     pub fn new(first: PgConnectOptions, others: Vec<PgConnectOptions>) -> Self {
         let target = if others.is_empty() { TargetSession::Any } else { TargetSession::ReadWrite };
-        Self { first, others, target, connect_timeout: None }
+        Self { first, others, target, connect_timeout: None, logged_in: Arc::default() }
     }
 
     /// The same servers, and another kind of session.
@@ -137,19 +148,13 @@ impl DatabaseServers {
         let limit = self.server_limit(limit);
         let mut failures = Vec::new();
         for (wanted, server) in self.attempts() {
-            let opened = tokio::time::timeout(limit, open(server, wanted)).await;
+            let opened = tokio::time::timeout(limit, self.open(server, wanted)).await;
             match opened.unwrap_or_else(|_| Err(no_answer(limit))) {
                 Ok(connection) => {
                     tracing::debug!(server = address(server), "database_connected");
                     return Ok(connection);
                 }
-                Err(error) => {
-                    let refused = refuses_the_user(&error);
-                    failures.push(ServerFailure { server: address(server), error });
-                    if refused {
-                        break;
-                    }
-                }
+                Err(error) => failures.push(ServerFailure { server: address(server), error }),
             }
         }
         Err(match failures.pop() {
@@ -160,6 +165,30 @@ impl DatabaseServers {
                 NoServer(failures).into()
             }
         })
+    }
+
+    async fn open(&self, server: &PgConnectOptions, wanted: TargetSession) -> sqlx::Result<PgConnection> {
+        // No column is a float. A pooler can refuse a start-up parameter that it does not know.
+        let connection = server.clone().extra_float_digits(None).disable_statement_logging().connect().await;
+        let mut connection =
+            connection.map_err(|error| refused_login(error, self.logged_in.load(Ordering::Relaxed)))?;
+        self.logged_in.store(true, Ordering::Relaxed);
+        if wanted == TargetSession::Any {
+            return Ok(connection);
+        }
+        let (in_recovery, read_only) = session_kind(&mut connection).await?;
+        if wanted.accepts(in_recovery, read_only) {
+            return Ok(connection);
+        }
+        // The answer does not matter: this connection is not used.
+        connection.close().await.ok();
+        let found = match (in_recovery, read_only) {
+            (true, _) => "a standby",
+            (false, true) => "read-only",
+            (false, false) => "a primary that can write",
+        };
+        let text = format!("this server is {found}, and target_session_attrs={} is wanted", wanted.name());
+        Err(sqlx::Error::Io(io::Error::other(text)))
     }
 
     fn attempts(&self) -> Vec<(TargetSession, &PgConnectOptions)> {
@@ -203,36 +232,16 @@ fn address(server: &PgConnectOptions) -> String {
     }
 }
 
-async fn open(server: &PgConnectOptions, wanted: TargetSession) -> sqlx::Result<PgConnection> {
-    // No column is a float. A pooler can refuse a start-up parameter that it does not know.
-    let connection = server.clone().extra_float_digits(None).disable_statement_logging().connect().await;
-    let mut connection = connection.map_err(refused_login)?;
-    if wanted == TargetSession::Any {
-        return Ok(connection);
-    }
-    let (in_recovery, read_only) = session_kind(&mut connection).await?;
-    if wanted.accepts(in_recovery, read_only) {
-        return Ok(connection);
-    }
-    // The answer does not matter: this connection is not used.
-    connection.close().await.ok();
-    let found = match (in_recovery, read_only) {
-        (true, _) => "a standby",
-        (false, true) => "read-only",
-        (false, false) => "a primary that can write",
-    };
-    let text = format!("this server is {found}, and target_session_attrs={} is wanted", wanted.name());
-    Err(sqlx::Error::Io(io::Error::other(text)))
-}
-
-/// Before the login, a server writes its errors in its own language and encoding. The driver reads only UTF-8, and loses
-/// the SQLSTATE of other texts. Most of these errors are refusals of the user, so they are handled as refusals.
-fn refused_login(error: sqlx::Error) -> sqlx::Error {
+/// Before the login, a server writes its errors in its own language and encoding. The driver reads UTF-8 only, and loses
+/// the SQLSTATE of the others: a wrong password, a server that starts and a server without a free connection have the same
+/// error. Only a user who was never accepted is probably wrong. Any other error of the protocol can be a proxy without a
+/// server, which ends the connection.
+fn refused_login(error: sqlx::Error, logged_in: bool) -> sqlx::Error {
     match error {
-        sqlx::Error::Protocol(text) => sqlx::Error::Configuration(
+        sqlx::Error::Protocol(text) if !logged_in && text.contains("non-UTF-8 string") => sqlx::Error::Configuration(
             format!(
-                "the login failed: {text}; check user, password and database in DATABASE_URL, the log of the server, and that \
-                 PostgreSQL answers there"
+                "the login failed: {text} Look into the log of the server. Check user, password and database in \
+                 DATABASE_URL, and that the server has started and has a free connection"
             )
             .into(),
         ),
@@ -250,11 +259,6 @@ async fn session_kind(connection: &mut PgConnection) -> sqlx::Result<(bool, bool
     .fetch_one(connection)
     .await?;
     Ok((kind.in_recovery, kind.read_only))
-}
-
-/// Whether the server refuses the user. As in libpq, the other servers are not tried then: they have the same users.
-fn refuses_the_user(error: &sqlx::Error) -> bool {
-    sqlstate_of(error).is_some_and(|state| state.class() == "28")
 }
 
 /// Why one server cannot be used.
@@ -283,16 +287,16 @@ impl From<NoServer> for sqlx::Error {
     }
 }
 
-/// The error that decides what to do: the error itself, or one of the errors of several servers. If one of the servers may
-/// work later, a retry can succeed, but not while a server refuses the user.
+/// The error that decides what to do: the error itself, or one of the errors of several servers. If one of the
+/// servers may work later, a retry can succeed, also while another one refuses the user.
 pub(super) fn decisive(error: &sqlx::Error) -> &sqlx::Error {
     let sqlx::Error::Io(cause) = error else { return error };
     let Some(NoServer(failures)) = cause.get_ref().and_then(|cause| cause.downcast_ref()) else { return error };
     let mut errors = failures.iter().map(|failure| &failure.error);
-    let refused = errors.clone().find(|error| refuses_the_user(error));
-    let temporary =
-        || errors.clone().find(|error| matches!(classify(error), ErrorClass::Retry(_) | ErrorClass::TooSlow));
-    refused.or_else(temporary).or_else(|| errors.next()).unwrap_or(error)
+    let temporary = errors.clone().find(|error| {
+        matches!(classify(error), ErrorClass::Retry(_) | ErrorClass::TooSlow | ErrorClass::NewConnection)
+    });
+    temporary.or_else(|| errors.next()).unwrap_or(error)
 }
 
 #[cfg(test)]
@@ -351,8 +355,20 @@ mod tests {
         check(vec![wrong_tls(), wrong_tls()], ErrorClass::Operator);
         check(vec![wrong_tls(), refused()], ErrorClass::Retry(RetryCause::Connection));
         check(vec![no_answer(Duration::from_secs(1)), wrong_tls()], ErrorClass::TooSlow);
+        let proxy_without_server = || sqlx::Error::Protocol("unexpected response from SSLRequest: 0x00".to_owned());
+        check(vec![wrong_tls(), proxy_without_server()], ErrorClass::NewConnection);
         let both = [refused(), wrong_tls()].map(|error| ServerFailure { server: "db:1".to_owned(), error });
         let text = NoServer(both.into()).to_string();
         assert!(text.contains("no server can be used; db:1: ") && text.contains("not trusted"), "{text}");
+    }
+    #[test]
+    fn only_a_refusal_that_is_not_utf_8_and_of_a_user_who_was_never_accepted_is_a_refusal_of_the_user() {
+        let check = |text: &str, logged_in, expected| {
+            assert_eq!(classify(&refused_login(sqlx::Error::Protocol(text.to_owned()), logged_in)), expected, "{text}");
+        };
+        let refusal = "Postgres returned a non-UTF-8 string for its error message.";
+        check(refusal, false, ErrorClass::Operator);
+        check(refusal, true, ErrorClass::NewConnection);
+        check("unexpected response from SSLRequest: 0x00", false, ErrorClass::NewConnection);
     }
 }
