@@ -10,8 +10,8 @@ mod dropped;
 use std::{fmt::Display, io, io::Write, num::NonZeroUsize, pin::pin, time::Duration};
 
 use clap::{Args, Subcommand};
-use fenced_sink::DatabaseServers;
 use fenced_sink::admin::{ErrorClass, RetryCause, ServerProblem, classify, connect_and_check, nearly_full_columns};
+use fenced_sink::{DatabaseServers, Event as _};
 use sqlx::{
     Connection as _, PgConnection,
     migrate::{Migrate as _, MigrateError, Migration, Migrator},
@@ -20,6 +20,7 @@ use sqlx::{
 pub use state::{SchemaState, schema_state};
 
 use super::CommandError;
+use crate::booking::Booking;
 use crate::config::{Database, Settings};
 use adoption::{OldTable, PROGRESS_INTERVAL, ProgressWatch, SESSIONS_END, suspicious_sessions};
 use dropped::{ask_at_terminal, dropped_rows, in_words};
@@ -158,7 +159,7 @@ impl<Out: Write> MigrationJob<'_, Out> {
     }
 
     async fn warn_of_full_columns(&mut self) -> Result<(), MigrationProblem> {
-        for column in within(self.limit, nearly_full_columns(self.connection)).await? {
+        for column in within(self.limit, nearly_full_columns(self.connection, Booking::PRIVILEGES)).await? {
             self.say(format_args!("warning: {column}"))?;
         }
         Ok(())
