@@ -9,9 +9,10 @@ need() {
   shift
   "$@" >/dev/null 2>&1 || missing+=("$package")
 }
-has() { command -v "$1"; }
+# A program, and not a function of this script.
+has() { type -P "$1"; }
 java_17() { [ "$(java -version 2>&1 | sed -n 's/.* version "\([0-9]*\).*/\1/p')" -ge 17 ]; }
-postgres() { has postgres || ls /usr/lib/postgresql/*/bin/postgres /usr/pgsql-*/bin/postgres; }
+postgres() { has postgres || compgen -G '/usr/lib/postgresql/*/bin/postgres' || compgen -G '/usr/pgsql-*/bin/postgres'; }
 pgbouncer() { PATH=$PATH:/usr/sbin:/usr/local/sbin has pgbouncer; }
 compose() { docker compose version || has docker-compose; }
 
@@ -67,7 +68,8 @@ echo "Installing missing packages: ${missing[*]}"
 "${as_root[@]}" apt-get update -qq
 "${as_root[@]}" env DEBIAN_FRONTEND=noninteractive apt-get install -qq --yes --no-install-recommends "${missing[@]}" \
   </dev/null
-# The package starts a service for the whole machine. The tests start their own.
-if [[ " ${missing[*]} " == *" pgbouncer "* ]] && has systemctl >/dev/null; then
-  "${as_root[@]}" systemctl disable --now pgbouncer >/dev/null 2>&1 || true
+# The package starts a service for the whole machine, also without systemd. The tests start their own.
+if [[ " ${missing[*]} " == *" pgbouncer "* ]]; then
+  "${as_root[@]}" service pgbouncer stop >/dev/null 2>&1 || true
+  "${as_root[@]}" update-rc.d pgbouncer disable >/dev/null 2>&1 || true
 fi

@@ -10,8 +10,8 @@ mod dropped;
 use std::{fmt::Display, io, io::Write, num::NonZeroUsize, pin::pin, time::Duration};
 
 use clap::{Args, Subcommand};
-use fenced_sink::DatabaseServers;
 use fenced_sink::admin::{ErrorClass, RetryCause, ServerProblem, classify, connect_and_check, nearly_full_columns};
+use fenced_sink::{DatabaseServers, Event as _};
 use sqlx::{
     Connection as _, PgConnection,
     migrate::{Migrate as _, MigrateError, Migration, Migrator},
@@ -20,6 +20,7 @@ use sqlx::{
 pub use state::{SchemaState, schema_state};
 
 use super::CommandError;
+use crate::booking::Booking;
 use crate::config::{Database, Settings};
 use adoption::{OldTable, PROGRESS_INTERVAL, ProgressWatch, SESSIONS_END, suspicious_sessions};
 use dropped::{ask_at_terminal, dropped_rows, in_words};
@@ -165,7 +166,7 @@ impl<Out: Write> MigrationJob<'_, Out> {
     }
 
     async fn warn_of_full_columns(&mut self) -> Result<(), MigrationProblem> {
-        for column in within(self.limit, nearly_full_columns(self.connection)).await? {
+        for column in within(self.limit, nearly_full_columns(self.connection, Booking::PRIVILEGES)).await? {
             self.say(format_args!("warning: {column}"))?;
         }
         Ok(())
@@ -193,7 +194,9 @@ impl<Out: Write> MigrationJob<'_, Out> {
         let mut applying = pin!(connection.apply(&migrator.table_name, up));
         loop {
             tokio::select! {
-                applied = &mut applying => return Ok(applied.map(drop)?),
+                applied = &mut applying => {
+                    return applied.map(drop).map_err(|error| MigrationProblem::of(up, error));
+                }
                 () = tokio::time::sleep(PROGRESS_INTERVAL), if watch.is_some() => {}
             }
             if let Some(watch) = watch.as_mut()
@@ -227,7 +230,8 @@ impl<Out: Write> MigrationJob<'_, Out> {
         }
         for down in downs {
             self.say(format_args!("reverting {}", title(down)))?;
-            self.connection.revert(&self.migrator.table_name, down).await?;
+            let reverted = self.connection.revert(&self.migrator.table_name, down).await;
+            reverted.map_err(|error| MigrationProblem::of(down, error))?;
         }
         match applied.len().checked_sub(count) {
             Some(left @ 1..) => self.say(format_args!("{left} left")),
@@ -315,8 +319,15 @@ enum MigrationProblem {
     DropsRows(String),
     /// This program can't work with the schema.
     Schema(SchemaState),
-    /// The database refused the migration of this version, or (`None`) a statement before it.
-    Refused(Option<i64>, sqlx::Error),
+    /// The database refused a statement that is not part of a migration.
+    Database(sqlx::Error),
+    /// The migration of this version failed.
+    Migration {
+        version: i64,
+        error: sqlx::Error,
+        /// The answer to COMMIT may be lost, so it is not known whether the migration is done.
+        perhaps_done: bool,
+    },
     /// A mistake in the migrations of this program.
     Own(MigrateError),
     /// Standard output can't be written.
@@ -331,19 +342,29 @@ impl From<sqlx::Error> for MigrationProblem {
 
 impl From<MigrateError> for MigrationProblem {
     fn from(error: MigrateError) -> Self {
-        let (version, error) = match error {
-            MigrateError::Execute(error) => (None, error),
-            MigrateError::ExecuteMigration(error, version) => (Some(version), error),
+        let (error, version) = match error {
+            MigrateError::Execute(error) => (error, None),
+            MigrateError::ExecuteMigration(error, version) => (error, Some(version)),
             other => return Self::Own(other),
         };
-        match classify(&error) {
-            ErrorClass::Retry(RetryCause::Contention) => Self::TableLocked,
-            _ => Self::Refused(version, error),
+        match (classify(&error), version) {
+            (ErrorClass::Retry(RetryCause::Contention), _) => Self::TableLocked,
+            (_, None) => Self::Database(error),
+            (_, Some(version)) => Self::Migration { version, error, perhaps_done: false },
         }
     }
 }
 
 impl MigrationProblem {
+    /// Why a migration was not applied or reverted. The errors of sqlx name it only for its own statements: an error
+    /// without a version can be the one of its COMMIT.
+    fn of(migration: &Migration, error: MigrateError) -> Self {
+        match Self::from(error) {
+            Self::Database(error) => Self::Migration { version: migration.version, error, perhaps_done: true },
+            other => other,
+        }
+    }
+
     fn explain(self, database: &Database) -> CommandError {
         match self {
             Self::TableLocked => CommandError::Unavailable(
@@ -370,11 +391,11 @@ impl MigrationProblem {
                 "this drops {rows}. Nothing was changed. To drop them, run this command again with --yes"
             )),
             Self::Schema(state) => CommandError::Unavailable(state.to_string()),
-            Self::Refused(None, error) => CommandError::database(&error, database),
-            Self::Refused(Some(version), error) => match CommandError::database(&error, database) {
+            Self::Database(error) => CommandError::database(&error, database),
+            Self::Migration { version, error, perhaps_done } => match CommandError::database(&error, database) {
                 CommandError::Unavailable(why) | CommandError::Privilege(why) => {
-                    // The answer to COMMIT may be lost, so it is not known whether the migration is applied.
-                    CommandError::Unavailable(format!("migration {version:04}: {why}; then run `booking-history migrate status`"))
+                    let then = if perhaps_done { "; then run `booking-history migrate status`" } else { "" };
+                    CommandError::Unavailable(format!("migration {version:04}: {why}{then}"))
                 }
                 other => other,
             },

@@ -110,7 +110,7 @@ async fn check_database(settings: &Settings) -> sqlx::Result<DatabaseCheck> {
             grants.join(" ")
         )));
     }
-    for column in session.run(nearly_full_columns).await? {
+    for column in session.run(|connection| nearly_full_columns(connection, Booking::PRIVILEGES)).await? {
         tracing::warn!(hint = %column, "id_column_nearly_full");
     }
     // The role may have only as many connections as there are writers.

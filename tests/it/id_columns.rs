@@ -1,9 +1,11 @@
 //! The numbers of the id column end: no record is the cause.
 
+use testbed::postgres::plain_user;
 use testbed::scene::Scene;
 use testbed::service::Service;
+use testbed::topic::Outgoing;
 use testbed::wait::{PATIENCE, eventually};
-use testbed::workload::Workload;
+use testbed::workload::{Workload, booking};
 
 /// Stores records to the end of the numbers, widens the column and its sequence, and stores the others.
 async fn ends_and_continues(scene: &Scene, sqlstate: Option<&str>) {
@@ -52,4 +54,37 @@ async fn a_column_smaller_than_its_sequence_makes_no_dead_letter_at_its_end() {
 #[tokio::test]
 async fn a_sequence_at_its_end_makes_no_dead_letter() {
     ends_and_continues(&scene("integer").await, Some("2200H")).await;
+}
+
+#[tokio::test]
+async fn a_full_column_of_another_service_is_not_the_cause_of_an_error_of_a_record() {
+    let scene = Scene::new(1).await;
+    let other = "
+        create sequence other_ids start 2147483648;
+        create table other (id integer default nextval('other_ids'));
+        select nextval('other_ids');
+        create function refuse() returns trigger language plpgsql as
+            $$ begin raise exception 'out of range' using errcode = '22003'; end $$;
+        create trigger refuse before insert on booking_history
+            for each row when (new.booking_id = 'refused') execute function refuse()";
+    scene.execute(other).await;
+    let service = scene.start();
+    scene.send([Outgoing::to(0, booking("refused", "1")), Outgoing::to(0, booking("kept", "1"))]).await;
+    scene.wait_until_read().await;
+    assert_eq!(scene.booking_ids().await, ["kept"]);
+    assert_eq!(scene.lines("select sqlstate from dead_letters").await, ["22003"]);
+    assert!(service.events("id_column_nearly_full").is_empty());
+}
+
+#[tokio::test]
+async fn a_user_that_cannot_read_the_sequence_gets_a_grant() {
+    let scene = scene("bigint").await.with_http().with("STARTUP_TIMEOUT", "1s");
+    let (user, url) = plain_user(&scene.database).await;
+    scene.execute(&format!("grant update on sequence ids to \"{user}\"")).await;
+    let with_user = scene.clone().with("DATABASE_URL", &url);
+    let (code, lines) = with_user.finish("run");
+    let lacks = "grant usage on sequence ids to";
+    assert!(code == 69 && lines.iter().any(|line| line.contains(lacks)), "{code} {lines:#?}");
+    scene.execute(&format!("grant select on sequence ids to \"{user}\"")).await;
+    with_user.start().wait_for_event("id_column_nearly_full");
 }

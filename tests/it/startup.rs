@@ -270,6 +270,30 @@ async fn migrations_go_up_and_down_and_up_again() {
 }
 
 #[tokio::test]
+async fn a_lost_answer_to_the_commit_of_a_migration_leads_to_the_status() {
+    let scene = Scene::new(1).await;
+    let settings = &scene.environment;
+    let end_at_commit = "
+        create function end_session() returns trigger language plpgsql as
+            $$ begin perform pg_terminate_backend(pg_backend_pid()); return null; end $$;
+        create constraint trigger end_session after insert or delete on _sqlx_migrations
+            deferrable initially deferred for each row execute function end_session()";
+    scene.execute(end_at_commit).await;
+    let words = ["migration 0010: ", "57P01", "then run `booking-history migrate status`"];
+    ends("migrate down", settings, 69, &words);
+    scene.execute("alter table _sqlx_migrations disable trigger all").await;
+    ends("migrate down", settings, 0, &["reverting"]);
+    scene.execute("alter table _sqlx_migrations enable trigger all").await;
+    ends("migrate up", settings, 69, &words);
+
+    // A statement of the migration is refused: it is known that the migration is not done.
+    scene.execute("drop trigger end_session on _sqlx_migrations; alter table booking_history rename to hidden").await;
+    let (code, lines) = Service::finish("migrate down", settings);
+    let text = lines.join("\n");
+    assert!(code == 69 && text.contains("migration 0009: ") && !text.contains("then run"), "{code} {text}");
+}
+
+#[tokio::test]
 async fn rows_are_dropped_only_with_consent() {
     let scene = Scene::new(2).await;
     let service = scene.start();

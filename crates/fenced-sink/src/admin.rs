@@ -17,7 +17,7 @@ pub use crate::postgres::error::{advice, classify, sqlstate_of};
 pub use crate::postgres::id_columns::{NearlyFullColumn, nearly_full_columns};
 pub use crate::postgres::ledger::Ledger;
 pub use crate::postgres::ledger::operator::{AcknowledgedGap, PartitionRow, Resumption};
-pub use crate::postgres::privileges::{missing_grants, missing_privileges};
+pub use crate::postgres::privileges::missing_grants;
 pub use crate::postgres::retry::Backoff;
 pub use crate::postgres::server_check::{ServerProblem, connect_and_check};
 pub use crate::postgres::session::{Session, Transaction};

@@ -36,6 +36,8 @@ pub trait Event: Debug + Sized + Send + Sync + 'static {
 
     /// The tables that a run writes for this event, and the privileges that it needs for each, such as `("bookings",
     /// &["select", "insert"])`. If the database refuses a statement, the engine names those that the user lacks.
+    /// In these tables only, the engine looks for an id column that is at its end when the database refuses a number with
+    /// 22003: without it, the records become dead letters.
     const PRIVILEGES: &'static [(&'static str, &'static [&'static str])] = &[];
 
     /// Parses and validates a record. Pure: the same record always has the same result.

@@ -15,7 +15,7 @@ use crate::config::Settings;
 pub(super) async fn list(output: OutputFormat, settings: &Settings) -> Result<(), CommandError> {
     let explained = |error| CommandError::database(&error, &settings.database);
     // First, so that an error of the database is reported without waiting for Kafka.
-    let mut session = database::connect(settings).await.map_err(explained)?;
+    let mut session = database::connect(settings).await?;
     let log = ask(settings, TopicLogClient::bounds).await.unwrap_or_else(|why| {
         remark(&format!("the topic log is not shown: {why}"));
         BTreeMap::new()

@@ -34,7 +34,7 @@ pub(super) async fn resume(args: &ResumeArgs, settings: &Settings) -> Result<(),
         Ok(LogFacts { bounds: client.bounds()?, topic_id, ..LogFacts::default() })
     });
     let mut log = asked.await;
-    let mut session = database::connect(settings).await.map_err(explained)?;
+    let mut session = database::connect(settings).await?;
     if let (Ok(facts), None) = (&mut log, args.at) {
         facts.now = compare(settings, &ledger, &mut session, partition).await.map_err(explained)?;
     }

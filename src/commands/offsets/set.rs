@@ -45,7 +45,7 @@ pub(super) async fn set(args: &SetArgs, settings: &Settings) -> Result<(), Comma
         Ok(LogFacts { bounds, at_time, ..LogFacts::default() })
     });
     let log = asked.await;
-    let mut session = database::connect(settings).await.map_err(explained)?;
+    let mut session = database::connect(settings).await?;
     let mut transaction = session.begin().await.map_err(explained)?;
     if !args.dry_run {
         transaction.run(|connection| ledger.lock_rows(connection, partition)).await.map_err(explained)?;

@@ -3,6 +3,7 @@
 use sqlx::PgConnection;
 
 use crate::postgres::error::sqlstate_of;
+use crate::postgres::privileges::written_tables;
 
 /// A column that has used at least 90 % of the numbers that it can store. `Display` writes an instruction.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -26,12 +27,15 @@ pub struct NearlyFullColumn {
     pub last: i64,
 }
 
-/// The nearly full columns of the tables in the `search_path` into which the user may insert. A sequence that the user
-/// may not read is left out.
+/// The nearly full columns of the tables of the engine and of `tables`, those of an event with their privileges, into
+/// which the user may insert. A sequence that the user may not read is left out.
 ///
 /// # Errors
 /// What the database answered.
-pub async fn nearly_full_columns(connection: &mut PgConnection) -> sqlx::Result<Vec<NearlyFullColumn>> {
+pub async fn nearly_full_columns(
+    connection: &mut PgConnection,
+    tables: &[(&str, &[&str])],
+) -> sqlx::Result<Vec<NearlyFullColumn>> {
     sqlx::query_as!(
         NearlyFullColumn,
         r#"with used as (
@@ -52,12 +56,14 @@ pub async fn nearly_full_columns(connection: &mut PgConnection) -> sqlx::Result<
                join pg_namespace on pg_namespace.oid = relnamespace
                join pg_sequences on schemaname = nspname and sequencename = relname
                where increment_by > 0 and not cycle
-                   and pg_table_is_visible(table_id) and has_any_column_privilege(table_id, 'insert')
+                   and table_id in (select to_regclass(name) from unnest($1::text[]) as one (name))
+                   and has_any_column_privilege(table_id, 'insert')
            )
            select table_id::regclass::text as "table!", attname::text as "column!",
                format_type(atttypid, null) as "data_type!", sequence_id::regclass::text as "sequence!",
                last_value as "last_value!", last as "last!"
-           from found where last_value >= last * 0.9 order by 1, 2"#
+           from found where last_value >= last * 0.9 order by 1, 2"#,
+        &written_tables(tables)
     )
     .fetch_all(connection)
     .await
@@ -66,14 +72,15 @@ pub async fn nearly_full_columns(connection: &mut PgConnection) -> sqlx::Result<
 /// The column that is the cause of an error of one record. `None`: the record is the cause.
 ///
 /// A sequence can be larger than its column. Then each insert fails with 22003, the code of a number in a record that is
-/// too large.
+/// too large. A table that is neither in `tables` nor of the engine is not the cause.
 pub(crate) async fn full_column(
     connection: &mut PgConnection,
     error: &sqlx::Error,
+    tables: &[(&str, &[&str])],
 ) -> sqlx::Result<Option<NearlyFullColumn>> {
     if sqlstate_of(error).is_none_or(|state| state.as_str() != "22003") {
         return Ok(None);
     }
-    let columns = nearly_full_columns(connection).await?;
+    let columns = nearly_full_columns(connection, tables).await?;
     Ok(columns.into_iter().find(|column| column.last_value > column.last))
 }

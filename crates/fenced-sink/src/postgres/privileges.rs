@@ -10,6 +10,11 @@ const NEEDED: [(&str, &[&str]); 4] = [
     ("offset_gaps", &["insert"]),
 ];
 
+/// The names of the tables of the engine and of these tables of an event.
+pub(crate) fn written_tables(tables: &[(&str, &[&str])]) -> Vec<String> {
+    NEEDED.iter().chain(tables).map(|(table, _)| (*table).to_owned()).collect()
+}
+
 /// A statement for each of [`missing_privileges`] that grants it, such as `grant insert on dead_letters to service;`.
 ///
 /// # Errors
@@ -26,15 +31,13 @@ pub async fn missing_grants(connection: &mut PgConnection, tables: &[(&str, &[&s
 ///
 /// # Errors
 /// What the database answered.
-pub async fn missing_privileges(
-    connection: &mut PgConnection,
-    tables: &[(&str, &[&str])],
-) -> sqlx::Result<Vec<String>> {
+async fn missing_privileges(connection: &mut PgConnection, tables: &[(&str, &[&str])]) -> sqlx::Result<Vec<String>> {
     let needed = || NEEDED.iter().chain(tables).flat_map(|(table, names)| names.iter().map(move |name| (table, name)));
     let tables: Vec<String> = needed().map(|(table, _)| (*table).to_owned()).collect();
     let names: Vec<String> = needed().map(|(_, name)| (*name).to_owned()).collect();
     // A missing table lacks no privilege: the check of the schema reports it. An identity column needs none for its
-    // sequence; a default that calls nextval() does.
+    // sequence; a default that calls nextval() does. For nextval() `update` is enough, but `id_columns` also reads the
+    // sequence, and needs `usage` or `select`.
     sqlx::query_scalar!(
         r#"with needed as (
                select distinct name, to_regclass(name) as id, privilege, position
@@ -50,7 +53,10 @@ pub async fn missing_privileges(
                    and refclassid = 'pg_class'::regclass
                join pg_class as sequence on sequence.oid = refobjid
                where privilege = 'insert'
-                   and case when sequence.relkind = 'S' then not has_sequence_privilege(sequence.oid, 'usage, update') end
+                   and case when sequence.relkind = 'S' then not (
+                       has_sequence_privilege(sequence.oid, 'usage')
+                       or has_sequence_privilege(sequence.oid, 'select') and has_sequence_privilege(sequence.oid, 'update')
+                   ) end
                group by sequence.oid
            )
            select text as "text!" from missing order by position"#,

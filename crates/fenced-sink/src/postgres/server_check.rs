@@ -1,14 +1,15 @@
 //! Checks of the server and of a connection pooler in front of it. A retry does not help against these problems.
 
 use sqlx::{PgConnection, Row as _};
+use std::pin::pin;
 use std::time::Duration;
+use tokio::time::timeout;
 
-use crate::postgres::error::sqlstate_of;
 use crate::postgres::servers::DatabaseServers;
 use crate::postgres::session::Session;
 
-/// The time limit of the second session. In session mode, a pooler without a free server connection does not answer it.
-const SECOND_SESSION: Duration = Duration::from_secs(2);
+/// How long the second session waits for its first answer before the first session is asked too, and again after it.
+const HEAD_START: Duration = Duration::from_secs(1);
 /// A pooler may give a session the same server process several times in a row.
 const ROUNDS: usize = 5;
 
@@ -45,7 +46,7 @@ pub async fn connect_and_check(
     limit: Duration,
 ) -> sqlx::Result<(Session, Vec<ServerProblem>)> {
     let mut session = Session::open(servers, limit).await?;
-    if is_shared(&mut session, Session::open(servers, limit.min(SECOND_SESSION))).await? {
+    if is_shared(&mut session, Session::open(servers, limit)).await? {
         return Ok((session, vec![ServerProblem::SharedSession]));
     }
     session.set_limits(limit.mul_f64(0.9)).await?;
@@ -60,18 +61,17 @@ pub async fn connect_and_check(
 /// first one gets another server session while the second one has a transaction. Some poolers give a session its own
 /// server session when it sets a parameter. They pass this check.
 ///
-/// Without a second session the answer is no: the role may have only one connection.
+/// Without a second session the answer is no: the role or the pool may have only one connection.
 async fn is_shared(first: &mut Session, second: impl Future<Output = sqlx::Result<Session>>) -> sqlx::Result<bool> {
     let mut mark = first.run(|connection| text(connection, MARK)).await?;
     let Ok(mut second) = second.await else { return Ok(false) };
-    let Ok(mut seen) = second.run(|connection| text(connection, READ_MARK)).await else { return Ok(false) };
+    let Some(mut seen) = first_answer(first, &mut second).await? else { return Ok(false) };
     for _ in 0..ROUNDS {
         if seen == mark {
             return Ok(true);
         }
         let mut transaction = match second.begin().await {
-            // PgBouncer refuses each transaction in statement mode.
-            Err(error) if sqlstate_of(&error).is_some_and(|state| state.as_str() == "08P01") => return Ok(true),
+            Err(sqlx::Error::Database(refusal)) if is_of_statement_mode(refusal.message()) => return Ok(true),
             begun => begun?,
         };
         seen = transaction.run(|connection| text(connection, READ_MARK)).await?;
@@ -86,6 +86,26 @@ async fn is_shared(first: &mut Session, second: impl Future<Output = sqlx::Resul
     Ok(false)
 }
 
+/// The mark that the second session sees. `None`: it gets no connection to the server.
+///
+/// `PgBouncer` logs a session in without a connection to the server, so the first statement can wait for one. In session
+/// mode, a pool of one connection never has one, because the first session keeps it: the first session is answered, and
+/// the second one is not. In a shared pool that is busy, the first session waits behind the second one.
+async fn first_answer(first: &mut Session, second: &mut Session) -> sqlx::Result<Option<Option<String>>> {
+    let mut answer = pin!(second.run(|connection| text(connection, READ_MARK)));
+    if let Ok(answer) = timeout(HEAD_START, &mut answer).await {
+        return Ok(answer.ok());
+    }
+    first.run(|connection| text(connection, READ_MARK)).await?;
+    Ok(timeout(HEAD_START, answer).await.ok().and_then(Result::ok))
+}
+
+/// Whether `PgBouncer` refuses each transaction. It has one code for all its errors, also for those of an outage, but it
+/// does not translate its texts.
+fn is_of_statement_mode(message: &str) -> bool {
+    message.contains("not allowed in statement pooling mode")
+}
+
 /// By the simple protocol: a prepared statement does not work in a shared session.
 async fn text(connection: &mut PgConnection, statement: &'static str) -> sqlx::Result<Option<String>> {
     sqlx::raw_sql(statement).fetch_one(connection).await?.try_get(0)
@@ -96,4 +116,17 @@ async fn unsuitable_encoding(connection: &mut PgConnection) -> sqlx::Result<Opti
     let encoding = sqlx::query_scalar!(r#"select current_setting('server_encoding') as "encoding!""#);
     let encoding = encoding.fetch_one(connection).await?;
     Ok(Some(encoding).filter(|encoding| !matches!(encoding.as_str(), "UTF8" | "SQL_ASCII")))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_outage_of_a_pooler_does_not_show_its_mode() {
+        assert!(is_of_statement_mode("transaction blocks not allowed in statement pooling mode"));
+        for outage in ["server conn crashed?", "the database system is shutting down", "query_wait_timeout"] {
+            assert!(!is_of_statement_mode(outage), "{outage}");
+        }
+    }
 }

@@ -38,7 +38,7 @@ pub(crate) async fn insert<E: Event>(
             Err(error) if mode.may_blame_a_record(&error) => {
                 transaction.run(savepoint::roll_back).await?;
                 if events.len() == 1 {
-                    let full = transaction.run(|connection| full_column(connection, &error)).await?;
+                    let full = transaction.run(|connection| full_column(connection, &error, E::PRIVILEGES)).await?;
                     if let Some(column) = full {
                         return Err(sqlx::Error::Configuration(Box::new(column)));
                     }
