@@ -63,6 +63,10 @@ pub(super) fn readiness(snapshot: Option<HealthSnapshot>) -> Readiness {
         };
         format!("partition {partition} of {topic} is stalled: {why}")
     }));
+    let unanswered = snapshot.partitions.iter().filter(|one| one.log_unanswered);
+    reasons.extend(unanswered.map(|PartitionHealth { partition, .. }| {
+        format!("partition {partition} of {topic} is not read: its leader in Kafka does not answer")
+    }));
     // Without a connection no operation succeeds. The reason above says this.
     if snapshot.database_works {
         reasons.extend(failures(&snapshot));
@@ -120,6 +124,7 @@ mod tests {
             halt_reason,
             position: None,
             lag: None,
+            log_unanswered: false,
             records_wait: false,
             throttled: false,
             stalled: false,
@@ -161,6 +166,9 @@ mod tests {
             PartitionHealth { stalled: true, throttled: true, ..partition(2, PartitionStatus::Running, None) };
         let says = "partition 2 of bookings is stalled: Kafka throttles this client, because a quota is exceeded";
         check(Some(HealthSnapshot { partitions: vec![throttled], ..running() }), &[says]);
+        let unanswered = PartitionHealth { log_unanswered: true, ..partition(2, PartitionStatus::Running, None) };
+        let says = "partition 2 of bookings is not read: its leader in Kafka does not answer";
+        check(Some(HealthSnapshot { partitions: vec![unanswered], ..running() }), &[says]);
         let halted = vec![
             partition(0, PartitionStatus::Fenced, None),
             partition(3, PartitionStatus::Halted, Some("too_many_dead_letters")),

@@ -164,7 +164,8 @@ impl Scene {
 
     /// Waits until a partition is at this position.
     pub async fn wait_until_at(&self, partition: i32, next_offset: i64) {
-        eventually(PATIENCE, |at| *at == next_offset, async || self.row(partition).await.next_offset).await;
+        let at = async || self.audit().rows().await.get(&partition).map(|row| row.next_offset);
+        eventually(PATIENCE, |at| *at == Some(next_offset), at).await;
     }
 
     /// The row of a partition in `consumer_offsets`.

@@ -19,6 +19,7 @@ fn partition(number: i32, status: PartitionStatus, lag: Option<u64>, stalled: bo
         position: None,
         lag,
         records_wait: false,
+        log_unanswered: false,
         throttled: false,
         stalled,
         failure: None,

@@ -5,6 +5,7 @@ use testbed::kafka::kafka;
 use testbed::scene::Scene;
 use testbed::topic::{Outgoing, Topic};
 use testbed::unique;
+use testbed::wait::PATIENCE;
 use testbed::workload::booking;
 
 /// Properties with which the producer makes one batch of all records.
@@ -48,6 +49,8 @@ async fn a_batch_above_the_limit_of_the_user_halts_its_partition_and_no_record_i
     wait_for_halt(&service, 0, "batch_too_large", 1, 1);
     let plain = scene.topic.producer(&ONE_BATCH);
     plain.send([Outgoing::to(1, padded("plain", 2_000_000))]).await;
+    // librdkafka does not repeat the error of a connection for a while.
+    scene.audit().wait_until_halted(1, 4 * PATIENCE).await;
     wait_for_halt(&service, 1, "batch_too_large", 1, 1);
     let line = service.wait_for_event_with("partition_halted", &[("partition", "1")]);
     assert!(line.field("hint").contains("receive.message.max.bytes"), "{line:?}");

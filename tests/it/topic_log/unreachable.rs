@@ -26,6 +26,15 @@ async fn a_broker_that_cannot_be_reached_does_not_hide_the_logs_of_the_others() 
     let service = scene.start();
     scene.send_and_handle("before", 300).await;
     eventually(PATIENCE, |known| *known == ["0", "1", "2"], async || known_lags(&service)).await;
+
+    // A leader that stops to answer is a reason.
+    proxy.black_hole(true);
+    let reason = format!("partition 2 of {} is not read: its leader in Kafka does not answer", scene.topic.name);
+    let says = async || service.get("/readyz").body.contains(&reason);
+    eventually(2 * PATIENCE, |says| *says, says).await;
+    assert!(!service.get("/readyz").body.contains(&reason.replace("partition 2", "partition 0")));
+    proxy.black_hole(false);
+    eventually(PATIENCE, |says| !*says, says).await;
     service.stop();
     // Retention deletes records of a broker that can be reached.
     scene.send((0..100).map(|_| testbed::topic::Outgoing::to(1, "{}"))).await;

@@ -31,9 +31,10 @@ pub(crate) fn check_client(properties: &BTreeMap<String, String>) -> Result<(), 
     client.map(drop).map_err(|error| refused(&error))
 }
 
-/// The maximum size of a response, and of a batch of records that zstd decompresses. librdkafka's own default refuses
-/// batches that a broker accepts: 10 kB of zstd can become 120 MB. This is its maximum.
-const MAX_RECEIVED: (&str, &str) = ("receive.message.max.bytes", "2147483647");
+/// The maximum size of a response, and of a batch of records that zstd decompresses. librdkafka's own default of 100 MB
+/// refuses batches that a broker accepts: 10 kB of zstd can become 120 MB. A larger value could use up the memory of the
+/// process before it can halt the partition.
+const MAX_RECEIVED: (&str, &str) = ("receive.message.max.bytes", "536870912");
 
 /// The configuration of a client: the given properties, of which the guaranteed ones are replaced.
 pub(crate) fn configuration(properties: &BTreeMap<String, String>) -> ClientConfig {

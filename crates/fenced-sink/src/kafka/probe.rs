@@ -21,6 +21,8 @@ use crate::model::topic_log::Probe;
 
 /// The time limit of one read. It is long: on a slow connection, one batch takes several seconds.
 const LIMIT: Duration = Duration::from_secs(10);
+/// How long the events of a former read are drained.
+const DRAIN: Duration = Duration::from_millis(10);
 
 /// Properties that make a read small and its answer certain. A broker always sends the first batch completely.
 const SMALL: [(&str, &str); 6] = [
@@ -66,8 +68,9 @@ impl Prober {
         client.assign(&list)?;
         let probe = wait(client, partition, at);
         client.unassign()?;
-        // Drain the queued events: librdkafka keeps them otherwise.
-        while client.poll(Duration::ZERO).is_some() {}
+        // Drain the queued events: librdkafka keeps them otherwise. A message of its log ends a poll without an event.
+        let drained = Instant::now();
+        while client.poll(DRAIN).is_some() || drained.elapsed() < DRAIN {}
         Ok(probe)
     }
 }

@@ -237,16 +237,20 @@ impl Replay {
 
     /// The error codes of librdkafka do not distinguish a batch that is too large from a damaged one.
     fn fail_if_too_large(&self) -> Result<(), ReplayError> {
-        let too_large = |(partition, reading): &(&Partition, &OpenRange)| {
-            self.prober.probe(**partition, reading.reached) == Probe::TooLarge
-        };
-        match self.open.iter().find(too_large) {
-            Some((partition, OpenRange { reached, .. })) => Err(ReplayError::Unavailable(format!(
-                "partition {partition} has a batch at offset {reached} that does not fit into receive.message.max.bytes: \
-                 raise it in KAFKA_PROPERTIES"
-            ))),
-            None => Ok(()),
+        for (&partition, OpenRange { reached, .. }) in &self.open {
+            match self.prober.probe(partition, *reached) {
+                Probe::TooLarge => {
+                    return Err(ReplayError::Unavailable(format!(
+                        "partition {partition} has a batch at offset {reached} that does not fit into \
+                         receive.message.max.bytes: raise it in KAFKA_PROPERTIES"
+                    )));
+                }
+                // Each further question would wait as long.
+                Probe::NoAnswer => break,
+                _ => {}
+            }
         }
+        Ok(())
     }
 
     /// The progress of each open range, and the bounds of its partition log if Kafka answers.

@@ -19,6 +19,10 @@ use crate::model::standing::{HeldPartition, Membership, PartitionStatus, Schedul
 use crate::model::topic_log::GapReason;
 use crate::observe::counts::Counts;
 
+/// A leader that does not answer for this time after its last answer became too old is reported. It is long enough for a
+/// broker that restarts.
+const UNANSWERED: Duration = Duration::from_secs(30);
+
 /// The state of one run. All clones share it.
 ///
 /// It has two locks, one for the state and one for the counts. A thread never holds both, and it holds neither while it
@@ -72,6 +76,7 @@ pub struct HealthSnapshot {
 
 /// The state of one partition of this process.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[expect(clippy::struct_excessive_bools, reason = "independent facts for observers")]
 pub struct PartitionHealth {
     /// The partition.
     pub partition: Partition,
@@ -83,6 +88,8 @@ pub struct PartitionHealth {
     pub position: Option<Position>,
     /// The offsets from the position to the last known end of the partition log. `None`: one of the two is unknown.
     pub lag: Option<u64>,
+    /// Whether the partition is read, and Kafka has not answered about the end of its log for about a minute.
+    pub log_unanswered: bool,
     /// Whether records of the partition are queued or in a transaction.
     pub records_wait: bool,
     /// Whether Kafka throttles this client because of a quota, and no record of the partition waits in this process.
@@ -269,14 +276,18 @@ impl HealthState {
             State::Unknown(_) | State::Draining(_) | State::Halted => self.positions.get(&partition).copied(),
             State::Unassigned | State::Assigned | State::Claiming | State::Fenced => None,
         };
+        let answer_ended = self.ends.get(&partition).map(|(_, until)| now.saturating_duration_since(*until));
         let end = self.ends.get(&partition).filter(|(_, until)| now < *until).map(|(end, _)| *end);
         let behind = |(end, at): (Position, Position)| u64::try_from(end.0.saturating_sub(at.0)).unwrap_or_default();
+        let status = PartitionStatus::of(state)?;
+        let is_read = status == PartitionStatus::Running;
         Some(PartitionHealth {
             partition,
-            status: PartitionStatus::of(state)?,
+            status,
             halt_reason: self.halt_reasons.get(&partition).filter(|_| state == State::Halted).cloned(),
             position,
             lag: end.zip(position).map(behind),
+            log_unanswered: is_read && answer_ended.is_some_and(|lasts| lasts >= UNANSWERED),
             records_wait,
             throttled,
             stalled: self.stalled.contains(&partition),

@@ -11,6 +11,10 @@ const RESPONSE_LASTS: Duration = Duration::from_secs(12);
 /// A partition has stalled after this many times the longest wait for a turn. librdkafka serves the partitions in
 /// turns, so all of them wait about equally long.
 const TURNS: u32 = 3;
+/// A shorter delay by a quota explains no wait.
+const SHORT_DELAY: Duration = Duration::from_secs(1);
+/// A quota explains a wait of this many of its delays: several responses may be delayed before a partition has its turn.
+const DELAYS: u32 = 10;
 
 /// What arrived last, and how long partitions wait for their turn.
 #[derive(Clone, Copy, Debug, Default)]
@@ -19,8 +23,8 @@ pub(super) struct Receiving {
     arrived_at: Option<Instant>,
     /// When a part of a response arrived that is not complete.
     response_at: Option<Instant>,
-    /// Until when Kafka throttles this client.
-    throttled_until: Option<Instant>,
+    /// Until when Kafka throttles this client, and by how much it delays a response.
+    throttled: Option<(Instant, Duration)>,
     /// The longest wait for a turn that ended, and when it ended.
     turn: Option<(Duration, Instant)>,
 }
@@ -54,22 +58,26 @@ impl Receiving {
 
     /// Kafka throttles this client for this time. True: it did not throttle the client before.
     pub(super) fn throttled(&mut self, now: Instant, time: Duration) -> bool {
+        if time < SHORT_DELAY {
+            return false;
+        }
         let begins = !self.is_throttled(now);
         // Until the next statistics, if Kafka throttles this client again.
-        self.throttled_until = now.checked_add(time.max(RESPONSE_LASTS));
+        self.throttled = now.checked_add(time.max(RESPONSE_LASTS)).map(|until| (until, time));
         begins
     }
 
     /// Whether Kafka throttles this client.
     pub(super) fn is_throttled(&self, now: Instant) -> bool {
-        self.throttled_until.is_some_and(|until| now < until)
+        self.throttled.is_some_and(|(until, _)| now < until)
     }
 
     /// Whether a partition that has waited for this time has stalled. A wait shorter than `idle_time` is no stall.
     /// `records_wait`: the process has records that are not committed.
     pub(super) fn stall(&self, now: Instant, waited: Duration, idle_time: Duration, records_wait: bool) -> Stall {
         let within = |at: Option<Instant>, limit| at.is_some_and(|at| now.saturating_duration_since(at) < limit);
-        if waited < idle_time || within(self.response_at, RESPONSE_LASTS) || self.is_throttled(now) {
+        let delay = self.throttled.filter(|_| self.is_throttled(now)).map_or(Duration::ZERO, |(_, delay)| delay);
+        if waited < idle_time + delay.saturating_mul(DELAYS) || within(self.response_at, RESPONSE_LASTS) {
             return Stall::None;
         }
         if within(self.arrived_at, idle_time) {
@@ -162,5 +170,15 @@ mod tests {
         assert!(!receiving.throttled(at(205), Duration::from_secs(25)), "it is throttled already");
         assert_eq!(receiving.stall(at(229), IDLE, IDLE, false), Stall::None, "a quota delays the responses");
         assert_eq!(receiving.stall(at(230), IDLE, IDLE, false), Stall::Consumer);
+    }
+
+    #[test]
+    fn a_quota_explains_only_waits_of_several_of_its_delays() {
+        let (now, mut receiving) = (Instant::now(), Receiving::default());
+        let stall = |receiving: &Receiving, seconds| receiving.stall(now, Duration::from_secs(seconds), IDLE, false);
+        assert!(!receiving.throttled(now, Duration::from_millis(1)), "too short to matter");
+        assert_eq!((receiving.is_throttled(now), stall(&receiving, 20)), (false, Stall::Consumer));
+        assert!(receiving.throttled(now, Duration::from_secs(2)));
+        assert_eq!((stall(&receiving, 39), stall(&receiving, 40)), (Stall::None, Stall::Consumer));
     }
 }

@@ -25,6 +25,7 @@ fn standing(status: PartitionStatus, position: Option<i64>, records_wait: bool) 
         halt_reason: None,
         position,
         lag: None,
+        log_unanswered: false,
         records_wait,
         throttled: false,
         stalled: false,
