@@ -274,8 +274,12 @@ impl<Out: Write> MigrationJob<'_, Out> {
         within(self.limit, applied(self.connection)).await
     }
 
+    /// A closed pipe does not stop a migration.
     fn say(&mut self, line: impl Display) -> Result<(), MigrationProblem> {
-        writeln!(self.out, "{line}").map_err(MigrationProblem::Output)
+        match writeln!(self.out, "{line}") {
+            Err(error) if error.kind() != io::ErrorKind::BrokenPipe => Err(MigrationProblem::Output(error)),
+            _ => Ok(()),
+        }
     }
 }
 

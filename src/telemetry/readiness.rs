@@ -47,7 +47,8 @@ pub(super) fn readiness(snapshot: Option<HealthSnapshot>) -> Readiness {
         Membership::Member => {}
         Membership::Lost => reasons.push("not in the consumer group: rejoining".to_owned()),
     }
-    reasons.extend(snapshot.kafka_refusals.iter().map(ToString::to_string));
+    let refusals = snapshot.kafka_refusals.iter().filter(|refusal| refusal.lasts >= VISIBLE_AFTER);
+    reasons.extend(refusals.map(ToString::to_string));
     let topic = &snapshot.topic;
     let halted = snapshot.partitions.iter().filter(|one| one.status == PartitionStatus::Halted);
     reasons.extend(halted.map(|PartitionHealth { partition, halt_reason, .. }| {
@@ -155,9 +156,13 @@ mod tests {
         let lost = "not in the consumer group: rejoining";
         check(Some(HealthSnapshot { membership: Membership::Lost, partitions: Vec::new(), ..running() }), &[lost]);
         let (error, hint) = ("denied".to_owned(), "grant it".to_owned());
-        let refusal = KafkaRefusal { need: KafkaNeed::ReadTopic, error, hint, lasts: Duration::ZERO };
-        let says = "Kafka refuses the topic for 0 s: denied; grant it";
-        check(Some(HealthSnapshot { kafka_refusals: vec![refusal], ..running() }), &[says]);
+        let refusal = |seconds| {
+            let (error, hint, lasts) = (error.clone(), hint.clone(), Duration::from_secs(seconds));
+            vec![KafkaRefusal { need: KafkaNeed::ReadTopic, error, hint, lasts }]
+        };
+        check(Some(HealthSnapshot { kafka_refusals: refusal(4), ..running() }), &[]);
+        let says = "Kafka refuses the topic for 5 s: denied; grant it";
+        check(Some(HealthSnapshot { kafka_refusals: refusal(5), ..running() }), &[says]);
         check(Some(HealthSnapshot { stopping: true, ..running() }), &["the service is stopping"]);
         let stalled = PartitionHealth { stalled: true, ..partition(2, PartitionStatus::Recovering, None) };
         let says = "partition 2 of bookings is stalled: records wait and nothing is committed";

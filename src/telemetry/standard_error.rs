@@ -25,6 +25,9 @@ const KEPT_BYTES: usize = 64 << 10;
 /// How long the end of the process waits until all lines are written.
 pub const FLUSH_LIMIT: Duration = Duration::from_secs(1);
 
+/// The interval at which a full pipe that does not block is tried again.
+const FULL_PIPE: Duration = Duration::from_millis(10);
+
 static LINES: LineBuffer = LineBuffer::new(MAX_BYTES);
 
 /// Writes the events of `tracing`. Each write is one line.
@@ -163,8 +166,7 @@ impl LineBuffer {
                 report(dropped);
             }
             for line in taken.split_inclusive(|&byte| byte == b'\n') {
-                // If standard error is closed, nothing can be reported.
-                output.write_all(line).ok();
+                write_line_to(&mut output, line);
             }
         }
     }
@@ -183,6 +185,20 @@ impl LineBuffer {
         let dropped = lines.dropped.saturating_sub(lines.reported);
         lines.reported = lines.dropped;
         dropped
+    }
+}
+
+/// Writes all bytes of a line. A full pipe can be one that does not block: then this waits, as a blocking write does. If
+/// standard error is closed, nothing can be reported.
+fn write_line_to(output: &mut impl Write, mut line: &[u8]) {
+    while !line.is_empty() {
+        match output.write(line) {
+            Ok(0) => return,
+            Ok(written) => line = line.get(written..).unwrap_or_default(),
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => thread::sleep(FULL_PIPE),
+            Err(_) => return,
+        }
     }
 }
 
@@ -245,5 +261,34 @@ mod tests {
         assert!(LINES.flush(PATIENCE));
         add("8\n");
         assert_eq!(next(), "8\n", "they are reported once");
+    }
+
+    /// A pipe that does not block: every second write finds it full, and the others write three bytes.
+    struct FullPipe {
+        full: bool,
+        written: Vec<u8>,
+    }
+
+    impl Write for FullPipe {
+        fn write(&mut self, line: &[u8]) -> io::Result<usize> {
+            self.full = !self.full;
+            if self.full {
+                return Err(io::ErrorKind::WouldBlock.into());
+            }
+            let taken: Vec<u8> = line.iter().take(3).copied().collect();
+            self.written.extend_from_slice(&taken);
+            Ok(taken.len())
+        }
+
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    #[test]
+    fn a_full_pipe_that_does_not_block_gets_each_byte_once() {
+        let mut pipe = FullPipe { full: false, written: Vec::new() };
+        write_line_to(&mut pipe, b"a whole line\n");
+        assert_eq!(pipe.written, b"a whole line\n");
     }
 }

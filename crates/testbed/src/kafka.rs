@@ -156,6 +156,8 @@ impl Kafka {
                 "CONTROLLER:PLAINTEXT,PLAINTEXT:PLAINTEXT,SASL:SASL_PLAINTEXT,TLS:SSL,UNRESOLVABLE:PLAINTEXT",
             ),
             ("sasl.enabled.mechanisms", "PLAIN"),
+            // A wrong login is answered late: later than most questions wait.
+            ("connection.failed.authentication.delay.ms", "4000"),
             ("listener.name.sasl.plain.sasl.jaas.config", login.as_str()),
             ("ssl.keystore.type", "PKCS12"),
             ("ssl.keystore.location", "keystore.p12"),

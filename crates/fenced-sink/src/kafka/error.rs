@@ -101,6 +101,16 @@ pub(crate) fn code_kind(code: Code) -> KafkaErrorKind {
     }
 }
 
+/// The kind of an error with its text. librdkafka has the code of a refused login also for a login without an answer, and
+/// the code of a broken connection also for a client without a certificate.
+pub(crate) fn kind_with_text(code: Code, text: &str) -> KafkaErrorKind {
+    match code_kind(code) {
+        KafkaErrorKind::Refused(KafkaNeed::Connection) if is_outage(text) => KafkaErrorKind::Transient,
+        KafkaErrorKind::Transient if wants_client_certificate(text) => KafkaErrorKind::Refused(KafkaNeed::Connection),
+        kind => kind,
+    }
+}
+
 /// The minimum time between two log lines about the same kind of error of the same partition.
 const WARNING_INTERVAL: Duration = Duration::from_secs(10);
 /// If no broker is reachable, the log line has the last cause that librdkafka reported within this time. librdkafka
@@ -187,6 +197,23 @@ impl WarningLimiter {
     }
 }
 
+/// Codes of errors that a working connection can have.
+const RECOVERS: [Code; 13] = [
+    Code::NotLeaderForPartition,
+    Code::LeaderNotAvailable,
+    Code::ReplicaNotAvailable,
+    Code::FencedLeaderEpoch,
+    Code::UnknownLeaderEpoch,
+    Code::OffsetNotAvailable,
+    Code::RebalanceInProgress,
+    Code::IllegalGeneration,
+    Code::UnknownMemberId,
+    Code::FencedMemberEpoch,
+    Code::StaleMemberEpoch,
+    Code::AssignmentLost,
+    Code::PollExceeded,
+];
+
 /// The message of the log line.
 fn message(kind: KafkaErrorKind) -> &'static str {
     match kind {
@@ -211,6 +238,10 @@ pub(crate) fn hint(kind: KafkaErrorKind, error: &str, KafkaNames { topic, group 
         }
         KafkaErrorKind::TopicMissing | KafkaErrorKind::Refused(KafkaNeed::TopicExists) => {
             return format!("create the topic {topic}, or correct KAFKA_TOPIC; the service waits for it");
+        }
+        // Changes in the group and of leaders: the connection works.
+        KafkaErrorKind::Transient if RECOVERS.iter().any(|code| error.ends_with(&format!("({code:?})"))) => {
+            "the client recovers by itself"
         }
         KafkaErrorKind::Transient | KafkaErrorKind::AllBrokersDown => connection_hint(error)
             .unwrap_or("check that the brokers run and that KAFKA_BOOTSTRAP_SERVERS names them; the client retries"),
@@ -238,9 +269,16 @@ pub(crate) fn connection_hint(error: &str) -> Option<&'static str> {
     if has("certificate verify failed") {
         Some(
             "set ssl.ca.location in KAFKA_PROPERTIES to the CA of the broker, and check that the broker's certificate has \
-             the host name by which the service connects",
+             the host name by which the service connects, and has not expired",
         )
-    } else if has("connecting to a PLAINTEXT broker listener") {
+    } else if wants_client_certificate(error) {
+        Some(
+            "the listener requires a certificate of the client that it trusts: set ssl.certificate.location and \
+             ssl.key.location in KAFKA_PROPERTIES",
+        )
+    } else if has("connecting to a PLAINTEXT broker listener")
+        || has("SSL connection closed by peer") && has("SSL_HANDSHAKE")
+    {
         Some(
             "the listener may not use TLS: set security.protocol in KAFKA_PROPERTIES to plaintext or sasl_plaintext, or \
              use the port of a TLS listener",
@@ -259,7 +297,7 @@ pub(crate) fn connection_hint(error: &str) -> Option<&'static str> {
         Some("the listener accepts no user: set security.protocol in KAFKA_PROPERTIES to ssl or plaintext")
     } else if has("supported mechanisms") {
         Some("set sasl.mechanism in KAFKA_PROPERTIES to one that the broker supports")
-    } else if has("SASL authentication error") {
+    } else if has("SASL authentication error") && !is_outage(error) {
         Some("check sasl.username, sasl.password and sasl.mechanism in KAFKA_PROPERTIES")
     } else if has("Failed to resolve") && is_advertised {
         Some(
@@ -278,6 +316,18 @@ pub(crate) fn connection_hint(error: &str) -> Option<&'static str> {
     } else {
         None
     }
+}
+
+/// Whether a broker refused the connection because of the certificate of the client (TLS alerts 42 and 116).
+fn wants_client_certificate(error: &str) -> bool {
+    error.contains("alert bad certificate") || error.contains("alert certificate required")
+}
+
+/// Whether a request of the login failed only because no answer came.
+fn is_outage(error: &str) -> bool {
+    ["Local: Timed out", "Local: Broker transport failure", "handshake failed: Local: "]
+        .iter()
+        .any(|text| error.contains(text))
 }
 
 /// Whether a broker ended a connection within two seconds after the client could use it, without a cause. A listener with
@@ -362,6 +412,20 @@ mod tests {
             "KAFKA_BOOTSTRAP_SERVERS",
         );
         check(KafkaErrorKind::AllBrokersDown, "1/1 brokers are down", "KAFKA_BOOTSTRAP_SERVERS");
+        check(transient, "Broker: Not leader for partition (NotLeaderForPartition)", "recovers by itself");
+        check(
+            transient,
+            "ssl://b:1/1: Disconnected: SSL connection closed by peer (after 3ms in state SSL_HANDSHAKE)",
+            "may not use TLS",
+        );
+        let alert =
+            "ssl://b:1/1: sslv3 alert bad certificate: SSL alert number 42 (after 9ms in state APIVERSION_QUERY)";
+        check(connection, alert, "ssl.certificate.location");
+        assert_eq!(kind_with_text(Code::BrokerTransportFailure, alert), connection);
+        let late =
+            "b:1/1: SASL SCRAM-SHA-256 mechanism handshake failed: Local: Timed out: broker's supported mechanisms: ";
+        assert_eq!(kind_with_text(Code::Authentication, late), transient);
+        assert_eq!(kind_with_text(Code::SaslAuthenticationFailed, "Authentication failed"), connection);
     }
 
     #[test]

@@ -15,7 +15,7 @@ use rdkafka::types::RDKafkaRespErr;
 use rdkafka::{Statistics, TopicPartitionList};
 
 use crate::kafka::client::{ConsumerError, configuration, partition_list, refused};
-use crate::kafka::error::{KafkaErrorKind, code_kind, warn_of_message};
+use crate::kafka::error::{KafkaErrorKind, code_kind, kind_with_text, warn_of_message};
 use crate::kafka::ffi::{self, PolledConsumer, PolledError, PolledEvent, PolledMessage};
 use crate::kafka::last_error::{ClientMessage, without_thread};
 use crate::kafka::response_watch::{BrokerStatistics, ResponseWatch};
@@ -115,7 +115,7 @@ impl GroupConsumer {
         match self.polled.poll(timeout)? {
             PolledEvent::Record(record) => Some(KafkaEvent::Record(record)),
             PolledEvent::Error(PolledError { partition, code, fatal, reason }) => {
-                let kind = if fatal { KafkaErrorKind::Fatal } else { code_kind(code) };
+                let kind = if fatal { KafkaErrorKind::Fatal } else { kind_with_text(code, &reason) };
                 Some(KafkaEvent::Error(ReportedError { partition, kind, text: format!("{reason} ({code:?})") }))
             }
             PolledEvent::Rebalance { assigned, partitions } => {

@@ -8,7 +8,7 @@ use rdkafka::config::RDKafkaLogLevel;
 use rdkafka::consumer::{BaseConsumer, ConsumerContext};
 use rdkafka::error::KafkaError;
 
-use crate::kafka::error::{KafkaErrorKind, connection_hint, error_kind, warn_of_message};
+use crate::kafka::error::{KafkaErrorKind, connection_hint, error_kind, kind_with_text, warn_of_message};
 use crate::model::kafka_refusal::KafkaNeed;
 
 /// A client that is not the group consumer.
@@ -62,7 +62,8 @@ impl LastError {
 impl ClientContext for LastError {
     fn error(&self, error: KafkaError, reason: &str) {
         tracing::debug!(%error, reason, "kafka_client");
-        self.set(error_kind(&error), reason);
+        let kind = error.rdkafka_error_code().map_or_else(|| error_kind(&error), |code| kind_with_text(code, reason));
+        self.set(kind, reason);
     }
 
     fn log(&self, level: RDKafkaLogLevel, facility: &str, text: &str) {

@@ -152,14 +152,15 @@ impl TopicLogClient {
 
     /// The id of the topic that has the name now. `None`: Kafka did not answer, or its topics have no ids.
     pub fn topic_id(&self) -> Option<TopicId> {
-        self.describe().ok()?.id
+        self.describe(self.timeout).ok()?.id
     }
 
     /// The id of the topic, and what Kafka permits this user to do. `reconnect`: a new client asks, because an existing
     /// connection does not prove that Kafka accepts the password.
     pub(crate) fn check_access(&self, reconnect: bool) -> (Option<TopicId>, Vec<KafkaFact>) {
         let is_new = self.client.replace_if(reconnect);
-        let described = self.describe();
+        // A broker can answer a login late, above all a wrong one.
+        let described = self.describe(if is_new { self.timeout.max(TIMEOUT) } else { self.timeout });
         if let Err(TopicLogError { kind, error, .. }) = &described
             && !matches!(kind, KafkaErrorKind::Unclassified | KafkaErrorKind::Fatal)
         {
@@ -169,16 +170,16 @@ impl TopicLogClient {
         (described.ok().and_then(|description| description.id), facts)
     }
 
-    fn describe(&self) -> Result<TopicDescription, TopicLogError> {
+    fn describe(&self, limit: Duration) -> Result<TopicDescription, TopicLogError> {
         self.ask(&self.client, |client| {
-            let metadata = client.fetch_metadata(Some(&self.topic), self.timeout)?;
+            let metadata = client.fetch_metadata(Some(&self.topic), limit)?;
             if let Some(error) = metadata.topics().iter().find_map(MetadataTopic::error) {
                 return Err(KafkaError::MetadataFetch(error.into()));
             }
             // The broker that answered, if its number is known; otherwise any broker.
             let broker = Some(metadata.orig_broker_id()).filter(|id| *id >= 0);
             let broker = broker.or_else(|| metadata.brokers().first().map(MetadataBroker::id));
-            let describe = |broker| ffi::describe_topic(client, &self.topic, broker, self.timeout);
+            let describe = |broker| ffi::describe_topic(client, &self.topic, broker, limit);
             Ok(broker.and_then(describe).unwrap_or_default())
         })
     }

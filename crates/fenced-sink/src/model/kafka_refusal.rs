@@ -48,9 +48,17 @@ pub(crate) enum KafkaFact {
 /// Everything that Kafka refuses now.
 #[derive(Debug, Default)]
 pub(crate) struct KafkaRefusals {
-    lasting: BTreeMap<KafkaNeed, (KafkaRefusal, Instant)>,
+    lasting: BTreeMap<KafkaNeed, LastingRefusal>,
     /// What Kafka has permitted since the start of the process.
     once_permitted: BTreeSet<KafkaNeed>,
+}
+
+#[derive(Debug)]
+struct LastingRefusal {
+    refusal: KafkaRefusal,
+    since: Instant,
+    /// When Kafka refused it last.
+    repeated: Instant,
 }
 
 impl KafkaRefusals {
@@ -70,8 +78,8 @@ impl KafkaRefusals {
                     KafkaNeed::ReadTopic => drop(self.lasting.remove(&KafkaNeed::TopicExists)),
                     KafkaNeed::Connection | KafkaNeed::JoinGroup => {}
                 }
-                let since = self.lasting.get(&refusal.need).map_or(now, |(_, since)| *since);
-                self.lasting.insert(refusal.need, (refusal, since));
+                let since = self.lasting.get(&refusal.need).map_or(now, |lasting| lasting.since);
+                self.lasting.insert(refusal.need, LastingRefusal { refusal, since, repeated: now });
             }
         }
     }
@@ -83,21 +91,33 @@ impl KafkaRefusals {
 
     /// What Kafka refuses.
     pub(crate) fn observed(&self, now: Instant) -> Vec<KafkaRefusal> {
-        let each = |(refusal, since): &(KafkaRefusal, Instant)| KafkaRefusal {
-            lasts: now.saturating_duration_since(*since),
-            ..refusal.clone()
-        };
-        self.lasting.values().map(each).collect()
+        self.lasting_until(|_| now).collect()
     }
 
     /// The refusal that has lasted longest, if the process has never had all that it needs. A missing topic is no
     /// refusal: the process waits for it without a limit.
     pub(crate) fn since_start(&self, now: Instant) -> Option<KafkaRefusal> {
+        self.longest_since_start(self.lasting_until(|_| now))
+    }
+
+    /// The same, but only the time until Kafka refused it last counts: after that, Kafka may be unreachable.
+    pub(crate) fn repeated_since_start(&self) -> Option<KafkaRefusal> {
+        self.longest_since_start(self.lasting_until(|lasting| lasting.repeated))
+    }
+
+    fn lasting_until(&self, until: impl Fn(&LastingRefusal) -> Instant) -> impl Iterator<Item = KafkaRefusal> {
+        self.lasting.values().map(move |lasting| KafkaRefusal {
+            lasts: until(lasting).saturating_duration_since(lasting.since),
+            ..lasting.refusal.clone()
+        })
+    }
+
+    fn longest_since_start(&self, refusals: impl Iterator<Item = KafkaRefusal>) -> Option<KafkaRefusal> {
         let once = |need| self.once_permitted.contains(&need);
         // A broker that lists no operations does not prove that the topic may be read.
         let reads = once(KafkaNeed::ReadTopic) || !self.contains(KafkaNeed::ReadTopic);
         let has_worked = once(KafkaNeed::JoinGroup) && reads;
-        let refusals = self.observed(now).into_iter().filter(|refusal| refusal.need != KafkaNeed::TopicExists);
+        let refusals = refusals.filter(|refusal| refusal.need != KafkaNeed::TopicExists);
         refusals.max_by_key(|refusal| refusal.lasts).filter(|_| !has_worked)
     }
 }
@@ -173,5 +193,17 @@ mod tests {
     fn the_text_says_what_is_refused_why_and_what_to_do() {
         let text = KafkaRefusal { lasts: Duration::from_secs(7), ..refusal(KafkaNeed::JoinGroup) }.to_string();
         assert_eq!(text, "Kafka refuses the consumer group for 7 s: denied; grant it");
+    }
+
+    #[test]
+    fn only_the_time_between_refusals_counts_while_kafka_may_be_unreachable() {
+        let (mut refusals, start) = (KafkaRefusals::default(), Instant::now());
+        let at = |seconds| start + Duration::from_secs(seconds);
+        for seconds in [0, 7] {
+            refusals.learned(at(seconds), KafkaFact::Refused(refusal(KafkaNeed::Connection)));
+        }
+        let lasts = |refusal: Option<KafkaRefusal>| refusal.map(|refusal| refusal.lasts.as_secs());
+        assert_eq!(lasts(refusals.since_start(at(60))), Some(60));
+        assert_eq!(lasts(refusals.repeated_since_start()), Some(7));
     }
 }

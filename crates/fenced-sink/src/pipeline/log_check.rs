@@ -17,6 +17,7 @@ use crate::kafka::topic_log_client::TopicLogClient;
 use crate::model::kafka_refusal::{KafkaNeed, KafkaRefusal};
 use crate::model::leader_epochs::EpochEnd;
 use crate::model::record::{LeaderEpoch, Partition};
+use crate::model::standing::SchedulerView as _;
 use crate::model::topic_log::{LogObservation, Probe};
 use crate::observe::health::Health;
 use crate::pipeline::error::EngineError;
@@ -29,7 +30,7 @@ const TIMEOUT: Duration = Duration::from_secs(3);
 /// The minimum pause between two rounds of questions, and between two probes.
 const PAUSE: Duration = Duration::from_millis(50);
 
-/// The longest interval of the rounds while Kafka refuses this process at its start.
+/// The longest interval of the rounds while Kafka refuses something.
 const REFUSED_INTERVAL: Duration = Duration::from_secs(5);
 
 /// The task that asks for topic id, bounds and leader epochs.
@@ -63,23 +64,29 @@ impl<E: Event> LogCheckTask<E> {
                 () = scheduler.until_stopping() => return Ok(()),
                 answered = self.ask() => answered,
             };
-            // The wait for a server that does not answer has no limit.
-            if answered && let Some(refusal) = self.refused_for_too_long() {
+            if let Some(refusal) = self.refused_for_too_long(answered) {
                 return Err(ConsumerError::Refused(refusal).into());
             }
             tokio::time::sleep(PAUSE).await;
         }
     }
 
-    fn refused_for_too_long(&self) -> Option<KafkaRefusal> {
-        self.scheduler.refused_since_start().filter(|refusal| refusal.lasts >= self.startup_timeout)
+    /// `answered`: Kafka answered in this round. The wait for a server that does not answer has no limit.
+    fn refused_for_too_long(&self, answered: bool) -> Option<KafkaRefusal> {
+        let refused =
+            if answered { self.scheduler.refused_since_start() } else { self.scheduler.refused_again_since_start() };
+        refused.filter(|refusal| refusal.lasts >= self.startup_timeout)
     }
 
-    /// The time until the next round. At the start a refusal is checked again when the start-up timeout ends.
+    /// The time until the next round. It is short while Kafka refuses something. At the start, the next round comes when
+    /// the start-up timeout ends.
     fn wait(&self) -> Duration {
-        let Some(refusal) = self.scheduler.refused_since_start() else { return self.interval };
-        let left = self.startup_timeout.saturating_sub(refusal.lasts);
-        self.interval.min(REFUSED_INTERVAL).min(left)
+        if self.scheduler.refusals().is_empty() {
+            return self.interval;
+        }
+        let left =
+            self.scheduler.refused_since_start().map(|refusal| self.startup_timeout.saturating_sub(refusal.lasts));
+        self.interval.min(REFUSED_INTERVAL).min(left.unwrap_or(REFUSED_INTERVAL))
     }
 
     /// One round. Returns whether Kafka permitted or refused something.

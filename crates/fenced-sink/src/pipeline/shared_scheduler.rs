@@ -163,6 +163,11 @@ impl<E> SharedScheduler<E> {
         self.lock().refusals().contains(need)
     }
 
+    /// The refusal that Kafka has repeated for longest, if the process has never had all that it needs.
+    pub(crate) fn refused_again_since_start(&self) -> Option<KafkaRefusal> {
+        self.lock().refusals().repeated_since_start()
+    }
+
     /// The refusal that has lasted longest, if the process has never had all that it needs.
     #[must_use]
     pub(crate) fn refused_since_start(&self) -> Option<KafkaRefusal> {

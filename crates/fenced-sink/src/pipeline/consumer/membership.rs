@@ -49,7 +49,7 @@ impl MembershipCheck {
 }
 
 /// How long this process has had no partition for one reason.
-#[derive(Debug)]
+#[derive(Clone, Copy, Debug)]
 pub(super) struct UnassignedTime {
     since: Instant,
     /// What Kafka refuses during this time.

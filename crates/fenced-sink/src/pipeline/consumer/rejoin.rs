@@ -60,6 +60,7 @@ impl<E: Event> ConsumerThread<E> {
         let scheduler = Arc::clone(&self.rebalancer.scheduler);
         let held: Vec<Partition> = scheduler.held().into_iter().map(|held| held.partition).collect();
         let former = std::mem::replace(self, Self::new(self.options.clone(), Arc::clone(&scheduler))?);
+        self.unassigned = former.unassigned;
         former.rebalancer.supersede();
         scheduler.report(KafkaReport::Revoked(held));
         let (tell, left) = mpsc::channel();
