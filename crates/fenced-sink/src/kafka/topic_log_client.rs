@@ -98,6 +98,13 @@ impl TopicLogClient {
         committed.elements().into_iter().zip(metadata).filter_map(|pair| extent(pair).transpose()).collect()
     }
 
+    /// Logs the error of a question, with its limit for lines about one kind of error.
+    pub(crate) fn log_error(&self, TopicLogError { kind, error, .. }: &TopicLogError) {
+        // The other kinds speak of records that are read.
+        let is_known = matches!(kind, KafkaErrorKind::Refused(_) | KafkaErrorKind::TopicMissing);
+        warn(&self.names, None, if is_known { *kind } else { KafkaErrorKind::Transient }, error);
+    }
+
     /// The bounds of every partition log of the topic.
     ///
     /// # Errors

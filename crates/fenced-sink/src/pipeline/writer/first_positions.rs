@@ -16,20 +16,17 @@ impl<E: Event> Writer<E> {
         // anything is read.
         let asked = tokio::task::spawn_blocking(move || {
             let topic_id = context.topic_log.topic_id();
-            context.topic_log.extents(&context.service).map(|extents| (topic_id, extents))
+            match context.topic_log.extents(&context.service) {
+                Ok(extents) => Some((topic_id, extents)),
+                Err(error) => {
+                    context.topic_log.log_error(&error);
+                    None
+                }
+            }
         });
-        let answer =
-            asked.await.map_err(|error| error.to_string()).and_then(|answer| answer.map_err(|error| error.to_string()));
-        match answer {
-            Ok((topic_id, extents)) => {
-                self.warn_of_lost_rows(&extents).await?;
-                Ok(Some(first_positions(topic_id, &extents, self.context.start)))
-            }
-            Err(error) => {
-                tracing::warn!(error, hint = "the service asks for the first positions again", "kafka_unavailable");
-                Ok(None)
-            }
-        }
+        let Ok(Some((topic_id, extents))) = asked.await else { return Ok(None) };
+        self.warn_of_lost_rows(&extents).await?;
+        Ok(Some(first_positions(topic_id, &extents, self.context.start)))
     }
 
     /// A partition that has a mirror in Kafka had a row. A partition without a mirror and without a row is normal: it
