@@ -47,6 +47,10 @@ const TUNED: [(&str, &str); 7] = [
 const CLASSIC_ONLY: [&str; 4] =
     ["partition.assignment.strategy", "session.timeout.ms", "heartbeat.interval.ms", "group.protocol.type"];
 
+/// Properties whose value is the path of a file. librdkafka's error does not name a file that is missing.
+const FILES: [&str; 5] =
+    ["ssl.ca.location", "ssl.certificate.location", "ssl.key.location", "ssl.keystore.location", "ssl.crl.location"];
+
 /// A property whose name contains one of these has a secret value.
 const SECRET: [&str; 7] = ["password", "passphrase", "secret", "pem", "token", "oauthbearer.config", "sasl.jaas"];
 
@@ -139,6 +143,18 @@ pub(super) fn choose(
         for (name, value) in CLASSIC_ONLY.into_iter().filter_map(|name| all.get_key_value(name)) {
             let accepted = format!("no {name} together with group.protocol=consumer: the broker sets it");
             wrong.push(ConfigFault { setting: "KAFKA_PROPERTIES", given: Some(shown(name, value)), accepted });
+        }
+    }
+
+    for (name, file) in FILES.into_iter().filter_map(|name| all.get_key_value(name)) {
+        // Other errors are normal: a directory, or a file that is no text. `probe` is a word of librdkafka.
+        let is_missing =
+            |error: &io::Error| matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::PermissionDenied);
+        if let Some(error) = read_file(Path::new(file)).err().filter(is_missing)
+            && file != "probe"
+        {
+            let (given, accepted) = (Some(shown(name, file)), format!("a file that can be read: {error}"));
+            wrong.push(ConfigFault { setting: "KAFKA_PROPERTIES", given, accepted });
         }
     }
 

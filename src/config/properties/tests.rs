@@ -33,6 +33,7 @@ fn a_property_that_would_break_the_guarantee_is_refused_by_name() {
     check_refused("group.protocol=Consumer,session.timeout.ms=1", "the broker sets it");
     check_refused("a.b=1,a.b=2", "a.b is given twice");
     check_refused("s3cret", "entry 1 has no =");
+    check_refused("ssl.ca.location=/no/such.pem", "given \"ssl.ca.location=/no/such.pem\"");
 }
 
 #[test]
