@@ -18,7 +18,7 @@ fn main() -> ExitCode {
     // The only place that turns an error into an exit code.
     match dotenv.and_then(|()| command_line.run()) {
         Ok(()) => {
-            standard_error::flush(standard_error::FLUSH_LIMIT);
+            standard_error::flush();
             ExitCode::SUCCESS
         }
         Err(error) => {

@@ -19,7 +19,7 @@ pub(super) enum OutputFormat {
 
 /// Writes to standard output, after all waiting lines of standard error. A reader that closes the pipe (`| head`) is no error.
 pub(super) fn print(text: &str) -> Result<(), CommandError> {
-    standard_error::flush(standard_error::FLUSH_LIMIT);
+    standard_error::flush();
     let mut out = io::stdout().lock();
     match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
         Err(error) if error.kind() != io::ErrorKind::BrokenPipe => {

@@ -11,8 +11,8 @@ use tokio::sync::oneshot;
 
 use crate::telemetry::standard_error;
 
-/// How long the exit waits for a slow reader of the log.
-const FLUSH_LIMIT: Duration = Duration::from_millis(100);
+/// How long the exit after a signal waits for a slow reader of the log.
+const SIGNAL_FLUSH_LIMIT: Duration = Duration::from_millis(100);
 
 /// Handles both signals from now on. If there is a `stop`, the first signal is sent to it. At every other signal the
 /// process exits with 128 + the number of the signal.
@@ -30,7 +30,7 @@ pub(super) fn handle(stop: Option<oneshot::Sender<()>>) -> io::Result<()> {
             tracing::debug!(signal = first, sent, "signal_received");
         }
         let last = next(&mut interrupt, &mut terminate).await;
-        standard_error::flush(FLUSH_LIMIT);
+        standard_error::flush_within(SIGNAL_FLUSH_LIMIT);
         process::exit(128 + last);
     };
     thread::Builder::new().name("signals".to_owned()).spawn(move || runtime.block_on(exit_at_signal))?;

@@ -11,7 +11,10 @@ use std::{
     backtrace::{Backtrace, BacktraceStatus},
     io::{self, Write},
     mem, panic,
-    sync::{Condvar, Mutex, MutexGuard, OnceLock, PoisonError},
+    sync::{
+        Condvar, Mutex, MutexGuard, OnceLock, PoisonError,
+        atomic::{AtomicU64, Ordering},
+    },
     thread,
     time::Duration,
 };
@@ -22,8 +25,10 @@ const MAX_BYTES: usize = 8 << 20;
 /// The memory that is kept for the next lines.
 const KEPT_BYTES: usize = 64 << 10;
 
-/// How long the end of the process waits until all lines are written.
-pub const FLUSH_LIMIT: Duration = Duration::from_secs(1);
+/// The end of the process gives up after a period in which nothing was written.
+const FLUSH_PERIOD: Duration = Duration::from_secs(1);
+/// The maximum number of periods: a slow reader needs time for all the lines that wait.
+const FLUSH_PERIODS: u32 = 10;
 
 /// The interval at which a full pipe that does not block is tried again.
 const FULL_PIPE: Duration = Duration::from_millis(10);
@@ -53,11 +58,16 @@ pub fn write_line(text: &str) {
 /// Writes the last line of the process, after all others, and waits for a limited time until it is written.
 pub fn write_last_line(text: &str) {
     add(format!("{text}\n").as_bytes(), Overflow::Accept);
-    flush(FLUSH_LIMIT);
+    flush();
+}
+
+/// Waits until all lines are written. Gives up after 1 second in which nothing was written, and after 10 seconds in all.
+pub fn flush() {
+    LINES.flush_while_read(FLUSH_PERIOD, FLUSH_PERIODS);
 }
 
 /// Waits until all lines are written, at most for `limit`.
-pub fn flush(limit: Duration) {
+pub(crate) fn flush_within(limit: Duration) {
     LINES.flush(limit);
 }
 
@@ -111,6 +121,8 @@ struct LineBuffer {
     max_bytes: usize,
     lines: Mutex<Lines>,
     changed: Condvar,
+    /// The number of writes that standard error accepted.
+    writes: AtomicU64,
 }
 
 #[derive(Debug)]
@@ -126,7 +138,7 @@ struct Lines {
 impl LineBuffer {
     const fn new(max_bytes: usize) -> Self {
         let lines = Lines { waiting: Vec::new(), writing: false, dropped: 0, reported: 0 };
-        Self { max_bytes, lines: Mutex::new(lines), changed: Condvar::new() }
+        Self { max_bytes, lines: Mutex::new(lines), changed: Condvar::new(), writes: AtomicU64::new(0) }
     }
 
     fn lock(&self) -> MutexGuard<'_, Lines> {
@@ -156,6 +168,20 @@ impl LineBuffer {
         !wait.unwrap_or_else(PoisonError::into_inner).1.timed_out()
     }
 
+    /// As `flush`, for at most `periods`. Ends early after a period in which nothing was written.
+    fn flush_while_read(&self, period: Duration, periods: u32) -> bool {
+        for _ in 0..periods {
+            let before = self.writes.load(Ordering::Relaxed);
+            if self.flush(period) {
+                return true;
+            }
+            if self.writes.load(Ordering::Relaxed) == before {
+                return false;
+            }
+        }
+        false
+    }
+
     /// Writes all lines, and never returns. `report` logs the number of lines that were dropped. Its line comes after the
     /// lines that were accepted before.
     fn write_all_to(&self, mut output: impl Write, report: impl Fn(u64)) {
@@ -166,7 +192,7 @@ impl LineBuffer {
                 report(dropped);
             }
             for line in taken.split_inclusive(|&byte| byte == b'\n') {
-                write_line_to(&mut output, line);
+                write_line_to(&mut output, line, &self.writes);
             }
         }
     }
@@ -189,12 +215,15 @@ impl LineBuffer {
 }
 
 /// Writes all bytes of a line. A full pipe can be one that does not block: then this waits, as a blocking write does. If
-/// standard error is closed, nothing can be reported.
-fn write_line_to(output: &mut impl Write, mut line: &[u8]) {
+/// standard error is closed, nothing can be reported. `writes` counts the writes that were accepted.
+fn write_line_to(output: &mut impl Write, mut line: &[u8], writes: &AtomicU64) {
     while !line.is_empty() {
         match output.write(line) {
             Ok(0) => return,
-            Ok(written) => line = line.get(written..).unwrap_or_default(),
+            Ok(written) => {
+                line = line.get(written..).unwrap_or_default();
+                writes.fetch_add(1, Ordering::Relaxed);
+            }
             Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => thread::sleep(FULL_PIPE),
             Err(_) => return,
@@ -288,7 +317,42 @@ mod tests {
     #[test]
     fn a_full_pipe_that_does_not_block_gets_each_byte_once() {
         let mut pipe = FullPipe { full: false, written: Vec::new() };
-        write_line_to(&mut pipe, b"a whole line\n");
+        let writes = AtomicU64::new(0);
+        write_line_to(&mut pipe, b"a whole line\n", &writes);
         assert_eq!(pipe.written, b"a whole line\n");
+        assert_eq!(writes.into_inner(), 5);
+    }
+
+    /// A pipe with a slow reader: it reads the number of lines that `0` gives, and then stops.
+    struct SlowPipe(u32);
+
+    impl Write for SlowPipe {
+        fn write(&mut self, line: &[u8]) -> io::Result<usize> {
+            let Some(left) = self.0.checked_sub(1) else {
+                loop {
+                    thread::park();
+                }
+            };
+            self.0 = left;
+            thread::sleep(Duration::from_millis(50));
+            Ok(line.len())
+        }
+
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    #[test]
+    fn the_end_waits_for_a_slow_reader_and_not_for_one_that_stopped() {
+        static LINES: LineBuffer = LineBuffer::new(MAX_BYTES);
+        let period = Duration::from_millis(500);
+        let add = |lines: usize| LINES.add("line\n".repeat(lines).as_bytes(), Overflow::Accept);
+        add(30);
+        thread::spawn(|| LINES.write_all_to(SlowPipe(40), |_| ()));
+        assert!(!LINES.flush_while_read(period, 2), "the lines need three periods");
+        assert!(LINES.flush_while_read(period, u32::MAX));
+        add(11);
+        assert!(!LINES.flush_while_read(period, u32::MAX), "the reader stopped before the last line");
     }
 }
