@@ -14,8 +14,9 @@ use super::{
     raw::RawSettings,
 };
 
-/// Properties that the user must not set, although they have no fixed value.
-const REFUSED: [(&str, &str); 7] = [
+/// Properties that the user must not set, although they have no fixed value. Each client of the engine
+/// sets the level of librdkafka's messages itself.
+const REFUSED: [(&str, &str); 9] = [
     ("bootstrap.servers", "it is KAFKA_BOOTSTRAP_SERVERS"),
     ("metadata.broker.list", "it is KAFKA_BOOTSTRAP_SERVERS"),
     ("group.id", "it is KAFKA_GROUP_ID"),
@@ -23,6 +24,8 @@ const REFUSED: [(&str, &str); 7] = [
     ("plugin.library.paths", "a plug-in could commit, change or drop records"),
     ("enabled_events", "rebalances and errors would not reach the service"),
     ("test.mock.num.brokers", "records would come from a mock broker"),
+    ("log_level", "it would have no effect: use LOG_LEVEL"),
+    ("debug", "it would have no effect: LOG_LEVEL=DEBUG logs the messages of librdkafka, without its debug messages"),
 ];
 
 /// Defaults that the user may change.
@@ -166,7 +169,7 @@ pub(super) fn choose(
 }
 
 /// One entry per line, or one line of entries separated by commas. In one line, a comma separates only if a name and `=`
-/// follow it: in `debug=cgrp,topic` it belongs to the value. In several lines, a comma always belongs to the value.
+/// follow it: in `client.id=a,b` it belongs to the value. In several lines, a comma always belongs to the value.
 fn entries(text: &str) -> Vec<&str> {
     let lines: Vec<&str> =
         text.lines().map(str::trim).filter(|line| !line.is_empty() && !line.starts_with('#')).collect();

@@ -11,7 +11,7 @@ fn entries_are_separated_by_lines_or_by_commas() {
     check_entries("a.b=1", &["a.b=1"]);
     check_entries("a.b=1,c.d=2,", &["a.b=1", "c.d=2"]);
     check_entries("# why\na.b=1\n\n  c.d=2\r\n", &["a.b=1", "c.d=2"]);
-    check_entries("debug=cgrp,topic,c.d=2", &["debug=cgrp,topic", "c.d=2"]);
+    check_entries("client.id=a,b,c.d=2", &["client.id=a,b", "c.d=2"]);
     check_entries("sasl.password=x,y.z=1\nc.d=2", &["sasl.password=x,y.z=1", "c.d=2"]);
 }
 
@@ -30,6 +30,8 @@ fn a_property_that_would_break_the_guarantee_is_refused_by_name() {
         check_refused(&format!("{name}=x"), name);
     }
     check_refused("auto.offset.reset=latest", "see KAFKA_START");
+    check_refused("debug=cgrp,topic", "LOG_LEVEL=DEBUG");
+    check_refused("log_level=7", "use LOG_LEVEL");
     check_refused("group.protocol=Consumer,session.timeout.ms=1", "the broker sets it");
     check_refused("a.b=1,a.b=2", "a.b is given twice");
     check_refused("s3cret", "entry 1 has no =");

@@ -62,17 +62,23 @@ impl Prober {
     }
 
     fn read(&self, client: &Client, partition: Partition, at: Position) -> KafkaResult<Probe> {
+        // A message of a former read can arrive after it. Only those of this read say that its batch is too large.
+        drain(client);
         client.context().clear();
         let mut list = TopicPartitionList::new();
         list.add_partition_offset(&self.topic, partition.0, KafkaOffset::Offset(at.0))?;
         client.assign(&list)?;
         let probe = wait(client, partition, at);
         client.unassign()?;
-        // Drain the queued events: librdkafka keeps them otherwise. A message of its log ends a poll without an event.
-        let drained = Instant::now();
-        while client.poll(DRAIN).is_some() || drained.elapsed() < DRAIN {}
+        drain(client);
         Ok(probe)
     }
+}
+
+/// Drops the queued events: librdkafka keeps them otherwise. A message of its log ends a poll without an event.
+fn drain(client: &Client) {
+    let began = Instant::now();
+    while client.poll(DRAIN).is_some() || began.elapsed() < DRAIN {}
 }
 
 fn wait(client: &Client, partition: Partition, at: Position) -> Probe {
@@ -80,14 +86,27 @@ fn wait(client: &Client, partition: Partition, at: Position) -> Probe {
     while began.elapsed() < LIMIT {
         match client.poll(LIMIT.saturating_sub(began.elapsed())) {
             Some(Ok(record)) if record.partition() == partition.0 && record.offset() >= at.0 => return Probe::Record,
-            Some(Err(KafkaError::PartitionEOF(ended))) if ended == partition.0 => return Probe::End,
-            Some(Err(_)) if client.context().has_too_large_batch() => return Probe::TooLarge,
-            Some(Err(error)) if is_damage(&error) => return Probe::Unreadable,
-            Some(Err(error)) if error_kind(&error) == KafkaErrorKind::OutOfRange => return Probe::OutOfRange,
+            Some(Err(error)) => {
+                if let Some(probe) = proved_by(&error, partition, client.context().has_too_large_batch()) {
+                    return probe;
+                }
+            }
             _ => {}
         }
     }
     Probe::NoAnswer
+}
+
+/// What an error proves. `too_large`: librdkafka said that a batch is too large. Its error code is then that of damaged
+/// data, or of a connection that it closed.
+fn proved_by(error: &KafkaError, partition: Partition, too_large: bool) -> Option<Probe> {
+    match (error, error_kind(error)) {
+        (KafkaError::PartitionEOF(ended), _) => (*ended == partition.0).then_some(Probe::End),
+        (_, KafkaErrorKind::OutOfRange) => Some(Probe::OutOfRange),
+        (_, KafkaErrorKind::Transient | KafkaErrorKind::AllBrokersDown) => too_large.then_some(Probe::TooLarge),
+        _ if is_damage(error) => Some(if too_large { Probe::TooLarge } else { Probe::Unreadable }),
+        _ => None,
+    }
 }
 
 fn probe_configuration(properties: &BTreeMap<String, String>) -> ClientConfig {
@@ -99,4 +118,28 @@ fn probe_configuration(properties: &BTreeMap<String, String>) -> ClientConfig {
     }
     config.set_log_level(RDKafkaLogLevel::Debug);
     config
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use rdkafka::types::RDKafkaErrorCode as Code;
+
+    #[test]
+    fn only_damage_or_a_lost_connection_proves_a_batch_that_is_too_large() {
+        let check = |error: KafkaError, otherwise, too_large| {
+            let proved = |flag| proved_by(&error, Partition(1), flag);
+            assert_eq!((proved(false), proved(true)), (otherwise, too_large), "{error:?}");
+        };
+        let (large, code) = (Some(Probe::TooLarge), KafkaError::MessageConsumption);
+        check(code(Code::BadCompression), Some(Probe::Unreadable), large);
+        check(KafkaError::Global(Code::BadMessage), Some(Probe::Unreadable), large);
+        check(KafkaError::Global(Code::BrokerTransportFailure), None, large);
+        check(KafkaError::Global(Code::AllBrokersDown), None, large);
+        check(KafkaError::PartitionEOF(1), Some(Probe::End), Some(Probe::End));
+        check(KafkaError::PartitionEOF(0), None, None);
+        check(code(Code::AutoOffsetReset), Some(Probe::OutOfRange), Some(Probe::OutOfRange));
+        check(code(Code::TopicAuthorizationFailed), None, None);
+        check(code(Code::UnknownTopicOrPartition), None, None);
+    }
 }
