@@ -198,7 +198,7 @@ impl WarningLimiter {
 }
 
 /// Codes of errors that a working connection can have.
-const RECOVERS: [Code; 13] = [
+const RECOVERS: [Code; 16] = [
     Code::NotLeaderForPartition,
     Code::LeaderNotAvailable,
     Code::ReplicaNotAvailable,
@@ -212,6 +212,9 @@ const RECOVERS: [Code; 13] = [
     Code::StaleMemberEpoch,
     Code::AssignmentLost,
     Code::PollExceeded,
+    Code::CoordinatorLoadInProgress,
+    Code::NotCoordinator,
+    Code::ThrottlingQuotaExceeded,
 ];
 
 /// The message of the log line.
@@ -323,9 +326,9 @@ fn wants_client_certificate(error: &str) -> bool {
     error.contains("alert bad certificate") || error.contains("alert certificate required")
 }
 
-/// Whether a request of the login failed only because no answer came.
+/// Whether a login or a TLS handshake failed only because no answer came.
 fn is_outage(error: &str) -> bool {
-    ["Local: Timed out", "Local: Broker transport failure", "handshake failed: Local: "]
+    ["Local: Timed out", "Local: Broker transport failure", "handshake failed: Local: ", "SSL transport error"]
         .iter()
         .any(|text| error.contains(text))
 }
@@ -413,6 +416,7 @@ mod tests {
         );
         check(KafkaErrorKind::AllBrokersDown, "1/1 brokers are down", "KAFKA_BOOTSTRAP_SERVERS");
         check(transient, "Broker: Not leader for partition (NotLeaderForPartition)", "recovers by itself");
+        check(transient, "Broker: Throttling quota has been exceeded (ThrottlingQuotaExceeded)", "recovers by itself");
         check(
             transient,
             "ssl://b:1/1: Disconnected: SSL connection closed by peer (after 3ms in state SSL_HANDSHAKE)",
@@ -425,6 +429,8 @@ mod tests {
         let late =
             "b:1/1: SASL SCRAM-SHA-256 mechanism handshake failed: Local: Timed out: broker's supported mechanisms: ";
         assert_eq!(kind_with_text(Code::Authentication, late), transient);
+        let unreachable = "ssl://b:1/1: SSL handshake failed: SSL transport error: No route to host";
+        assert_eq!(kind_with_text(Code::SSL, unreachable), transient);
         assert_eq!(kind_with_text(Code::SaslAuthenticationFailed, "Authentication failed"), connection);
     }
 

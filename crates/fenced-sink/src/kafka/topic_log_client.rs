@@ -347,9 +347,9 @@ fn facts(described: &Result<TopicDescription, TopicLogError>, is_new: bool, name
         Ok(TopicDescription { lists_read, .. }) => {
             let need = KafkaNeed::ReadTopic;
             let read = match lists_read {
-                Some(true) => Some(KafkaFact::Permitted(need)),
+                Some(true) => Some(KafkaFact::Listed(need)),
                 Some(false) => Some(KafkaFact::NotListed(refused(need, "the user may not read it"))),
-                None => None,
+                None => Some(KafkaFact::Shown),
             };
             [Some(KafkaFact::Permitted(KafkaNeed::TopicExists)), read]
         }
@@ -358,6 +358,9 @@ fn facts(described: &Result<TopicDescription, TopicLogError>, is_new: bool, name
         }
         Err(TopicLogError { kind: KafkaErrorKind::Refused(KafkaNeed::Connection), error, .. }) => {
             return vec![KafkaFact::Refused(refused(KafkaNeed::Connection, error))];
+        }
+        Err(TopicLogError { kind: KafkaErrorKind::Refused(need @ KafkaNeed::ReadTopic), error, .. }) => {
+            [Some(KafkaFact::Hidden(refused(*need, error))), None]
         }
         Err(TopicLogError { kind: KafkaErrorKind::Refused(need), error, .. }) => {
             [Some(KafkaFact::Refused(refused(*need, error))), None]

@@ -38,8 +38,14 @@ pub struct KafkaRefusal {
 pub(crate) enum KafkaFact {
     /// Kafka refuses this.
     Refused(KafkaRefusal),
+    /// Kafka refuses to show the topic.
+    Hidden(KafkaRefusal),
+    /// Kafka shows the topic. This does not prove the permission to read it.
+    Shown,
     /// Kafka permits this.
     Permitted(KafkaNeed),
+    /// Kafka lists the operations of this user, and the one for this need is among them.
+    Listed(KafkaNeed),
     /// Kafka lists the operations of this user, and the one for this need is not among them. This proves a refusal only
     /// after a broker has listed the operation once: not every broker fills in the list.
     NotListed(KafkaRefusal),
@@ -51,6 +57,8 @@ pub(crate) struct KafkaRefusals {
     lasting: BTreeMap<KafkaNeed, LastingRefusal>,
     /// What Kafka has permitted since the start of the process.
     once_permitted: BTreeSet<KafkaNeed>,
+    /// What a broker has listed since the start of the process.
+    once_listed: BTreeSet<KafkaNeed>,
 }
 
 #[derive(Debug)]
@@ -59,6 +67,10 @@ struct LastingRefusal {
     since: Instant,
     /// When Kafka refused it last.
     repeated: Instant,
+    /// How long Kafka did not answer since the start of the refusal.
+    unanswered: Duration,
+    /// Whether the reason is that Kafka does not show the topic.
+    is_hidden: bool,
 }
 
 impl KafkaRefusals {
@@ -69,18 +81,39 @@ impl KafkaRefusals {
                 self.lasting.remove(&need);
                 self.once_permitted.insert(need);
             }
-            KafkaFact::NotListed(refusal) if !self.once_permitted.contains(&refusal.need) => {}
-            KafkaFact::Refused(refusal) | KafkaFact::NotListed(refusal) => {
-                // If the topic does not exist, its permissions are unknown. If the user may not see the topic, it is unknown
-                // whether the topic exists.
-                match refusal.need {
-                    KafkaNeed::TopicExists => drop(self.lasting.remove(&KafkaNeed::ReadTopic)),
-                    KafkaNeed::ReadTopic => drop(self.lasting.remove(&KafkaNeed::TopicExists)),
-                    KafkaNeed::Connection | KafkaNeed::JoinGroup => {}
-                }
-                let since = self.lasting.get(&refusal.need).map_or(now, |lasting| lasting.since);
-                self.lasting.insert(refusal.need, LastingRefusal { refusal, since, repeated: now });
+            KafkaFact::Listed(need) => {
+                self.once_listed.insert(need);
+                self.learned(now, KafkaFact::Permitted(need));
             }
+            KafkaFact::NotListed(KafkaRefusal { need, .. }) if !self.once_listed.contains(&need) => self.shown(),
+            KafkaFact::Shown => self.shown(),
+            KafkaFact::Refused(refusal) | KafkaFact::NotListed(refusal) => self.refused(now, refusal, false),
+            KafkaFact::Hidden(refusal) => self.refused(now, refusal, true),
+        }
+    }
+
+    fn shown(&mut self) {
+        self.lasting.retain(|_, lasting| !lasting.is_hidden);
+    }
+
+    fn refused(&mut self, now: Instant, refusal: KafkaRefusal, is_hidden: bool) {
+        // If the topic does not exist, its permissions are unknown. If the user may not see the topic, it is unknown
+        // whether the topic exists.
+        match refusal.need {
+            KafkaNeed::TopicExists => drop(self.lasting.remove(&KafkaNeed::ReadTopic)),
+            KafkaNeed::ReadTopic => drop(self.lasting.remove(&KafkaNeed::TopicExists)),
+            KafkaNeed::Connection | KafkaNeed::JoinGroup => {}
+        }
+        let before = self.lasting.get(&refusal.need);
+        let (since, unanswered) = before.map_or((now, Duration::ZERO), |before| (before.since, before.unanswered));
+        let need = refusal.need;
+        self.lasting.insert(need, LastingRefusal { refusal, since, repeated: now, unanswered, is_hidden });
+    }
+
+    /// Kafka answered no question between these instants. A refusal in this time is an answer, too.
+    pub(crate) fn unanswered(&mut self, from: Instant, now: Instant) {
+        for lasting in self.lasting.values_mut() {
+            lasting.unanswered += now.saturating_duration_since(lasting.repeated.max(from));
         }
     }
 
@@ -91,34 +124,25 @@ impl KafkaRefusals {
 
     /// What Kafka refuses.
     pub(crate) fn observed(&self, now: Instant) -> Vec<KafkaRefusal> {
-        self.lasting_until(|_| now).collect()
+        self.lasting_for(|lasting| now.saturating_duration_since(lasting.since)).collect()
     }
 
     /// The refusal that has lasted longest, if the process has never had all that it needs. A missing topic is no
-    /// refusal: the process waits for it without a limit.
+    /// refusal: the process waits for it without a limit. The time without an answer of Kafka does not count.
     pub(crate) fn since_start(&self, now: Instant) -> Option<KafkaRefusal> {
-        self.longest_since_start(self.lasting_until(|_| now))
-    }
-
-    /// The same, but only the time until Kafka refused it last counts: after that, Kafka may be unreachable.
-    pub(crate) fn repeated_since_start(&self) -> Option<KafkaRefusal> {
-        self.longest_since_start(self.lasting_until(|lasting| lasting.repeated))
-    }
-
-    fn lasting_until(&self, until: impl Fn(&LastingRefusal) -> Instant) -> impl Iterator<Item = KafkaRefusal> {
-        self.lasting.values().map(move |lasting| KafkaRefusal {
-            lasts: until(lasting).saturating_duration_since(lasting.since),
-            ..lasting.refusal.clone()
-        })
-    }
-
-    fn longest_since_start(&self, refusals: impl Iterator<Item = KafkaRefusal>) -> Option<KafkaRefusal> {
+        let answered =
+            |lasting: &LastingRefusal| now.saturating_duration_since(lasting.since).saturating_sub(lasting.unanswered);
+        let refusals = self.lasting_for(answered);
         let once = |need| self.once_permitted.contains(&need);
         // A broker that lists no operations does not prove that the topic may be read.
         let reads = once(KafkaNeed::ReadTopic) || !self.contains(KafkaNeed::ReadTopic);
         let has_worked = once(KafkaNeed::JoinGroup) && reads;
         let refusals = refusals.filter(|refusal| refusal.need != KafkaNeed::TopicExists);
         refusals.max_by_key(|refusal| refusal.lasts).filter(|_| !has_worked)
+    }
+
+    fn lasting_for(&self, time: impl Fn(&LastingRefusal) -> Duration) -> impl Iterator<Item = KafkaRefusal> {
+        self.lasting.values().map(move |lasting| KafkaRefusal { lasts: time(lasting), ..lasting.refusal.clone() })
     }
 }
 
@@ -185,8 +209,20 @@ mod tests {
     fn a_list_without_the_operation_proves_a_refusal_only_after_a_list_with_it() {
         let not_listed = || KafkaFact::NotListed(refusal(KafkaNeed::ReadTopic));
         assert_eq!(after(&[not_listed()]).0, []);
-        assert_eq!(after(&[KafkaFact::Permitted(KafkaNeed::ReadTopic), not_listed()]).0, [KafkaNeed::ReadTopic]);
+        assert_eq!(after(&[KafkaFact::Permitted(KafkaNeed::ReadTopic), not_listed()]).0, [], "only a record was read");
+        assert_eq!(after(&[KafkaFact::Listed(KafkaNeed::ReadTopic), not_listed()]).0, [KafkaNeed::ReadTopic]);
         assert_eq!(after(&[KafkaFact::Refused(refusal(KafkaNeed::ReadTopic)), not_listed()]).0, [KafkaNeed::ReadTopic]);
+    }
+
+    #[test]
+    fn a_broker_that_lists_no_operations_ends_the_refusal_to_show_the_topic() {
+        use KafkaFact::{Hidden, NotListed, Refused, Shown};
+        let refusal = || refusal(KafkaNeed::ReadTopic);
+        assert_eq!(after(&[Hidden(refusal())]), (vec![KafkaNeed::ReadTopic], Some(1)));
+        assert_eq!(after(&[Hidden(refusal()), Shown]).0, []);
+        assert_eq!(after(&[Refused(refusal()), Hidden(refusal()), NotListed(refusal())]).0, []);
+        let shown = [Hidden(refusal()), Refused(refusal()), Shown];
+        assert_eq!(after(&shown), (vec![KafkaNeed::ReadTopic], Some(3)), "the fetch was refused");
     }
 
     #[test]
@@ -196,14 +232,18 @@ mod tests {
     }
 
     #[test]
-    fn only_the_time_between_refusals_counts_while_kafka_may_be_unreachable() {
+    fn the_time_without_an_answer_does_not_count_at_the_start() {
         let (mut refusals, start) = (KafkaRefusals::default(), Instant::now());
         let at = |seconds| start + Duration::from_secs(seconds);
-        for seconds in [0, 7] {
-            refusals.learned(at(seconds), KafkaFact::Refused(refusal(KafkaNeed::Connection)));
-        }
-        let lasts = |refusal: Option<KafkaRefusal>| refusal.map(|refusal| refusal.lasts.as_secs());
-        assert_eq!(lasts(refusals.since_start(at(60))), Some(60));
-        assert_eq!(lasts(refusals.repeated_since_start()), Some(7));
+        let lasts = |refusals: &KafkaRefusals, now| {
+            let all = refusals.observed(now).into_iter().map(|refusal| refusal.lasts.as_secs()).collect::<Vec<_>>();
+            (all, refusals.since_start(now).map(|refusal| refusal.lasts.as_secs()))
+        };
+        refusals.learned(at(0), KafkaFact::Refused(refusal(KafkaNeed::JoinGroup)));
+        refusals.unanswered(at(1), at(11));
+        assert_eq!(lasts(&refusals, at(12)), (vec![12], Some(2)));
+        refusals.learned(at(17), KafkaFact::Refused(refusal(KafkaNeed::JoinGroup)));
+        refusals.unanswered(at(12), at(20));
+        assert_eq!(lasts(&refusals, at(20)), (vec![20], Some(7)), "a repeated refusal is an answer");
     }
 }

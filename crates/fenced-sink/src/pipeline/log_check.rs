@@ -8,13 +8,13 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use crate::event::Event;
 use crate::kafka::client::ConsumerError;
 use crate::kafka::probe::Prober;
 use crate::kafka::topic_log_client::TopicLogClient;
-use crate::model::kafka_refusal::{KafkaNeed, KafkaRefusal};
+use crate::model::kafka_refusal::KafkaNeed;
 use crate::model::leader_epochs::EpochEnd;
 use crate::model::record::{LeaderEpoch, Partition};
 use crate::model::standing::SchedulerView as _;
@@ -54,6 +54,7 @@ impl<E: Event> LogCheckTask<E> {
     /// Runs until the scheduler stops, or until Kafka has refused this process for the start-up timeout since its start.
     pub(crate) async fn run(self) -> Result<(), EngineError> {
         let scheduler = Arc::clone(&self.scheduler);
+        let mut last_round = Instant::now();
         loop {
             tokio::select! {
                 () = scheduler.until_stopping() => return Ok(()),
@@ -64,18 +65,16 @@ impl<E: Event> LogCheckTask<E> {
                 () = scheduler.until_stopping() => return Ok(()),
                 answered = self.ask() => answered,
             };
-            if let Some(refusal) = self.refused_for_too_long(answered) {
+            if !answered {
+                scheduler.unanswered(last_round);
+            }
+            last_round = Instant::now();
+            let refused = scheduler.refused_since_start();
+            if let Some(refusal) = refused.filter(|refusal| refusal.lasts >= self.startup_timeout) {
                 return Err(ConsumerError::Refused(refusal).into());
             }
             tokio::time::sleep(PAUSE).await;
         }
-    }
-
-    /// `answered`: Kafka answered in this round. The wait for a server that does not answer has no limit.
-    fn refused_for_too_long(&self, answered: bool) -> Option<KafkaRefusal> {
-        let refused =
-            if answered { self.scheduler.refused_since_start() } else { self.scheduler.refused_again_since_start() };
-        refused.filter(|refusal| refusal.lasts >= self.startup_timeout)
     }
 
     /// The time until the next round. It is short while Kafka refuses something. At the start, the next round comes when

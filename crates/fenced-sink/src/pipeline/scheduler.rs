@@ -7,7 +7,7 @@
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
-use crate::model::batch::{Arrival, BatchLimits, ClaimedBatch};
+use crate::model::batch::{BatchLimits, ClaimedBatch};
 use crate::model::kafka_refusal::{KafkaFact, KafkaNeed, KafkaRefusals};
 use crate::model::mirror::CommittedPosition;
 use crate::model::protocol::{AfterDrain, Generation, RowEffect, State};
@@ -79,8 +79,8 @@ impl<E> Scheduler<E> {
             KafkaReport::Revoked(partitions) => self.each(now, partitions, Slot::revoked),
             KafkaReport::Refused(refusal) => self.refusals.learned(now, KafkaFact::Refused(refusal)),
             KafkaReport::Arrived(arrivals) => {
-                if arrivals.iter().any(|(.., arrival)| matches!(arrival, Arrival::Record(_))) {
-                    self.refusals.learned(now, KafkaFact::Permitted(KafkaNeed::ReadTopic));
+                if !arrivals.is_empty() {
+                    self.topic_read(now);
                 }
                 for (partition, generation, arrival) in arrivals {
                     let waited = self.slot(now, partition).arrived(now, generation, arrival);
@@ -94,6 +94,7 @@ impl<E> Scheduler<E> {
                 self.slot(now, partition).fetch_failed(now, generation, failure);
             }
             KafkaReport::LastRecordMatched(partition, generation, at) => {
+                self.topic_read(now);
                 self.receiving.arrived(now, None);
                 self.slot(now, partition).last_record_matched(generation, at);
             }
@@ -304,6 +305,11 @@ impl<E> Scheduler<E> {
         }
     }
 
+    /// Kafka answered no question between these instants.
+    pub(super) fn unanswered(&mut self, from: Instant, now: Instant) {
+        self.refusals.unanswered(from, now);
+    }
+
     /// What Kafka refuses.
     pub(super) fn refusals(&self) -> &KafkaRefusals {
         &self.refusals
@@ -320,6 +326,9 @@ impl<E> Scheduler<E> {
 
     /// The answer of a probe. True: the fetch has stalled, and the consumer must join the group again.
     pub(super) fn probed(&mut self, now: Instant, asked: &ProbeQuestion, probe: Probe) -> bool {
+        if matches!(probe, Probe::Record | Probe::End) {
+            self.topic_read(now);
+        }
         if !self.slot(now, asked.partition).probed(now, asked, probe) {
             return false;
         }
@@ -370,6 +379,11 @@ impl<E> Scheduler<E> {
     fn joined(&mut self, now: Instant) {
         self.membership = Membership::Member;
         self.refusals.learned(now, KafkaFact::Permitted(KafkaNeed::JoinGroup));
+    }
+
+    /// A read of the topic succeeded.
+    fn topic_read(&mut self, now: Instant) {
+        self.refusals.learned(now, KafkaFact::Permitted(KafkaNeed::ReadTopic));
     }
 
     fn slot(&mut self, now: Instant, partition: Partition) -> &mut Slot<E> {

@@ -157,15 +157,15 @@ impl<E> SharedScheduler<E> {
         self.lock().learned(Instant::now(), facts);
     }
 
+    /// Kafka has answered no question since this instant.
+    pub(crate) fn unanswered(&self, from: Instant) {
+        self.lock().unanswered(from, Instant::now());
+    }
+
     /// Whether Kafka refuses this.
     #[must_use]
     pub(crate) fn is_refused(&self, need: KafkaNeed) -> bool {
         self.lock().refusals().contains(need)
-    }
-
-    /// The refusal that Kafka has repeated for longest, if the process has never had all that it needs.
-    pub(crate) fn refused_again_since_start(&self) -> Option<KafkaRefusal> {
-        self.lock().refusals().repeated_since_start()
     }
 
     /// The refusal that has lasted longest, if the process has never had all that it needs.
