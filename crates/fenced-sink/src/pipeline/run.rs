@@ -108,7 +108,7 @@ impl ConsumerHandle {
         let asked = self.leave.send(()).is_ok();
         if !asked || tokio::time::timeout(limit.max(Duration::from_secs(1)), self.left).await.is_err() {
             tracing::warn!(
-                hint = "Kafka does not answer: the group notices after the session timeout",
+                hint = "the consumer had no time to leave the group, or got no answer: the group notices after the session timeout",
                 "shutdown_timeout"
             );
         }
