@@ -20,6 +20,7 @@ use sqlx::{
 pub use state::{SchemaState, schema_state};
 
 use super::CommandError;
+use super::output::{output_not_written, report_not_written};
 use crate::booking::Booking;
 use crate::config::{Database, Settings};
 use adoption::{OldTable, PROGRESS_INTERVAL, ProgressWatch, SESSIONS_END, suspicious_sessions};
@@ -90,14 +91,27 @@ pub(super) async fn run(args: &MigrateArgs, settings: &Settings) -> Result<(), C
     let mut connection = session.into_connection();
     within(limit, limit_lock_waits(&mut connection, limit)).await.map_err(|problem| problem.explain(database))?;
 
-    let mut job = MigrationJob { migrator: &MIGRATOR, connection: &mut connection, servers, limit, out: io::stdout() };
+    let mut job = MigrationJob {
+        migrator: &MIGRATOR,
+        connection: &mut connection,
+        servers,
+        limit,
+        out: io::stdout(),
+        not_written: None,
+    };
     let done = match &args.command {
         MigrateCommand::Up { ignore_sessions } => job.up(*ignore_sessions).await,
         MigrateCommand::Down { count, yes } => job.down(count.get(), *yes).await,
         MigrateCommand::Status => job.status().await,
     };
+    let not_written = job.not_written.take();
     done.map_err(|problem| problem.explain(database))?;
-    connection.close().await.map_err(|error| CommandError::database(&error, database))
+    connection.close().await.map_err(|error| CommandError::database(&error, database))?;
+    match not_written {
+        Some(error) if args.writes() => Err(report_not_written(&error)),
+        Some(error) => Err(output_not_written(&error)),
+        None => Ok(()),
+    }
 }
 
 /// Limits the wait for a lock. A statement has no limit, because it may rewrite a large table.
@@ -129,6 +143,8 @@ struct MigrationJob<'a, Out> {
     /// For each statement that is not a migration.
     limit: Duration,
     out: Out,
+    /// The first error of the output. It stops no migration.
+    not_written: Option<io::Error>,
 }
 
 impl<Out: Write> MigrationJob<'_, Out> {
@@ -143,7 +159,7 @@ impl<Out: Write> MigrationJob<'_, Out> {
             }
         };
         if pending.is_empty() {
-            self.say("the schema is up to date")?;
+            self.say("the schema is up to date");
             return self.warn_of_full_columns().await;
         }
         let lacks = |version| pending.iter().any(|up| up.version == version);
@@ -152,22 +168,22 @@ impl<Out: Write> MigrationJob<'_, Out> {
         }
         let mut watch = if lacks(BOOKING_HISTORY) { self.prepare_adoption(ignore_sessions).await? } else { None };
         for up in pending {
-            self.say(format_args!("applying {}", title(up)))?;
+            self.say(format_args!("applying {}", title(up)));
             let applied = self.apply(up, watch.as_mut()).await;
             if applied.is_err() && up.version == BOOKING_HISTORY && watch.is_some() {
                 self.say(
                     "0000 is applied: run this command again, or `booking-history migrate down` to restore the types",
-                )?;
+                );
             }
             applied?;
         }
-        self.say("the schema is up to date now")?;
+        self.say("the schema is up to date now");
         self.warn_of_full_columns().await
     }
 
     async fn warn_of_full_columns(&mut self) -> Result<(), MigrationProblem> {
         for column in within(self.limit, nearly_full_columns(self.connection, Booking::PRIVILEGES)).await? {
-            self.say(format_args!("warning: {column}"))?;
+            self.say(format_args!("warning: {column}"));
         }
         Ok(())
     }
@@ -183,14 +199,14 @@ impl<Out: Write> MigrationJob<'_, Out> {
             }
         }
         for line in table.announcement() {
-            self.say(line)?;
+            self.say(line);
         }
         Ok(ProgressWatch::start(self.servers, &table).await)
     }
 
     /// Applies a migration, and reports its progress if it takes long.
     async fn apply(&mut self, up: &Migration, mut watch: Option<&mut ProgressWatch>) -> Result<(), MigrationProblem> {
-        let Self { migrator, connection, out, .. } = self;
+        let Self { migrator, connection, out, not_written, .. } = self;
         let mut applying = pin!(connection.apply(&migrator.table_name, up));
         loop {
             tokio::select! {
@@ -202,7 +218,7 @@ impl<Out: Write> MigrationJob<'_, Out> {
             if let Some(watch) = watch.as_mut()
                 && let Some(line) = watch.line().await
             {
-                writeln!(out, "{line}").map_err(MigrationProblem::Output)?;
+                write_line(out, line, not_written);
             }
         }
     }
@@ -229,7 +245,7 @@ impl<Out: Write> MigrationJob<'_, Out> {
             self.ask_to_drop_rows(&downs).await?;
         }
         for down in downs {
-            self.say(format_args!("reverting {}", title(down)))?;
+            self.say(format_args!("reverting {}", title(down)));
             let reverted = self.connection.revert(&self.migrator.table_name, down).await;
             reverted.map_err(|error| MigrationProblem::of(down, error))?;
         }
@@ -237,6 +253,7 @@ impl<Out: Write> MigrationJob<'_, Out> {
             Some(left @ 1..) => self.say(format_args!("{left} left")),
             Some(0) | None => self.say("none left"),
         }
+        Ok(())
     }
 
     /// While the user decides, a running service can add rows. Then this asks again.
@@ -258,7 +275,7 @@ impl<Out: Write> MigrationJob<'_, Out> {
     async fn status(&mut self) -> Result<(), MigrationProblem> {
         let applied = within(self.limit, applied(self.connection)).await?;
         for line in status_lines(self.migrator, &applied) {
-            self.say(line)?;
+            self.say(line);
         }
         Ok(())
     }
@@ -274,12 +291,17 @@ impl<Out: Write> MigrationJob<'_, Out> {
         within(self.limit, applied(self.connection)).await
     }
 
-    /// A closed pipe does not stop a migration.
-    fn say(&mut self, line: impl Display) -> Result<(), MigrationProblem> {
-        match writeln!(self.out, "{line}") {
-            Err(error) if error.kind() != io::ErrorKind::BrokenPipe => Err(MigrationProblem::Output(error)),
-            _ => Ok(()),
-        }
+    fn say(&mut self, line: impl Display) {
+        write_line(&mut self.out, line, &mut self.not_written);
+    }
+}
+
+/// Writes a line, and keeps the first error. A reader that closes the pipe is no error.
+fn write_line(out: &mut impl Write, line: impl Display, not_written: &mut Option<io::Error>) {
+    if let Err(error) = writeln!(out, "{line}").and_then(|()| out.flush())
+        && error.kind() != io::ErrorKind::BrokenPipe
+    {
+        not_written.get_or_insert(error);
     }
 }
 
@@ -334,8 +356,6 @@ enum MigrationProblem {
     },
     /// A mistake in the migrations of this program.
     Own(MigrateError),
-    /// Standard output can't be written.
-    Output(io::Error),
 }
 
 impl From<sqlx::Error> for MigrationProblem {
@@ -404,7 +424,6 @@ impl MigrationProblem {
                 other => other,
             },
             Self::Own(error) => CommandError::Internal(error.to_string()),
-            Self::Output(error) => CommandError::Internal(format!("can't write to standard output: {error}")),
         }
     }
 }

@@ -19,14 +19,31 @@ pub(super) enum OutputFormat {
 
 /// Writes to standard output, after all waiting lines of standard error. A reader that closes the pipe (`| head`) is no error.
 pub(super) fn print(text: &str) -> Result<(), CommandError> {
+    write(text).map_err(|error| output_not_written(&error))
+}
+
+/// The same, for the report of a change that is committed.
+pub(super) fn print_report(text: &str) -> Result<(), CommandError> {
+    write(text).map_err(|error| report_not_written(&error))
+}
+
+fn write(text: &str) -> io::Result<()> {
     standard_error::flush();
     let mut out = io::stdout().lock();
     match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
-        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => {
-            Err(CommandError::Internal(format!("can't write to standard output: {error}")))
-        }
+        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => Err(error),
         _ => Ok(()),
     }
+}
+
+/// The output of a command that changes nothing is not written.
+pub(super) fn output_not_written(error: &io::Error) -> CommandError {
+    CommandError::Internal(format!("can't write to standard output: {error}"))
+}
+
+/// The change is committed, but its report is not written.
+pub(super) fn report_not_written(error: &io::Error) -> CommandError {
+    CommandError::Internal(format!("the work is done, but its report can't be written to standard output: {error}"))
 }
 
 /// Writes a remark to standard error, so that it is not part of the output.

@@ -96,3 +96,22 @@ fn the_rows_that_would_be_lost_are_counted_in_words() {
     let rows = [("dead_letters".to_owned(), 1), ("consumer_offsets".to_owned(), 3)];
     assert_eq!(in_words(&rows), "1 row of dead_letters, 3 rows of consumer_offsets");
 }
+
+#[test]
+fn an_output_that_cannot_be_written_is_kept_as_the_first_error_and_a_closed_pipe_is_none() {
+    struct Broken(io::ErrorKind);
+    impl Write for Broken {
+        fn write(&mut self, _: &[u8]) -> io::Result<usize> {
+            Err(self.0.into())
+        }
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+    let mut first = None;
+    write_line(&mut Broken(io::ErrorKind::BrokenPipe), "a", &mut first);
+    assert!(first.is_none());
+    write_line(&mut Broken(io::ErrorKind::StorageFull), "b", &mut first);
+    write_line(&mut Broken(io::ErrorKind::PermissionDenied), "c", &mut first);
+    assert_eq!(first.unwrap().kind(), io::ErrorKind::StorageFull);
+}

@@ -9,7 +9,7 @@ use fenced_sink::{HaltReason, Partition, Position};
 use super::position::{TargetPosition, find, parse_target_without_time};
 use super::topic_log::{LogFacts, ask};
 use super::{PartitionChoice, ledger, require_rows};
-use crate::commands::output::{print, remark, table};
+use crate::commands::output::{print, print_report, remark, table};
 use crate::commands::{CommandError, database};
 use crate::config::Settings;
 
@@ -54,7 +54,8 @@ pub(super) async fn resume(args: &ResumeArgs, settings: &Settings) -> Result<(),
         remark(&format!("not compared with the topic log: {why}"));
     }
     let names = ["partition", "halt_reason", "from", "to", "acknowledged_gaps"];
-    print(&table(names, rows.iter().filter_map(|row| cells(row, &planned, &gaps))))
+    let report = table(names, rows.iter().filter_map(|row| cells(row, &planned, &gaps)));
+    if planned.is_empty() { print(&report) } else { print_report(&report) }
 }
 
 /// Compares the rows of truncated logs with Kafka once more: another leader without all records can have been elected

@@ -9,7 +9,7 @@ use fenced_sink::{HaltReason, Partition, Position};
 use super::position::{TargetPosition, find, parse_target};
 use super::topic_log::{LogFacts, ask};
 use super::{PartitionChoice, ledger, require_rows};
-use crate::commands::output::{print, remark, table};
+use crate::commands::output::{print, print_report, remark, table};
 use crate::commands::{CommandError, database};
 use crate::config::Settings;
 
@@ -59,7 +59,9 @@ pub(super) async fn set(args: &SetArgs, settings: &Settings) -> Result<(), Comma
         transaction.run(|connection| ledger.set_positions(connection, &positions)).await.map_err(explained)?;
         transaction.commit().await.map_err(explained)?;
     }
-    print(&table(["partition", "from", "to", "effect"], moves.iter().map(cells)))?;
+    let report = table(["partition", "from", "to", "effect"], moves.iter().map(cells));
+    let print = if args.dry_run { print } else { print_report };
+    print(&report)?;
     print_remarks(args, &moves, &log);
     Ok(())
 }
