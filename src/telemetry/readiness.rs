@@ -56,11 +56,13 @@ pub(super) fn readiness(snapshot: Option<HealthSnapshot>) -> Readiness {
         format!("partition {partition} of {topic} is halted: {why}")
     }));
     let stalled = snapshot.partitions.iter().filter(|one| one.stalled);
-    reasons.extend(stalled.map(|PartitionHealth { partition, throttled, .. }| {
-        let why = if *throttled {
-            "Kafka throttles this client, because a quota is exceeded"
-        } else {
-            "records wait and nothing is committed"
+    reasons.extend(stalled.map(|PartitionHealth { partition, status, throttled, .. }| {
+        let why = match status {
+            _ if *throttled => "Kafka throttles this client, because a quota is exceeded",
+            PartitionStatus::Claiming | PartitionStatus::Starting | PartitionStatus::Recovering => {
+                "it is not read: Kafka may not answer about its log, or the database about its row"
+            }
+            _ => "records wait and nothing is committed",
         };
         format!("partition {partition} of {topic} is stalled: {why}")
     }));
@@ -164,9 +166,12 @@ mod tests {
         let says = "Kafka refuses the topic for 5 s: denied; grant it";
         check(Some(HealthSnapshot { kafka_refusals: refusal(5), ..running() }), &[says]);
         check(Some(HealthSnapshot { stopping: true, ..running() }), &["the service is stopping"]);
-        let stalled = PartitionHealth { stalled: true, ..partition(2, PartitionStatus::Recovering, None) };
+        let stalled = |status| vec![PartitionHealth { stalled: true, ..partition(2, status, None) }];
         let says = "partition 2 of bookings is stalled: records wait and nothing is committed";
-        check(Some(HealthSnapshot { partitions: vec![stalled], ..running() }), &[says]);
+        check(Some(HealthSnapshot { partitions: stalled(PartitionStatus::Running), ..running() }), &[says]);
+        let says = "partition 2 of bookings is stalled: it is not read: Kafka may not answer about its log, or the \
+                    database about its row";
+        check(Some(HealthSnapshot { partitions: stalled(PartitionStatus::Claiming), ..running() }), &[says]);
         let throttled =
             PartitionHealth { stalled: true, throttled: true, ..partition(2, PartitionStatus::Running, None) };
         let says = "partition 2 of bookings is stalled: Kafka throttles this client, because a quota is exceeded";
