@@ -25,7 +25,7 @@ impl Event for Booking {
         &[("booking_history", &["select", "insert"])];
 
     fn parse(record: &Record) -> Result<Parsed<Self>, Refusal> {
-        match record.value.as_deref() {
+        match &record.value {
             Some(bytes) => wire::read(bytes),
             None => {
                 Err(Refusal { reason: Reason::Tombstone, field: None, detail: "the record has no value".to_owned() })

@@ -21,7 +21,7 @@ fn record(value: Vec<u8>) -> Record {
         offset: Offset(0),
         timestamp: Timestamp { millis: -1, kind: TimestampType::None },
         key: None,
-        value: Some(value),
+        value: Some(value.into()),
         headers: Vec::new(),
         leader_epoch: None,
     }

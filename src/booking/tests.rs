@@ -3,7 +3,7 @@
 use std::fs;
 use std::path::Path;
 
-use fenced_sink::{Offset, Partition, Timestamp, TimestampType};
+use fenced_sink::{Bytes, Offset, Partition, Timestamp, TimestampType};
 use proptest::prelude::*;
 use rust_decimal::Decimal;
 
@@ -18,7 +18,7 @@ fn record(value: Option<&[u8]>) -> Record {
         offset: Offset(0),
         timestamp: Timestamp { millis: -1, kind: TimestampType::None },
         key: None,
-        value: value.map(<[u8]>::to_vec),
+        value: value.map(Bytes::copy_from_slice),
         headers: Vec::new(),
         leader_epoch: None,
     }

@@ -3,6 +3,7 @@
 //! The bounds are the contract with the services that send bookings. The CHECKs of the table have the same bounds, so
 //! the table accepts each value that exists here. Any values may be combined, so the fields of a booking are public.
 
+use bytestring::ByteString;
 use fenced_sink::Reason;
 use rust_decimal::Decimal;
 
@@ -32,14 +33,14 @@ macro_rules! text {
     ($(#[$doc:meta])+ $name:ident, $check:path) => {
         $(#[$doc])+
         #[derive(Clone, Debug, PartialEq, Eq, Hash)]
-        pub struct $name(String);
+        pub struct $name(ByteString);
 
         impl $name {
             /// Accepts the text unchanged, or returns why it is not valid.
             ///
             /// # Errors
             /// The text is outside the bounds above, or has a NUL character.
-            pub fn new(text: impl Into<String>) -> Result<Self, ValueFault> {
+            pub fn new(text: impl Into<ByteString>) -> Result<Self, ValueFault> {
                 let text = text.into();
                 $check(&text)?;
                 Ok(Self(text))
@@ -83,10 +84,11 @@ fn check_id(text: &str) -> Result<(), ValueFault> {
 }
 
 fn check_text(text: &str) -> Result<(), ValueFault> {
+    check_nul(text)?;
     if text.len() > 256 {
         return Err(ValueFault { reason: Reason::TooLong, detail: "at most 256 bytes" });
     }
-    check_nul(text)
+    Ok(())
 }
 
 /// `PostgreSQL` cannot store this character.

@@ -15,4 +15,5 @@ pub(crate) mod probe;
 pub(crate) mod epoch_ends;
 pub(crate) mod topic_log_client;
 pub(crate) mod compaction;
+pub(crate) mod record_memory;
 pub(crate) mod replay;

@@ -50,6 +50,8 @@ mod pipeline;
 pub mod verify;
 pub mod admin;
 
+pub use bytes::Bytes;
+
 pub use self::event::Event;
 pub use self::event::copy::{CopyInto, CopyRow};
 pub use self::kafka::client::ConsumerError;

@@ -20,12 +20,14 @@ use std::ffi::{CStr, CString, c_void};
 use std::ptr::{self, NonNull};
 use std::time::Duration;
 
+use crate::kafka::record_memory::{PartitionMemory, RecordMemory};
 use crate::model::record::{Header, LeaderEpoch, Offset, Partition, Record, Timestamp, TimestampType, TopicId};
 
 /// A consumer and its queue. librdkafka puts everything that it reports to the consumer into the queue.
 pub(crate) struct PolledConsumer<C: ConsumerContext> {
     queue: Queue,
     consumer: BaseConsumer<C>,
+    memory: RecordMemory,
 }
 
 /// A reference to the queue of a consumer.
@@ -80,7 +82,7 @@ impl<C: ConsumerContext> PolledConsumer<C> {
         // SAFETY: the consumer keeps the client alive. The caller owns the reference that the call returns, and `Drop`
         // of `Queue` gives it back, before the client ends: fields are dropped in their order.
         let queue = NonNull::new(unsafe { sys::rd_kafka_queue_get_consumer(consumer.client().native_ptr()) })?;
-        Some(Self { queue: Queue(queue), consumer })
+        Some(Self { queue: Queue(queue), consumer, memory: RecordMemory::default() })
     }
 
     pub(crate) fn consumer(&self) -> &BaseConsumer<C> {
@@ -89,13 +91,13 @@ impl<C: ConsumerContext> PolledConsumer<C> {
 
     /// Waits for the next event, `timeout` at most. `None`: none came, or one that [`PolledEvent`] does not have, such
     /// as the result of a commit to Kafka.
-    pub(crate) fn poll(&self, timeout: Duration) -> Option<PolledEvent> {
+    pub(crate) fn poll(&mut self, timeout: Duration) -> Option<PolledEvent> {
         let timeout = i32::try_from(timeout.as_millis()).unwrap_or(i32::MAX);
         // SAFETY: `self` owns a reference to the queue. The event is null-checked. It is destroyed once, after `polled`
         // has copied what it reads of it.
         unsafe {
             let event = NonNull::new(sys::rd_kafka_queue_poll(self.queue.0.as_ptr(), timeout))?.as_ptr();
-            let copied = polled(event);
+            let copied = polled(event, &mut self.memory);
             sys::rd_kafka_event_destroy(event);
             copied
         }
@@ -113,14 +115,14 @@ impl Drop for Queue {
 ///
 /// # Safety
 /// The event is valid until this function returns.
-unsafe fn polled(event: *mut sys::rd_kafka_event_t) -> Option<PolledEvent> {
+unsafe fn polled(event: *mut sys::rd_kafka_event_t, memory: &mut RecordMemory) -> Option<PolledEvent> {
     // SAFETY: the caller guarantees that the event is valid. It owns everything that is read here, except the partition
     // of an error, which `partition` destroys. Every pointer that can be null is checked before use.
     unsafe {
         match sys::rd_kafka_event_type(event) {
             sys::RD_KAFKA_EVENT_FETCH => {
                 let message = sys::rd_kafka_event_message_next(event);
-                (!message.is_null()).then(|| PolledEvent::Record(copied(message)))
+                (!message.is_null()).then(|| PolledEvent::Record(copied(message, memory)))
             }
             sys::RD_KAFKA_EVENT_ERROR => Some(PolledEvent::Error(PolledError {
                 partition: partition(event),
@@ -178,35 +180,37 @@ unsafe fn partition(event: *mut sys::rd_kafka_event_t) -> Option<Partition> {
 }
 
 /// Copies a message with all its parts.
-pub(crate) fn record(message: &BorrowedMessage<'_>) -> Record {
+pub(crate) fn record(message: &BorrowedMessage<'_>, memory: &mut RecordMemory) -> Record {
     // SAFETY: the borrow keeps the message alive.
-    unsafe { copied(message.ptr()) }
+    unsafe { copied(message.ptr(), memory) }
 }
 
 /// Copies a message with all its parts.
 ///
 /// # Safety
 /// The message is valid until this function returns.
-unsafe fn copied(message: *const sys::rd_kafka_message_t) -> Record {
+unsafe fn copied(message: *const sys::rd_kafka_message_t, memory: &mut RecordMemory) -> Record {
     // SAFETY: the caller guarantees that the message is valid, and the message owns everything that is copied here.
     unsafe {
+        let partition = Partition((*message).partition);
+        let memory = memory.of(partition);
         Record {
-            partition: Partition((*message).partition),
+            partition,
             offset: Offset((*message).offset),
             timestamp: timestamp(message),
-            key: bytes((*message).key, (*message).key_len),
-            value: bytes((*message).payload, (*message).len),
-            headers: headers(message),
+            key: bytes((*message).key, (*message).key_len).map(|bytes| memory.copy(bytes)),
+            value: bytes((*message).payload, (*message).len).map(|bytes| memory.copy(bytes)),
+            headers: headers(message, memory),
             leader_epoch: leader_epoch(message),
         }
     }
 }
 
 /// # Safety
-/// The pointer is null, or `size` bytes are valid there until this function returns.
-unsafe fn bytes(start: *const c_void, size: usize) -> Option<Vec<u8>> {
+/// The pointer is null, or `size` bytes are valid there as long as the result is used.
+unsafe fn bytes<'a>(start: *const c_void, size: usize) -> Option<&'a [u8]> {
     // SAFETY: the caller guarantees it.
-    (!start.is_null()).then(|| unsafe { std::slice::from_raw_parts(start.cast::<u8>(), size) }.to_vec())
+    (!start.is_null()).then(|| unsafe { std::slice::from_raw_parts(start.cast::<u8>(), size) })
 }
 
 /// # Safety
@@ -226,7 +230,7 @@ unsafe fn timestamp(message: *const sys::rd_kafka_message_t) -> Timestamp {
 
 /// # Safety
 /// The message is valid until this function returns.
-unsafe fn headers(message: *const sys::rd_kafka_message_t) -> Vec<Header> {
+unsafe fn headers(message: *const sys::rd_kafka_message_t, memory: &mut PartitionMemory) -> Vec<Header> {
     let mut list = ptr::null_mut();
     // SAFETY: the caller guarantees that the message is valid. The message owns the list that the call returns.
     let answer = unsafe { sys::rd_kafka_message_headers(message, &raw mut list) };
@@ -235,10 +239,10 @@ unsafe fn headers(message: *const sys::rd_kafka_message_t) -> Vec<Header> {
     }
     // SAFETY: the call above succeeded, so `list` points to a list, which lives as long as the message.
     let count = unsafe { sys::rd_kafka_header_cnt(list) };
-    (0..count).filter_map(|index| header(list, index)).collect()
+    (0..count).filter_map(|index| header(list, index, memory)).collect()
 }
 
-fn header(list: *const sys::rd_kafka_headers_t, index: usize) -> Option<Header> {
+fn header(list: *const sys::rd_kafka_headers_t, index: usize, memory: &mut PartitionMemory) -> Option<Header> {
     let (mut name, mut value, mut size) = (ptr::null(), ptr::null(), 0);
     // SAFETY: the caller borrows the message that owns the list. The call returns an error if the index is too large.
     // The three results are local variables that live longer than the call.
@@ -247,9 +251,9 @@ fn header(list: *const sys::rd_kafka_headers_t, index: usize) -> Option<Header> 
         return None;
     }
     // SAFETY: the name is not null, librdkafka ends it with NUL, and it lives as long as the message.
-    let name = unsafe { CStr::from_ptr(name) }.to_bytes().to_vec();
+    let name = memory.copy(unsafe { CStr::from_ptr(name) }.to_bytes());
     // SAFETY: a value that is not null has `size` bytes, and they live as long as the message.
-    let value = unsafe { bytes(value, size) };
+    let value = unsafe { bytes(value, size) }.map(|bytes| memory.copy(bytes));
     Some(Header { name, value })
 }
 

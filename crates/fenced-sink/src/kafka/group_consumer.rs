@@ -111,7 +111,7 @@ impl GroupConsumer {
     }
 
     /// Waits for the next event, `timeout` at most. `None` can come earlier.
-    pub(crate) fn poll(&self, timeout: Duration) -> Option<KafkaEvent> {
+    pub(crate) fn poll(&mut self, timeout: Duration) -> Option<KafkaEvent> {
         match self.polled.poll(timeout)? {
             PolledEvent::Record(record) => Some(KafkaEvent::Record(record)),
             PolledEvent::Error(PolledError { partition, code, fatal, reason }) => {

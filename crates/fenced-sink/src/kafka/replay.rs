@@ -19,6 +19,7 @@ use crate::kafka::error::{KafkaErrorKind, KafkaNames, error_kind, hint, is_damag
 use crate::kafka::ffi;
 use crate::kafka::last_error::{Client, LastError};
 use crate::kafka::probe::Prober;
+use crate::kafka::record_memory::RecordMemory;
 use crate::kafka::topic_log_client::TopicLogClient;
 use crate::model::batch::Entry;
 use crate::model::record::{Offset, Partition, Position, Step};
@@ -82,6 +83,7 @@ pub(crate) fn start<E: Event>(
         names: KafkaNames::new(properties, topic),
         open: open.collect(),
         passed: 0,
+        memory: RecordMemory::default(),
         moved_at: Instant::now(),
         failed: None,
     };
@@ -107,6 +109,7 @@ struct Replay {
     names: KafkaNames,
     open: BTreeMap<Partition, OpenRange>,
     passed: u64,
+    memory: RecordMemory,
     moved_at: Instant,
     /// The error that ends the read, until the records before it are sent.
     failed: Option<ReplayError>,
@@ -140,7 +143,7 @@ impl Replay {
                 Some(Ok(message)) => {
                     let (partition, offset) = (Partition(message.partition()), Offset(message.offset()));
                     let wanted = self.open.get(&partition).is_some_and(|reading| reading.wants(offset));
-                    let record = wanted.then(|| ffi::record(&message));
+                    let record = wanted.then(|| ffi::record(&message, &mut self.memory));
                     drop(message);
                     self.reached(partition, offset.next());
                     if let Some(record) = record {

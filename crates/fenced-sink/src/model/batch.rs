@@ -212,7 +212,7 @@ impl<E> Queue<E> {
         mut stops: impl FnMut(&Record) -> bool,
     ) -> Option<Batch<E>> {
         let mut batch_bytes = 0_usize;
-        let mut entries = Vec::new();
+        let mut entries = Vec::with_capacity(self.arrivals.len().min(limits.records));
         let mut to = from;
         while let Some(arrival) = self.arrivals.front() {
             let bytes = size(arrival);

@@ -4,6 +4,7 @@
 //! offset 7 it is 8. The "committed offset" of the Kafka protocol is a position. A [`Step`] is the range `[from, to)`
 //! by which one transaction moves a partition.
 
+use bytes::Bytes;
 use sha2::{Digest as _, Sha256};
 use std::fmt;
 
@@ -91,9 +92,9 @@ pub struct Timestamp {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Header {
     /// The bytes of the name. librdkafka delivers a name only up to its first NUL.
-    pub name: Vec<u8>,
+    pub name: Bytes,
     /// `None` is null, which differs from an empty value.
-    pub value: Option<Vec<u8>>,
+    pub value: Option<Bytes>,
 }
 
 /// A copy of one record with all that Kafka delivers of it.
@@ -106,9 +107,9 @@ pub struct Record {
     /// The timestamp.
     pub timestamp: Timestamp,
     /// `None` is a record without a key.
-    pub key: Option<Vec<u8>>,
+    pub key: Option<Bytes>,
     /// `None` is a tombstone.
-    pub value: Option<Vec<u8>>,
+    pub value: Option<Bytes>,
     /// The headers in their order, duplicates included.
     pub headers: Vec<Header>,
     /// The epoch of the leader that wrote the record. `None`: the broker does not send it. It is not part of the
@@ -120,7 +121,7 @@ impl Record {
     /// The approximate memory that the record occupies, in bytes. The limit of the buffer uses it.
     #[must_use]
     pub fn size(&self) -> usize {
-        let bytes = |part: &Option<Vec<u8>>| part.as_ref().map_or(0, Vec::len);
+        let bytes = |part: &Option<Bytes>| part.as_ref().map_or(0, Bytes::len);
         let headers: usize =
             self.headers.iter().map(|header| size_of::<Header>() + header.name.len() + bytes(&header.value)).sum();
         size_of::<Self>() + bytes(&self.key) + bytes(&self.value) + headers

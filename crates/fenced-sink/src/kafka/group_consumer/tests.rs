@@ -47,8 +47,8 @@ fn a_revoke_is_acknowledged_although_a_stop_was_refused() {
     let assignment = Arc::new(Assignment::default());
     let listener = Arc::<Assignment>::clone(&assignment);
     // If this test fails, the end of the consumer waits without a limit, too.
-    let consumer = ManuallyDrop::new(GroupConsumer::new(&properties, "topic", "mirror", listener).expect("a consumer"));
-    let poll_until_assigned = |count| {
+    let mut consumer = ManuallyDrop::new(GroupConsumer::new(&properties, "topic", "mirror", listener).expect("a consumer"));
+    let poll_until_assigned = |consumer: &mut GroupConsumer, count| {
         let deadline = Instant::now() + PATIENCE;
         while assignment.0.lock().map_or(0, |assigned| assigned.len()) != count {
             assert!(Instant::now() < deadline, "{count} partitions are expected: {:?}", assignment.0);
@@ -56,11 +56,11 @@ fn a_revoke_is_acknowledged_although_a_stop_was_refused() {
         }
     };
     consumer.join().expect("a subscription");
-    poll_until_assigned(4);
+    poll_until_assigned(&mut consumer, 4);
     consumer.polled.consumer().unsubscribe();
-    poll_until_assigned(0);
+    poll_until_assigned(&mut consumer, 0);
     // While librdkafka waits for the acknowledgement of the revoke, it assigns nothing.
     consumer.join().expect("a subscription");
-    poll_until_assigned(4);
+    poll_until_assigned(&mut consumer, 4);
     drop(ManuallyDrop::into_inner(consumer));
 }

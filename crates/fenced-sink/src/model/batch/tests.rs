@@ -9,7 +9,7 @@ const ALL: BatchLimits = BatchLimits { records: usize::MAX, bytes: usize::MAX };
 
 fn arrival(offset: i64, bytes: usize) -> Arrival<()> {
     let timestamp = Timestamp { millis: 0, kind: TimestampType::CreateTime };
-    let value = Some(vec![0; bytes]);
+    let value = Some(vec![0; bytes].into());
     let record = Record {
         partition: Partition(0),
         offset: Offset(offset),

@@ -142,7 +142,7 @@ mod tests {
             offset: Offset(offset),
             timestamp: Timestamp { millis: 0, kind: TimestampType::CreateTime },
             key: None,
-            value: Some(value.into()),
+            value: Some(value.to_owned().into()),
             headers: Vec::new(),
             leader_epoch: None,
         }

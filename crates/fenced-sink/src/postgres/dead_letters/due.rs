@@ -1,5 +1,6 @@
 //! Dead letters that are due for a retry: one transaction takes a letter, and then resolves or refuses it.
 
+use bytes::Bytes;
 use sqlx::PgConnection;
 use std::time::Duration;
 use uuid::Uuid;
@@ -50,8 +51,8 @@ pub(crate) async fn take_due(
             partition: Partition(row.partition),
             offset: Offset(row.offset),
             timestamp: timestamp::from_columns(row.record_timestamp_ms, row.timestamp_type.as_deref()),
-            key: row.key,
-            value: row.value,
+            key: row.key.map(Bytes::from),
+            value: row.value.map(Bytes::from),
             headers: headers::from_json(&row.headers),
             leader_epoch: None,
         },

@@ -2,6 +2,7 @@
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD as BASE64;
+use bytes::Bytes;
 use serde_json::{Value, json};
 
 use crate::model::record::Header;
@@ -14,8 +15,8 @@ pub(super) fn to_json(headers: &[Header]) -> Value {
 /// The headers that [`to_json`] encoded. An element that an operator has changed to another form is left out.
 pub(super) fn from_json(headers: &Value) -> Vec<Header> {
     let bytes = |object: &Value, text: &str, base64: &str| match (object.get(text), object.get(base64)) {
-        (Some(Value::String(text)), _) => Some(text.clone().into_bytes()),
-        (_, Some(Value::String(coded))) => BASE64.decode(coded).ok(),
+        (Some(Value::String(text)), _) => Some(Bytes::from(text.clone())),
+        (_, Some(Value::String(coded))) => BASE64.decode(coded).ok().map(Bytes::from),
         _ => None,
     };
     let header = |object: &Value| {
@@ -50,7 +51,7 @@ mod tests {
     use super::*;
 
     fn check(name: &[u8], value: Option<&[u8]>, expected: &Value) {
-        let headers = [Header { name: name.to_vec(), value: value.map(<[u8]>::to_vec) }];
+        let headers = [Header { name: Bytes::copy_from_slice(name), value: value.map(Bytes::copy_from_slice) }];
         let json = to_json(&headers);
         assert_eq!(json, json!([expected]));
         assert_eq!(from_json(&json), headers, "and back");

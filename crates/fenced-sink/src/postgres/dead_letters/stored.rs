@@ -1,6 +1,7 @@
 //! Letters as stored in the table, for the comparison with their records.
 
 use serde_json::Value;
+use bytes::Bytes;
 use sqlx::PgConnection;
 
 use crate::model::record::{Offset, Partition, Record};
@@ -83,8 +84,8 @@ impl StoredLetter {
         let (value, value_column) =
             if self.is_corrected { (&self.original_value, "original_value") } else { (&self.value, "value") };
         let parts = [
-            (*value == record.value, value_column),
-            (self.key == record.key, "key"),
+            (value.as_deref() == record.value.as_deref(), value_column),
+            (self.key.as_deref() == record.key.as_deref(), "key"),
             (self.headers == headers::to_json(&record.headers), "headers"),
             (self.timestamp_ms == millis, "record_timestamp_ms"),
             (self.timestamp_type.as_deref() == kind, "timestamp_type"),
@@ -98,8 +99,8 @@ impl StoredLetter {
             partition: self.partition,
             offset: self.offset,
             timestamp: timestamp::from_columns(self.timestamp_ms, self.timestamp_type.as_deref()),
-            key: self.key.clone(),
-            value: self.value.clone(),
+            key: self.key.clone().map(Bytes::from),
+            value: self.value.clone().map(Bytes::from),
             headers: headers::from_json(&self.headers),
             leader_epoch: None,
         })
@@ -116,9 +117,9 @@ mod tests {
             partition: Partition(1),
             offset: Offset(7),
             timestamp: Timestamp { millis: 5, kind: TimestampType::CreateTime },
-            key: Some(b"key".to_vec()),
-            value: Some(b"value".to_vec()),
-            headers: vec![Header { name: b"name".to_vec(), value: None }],
+            key: Some("key".into()),
+            value: Some("value".into()),
+            headers: vec![Header { name: "name".into(), value: None }],
             leader_epoch: None,
         }
     }
@@ -132,8 +133,8 @@ mod tests {
             timestamp_ms: Some(5),
             timestamp_type: Some("create_time".to_owned()),
             headers: headers::to_json(&record.headers),
-            key: record.key,
-            value: record.value,
+            key: record.key.map(Vec::from),
+            value: record.value.map(Vec::from),
             is_corrected: false,
             original_value: None,
             is_resolved: false,
@@ -173,7 +174,7 @@ mod tests {
         let mut letter = stored();
         assert_eq!(letter.corrected(), None);
         corrected(Some(b"value"))(&mut letter);
-        assert_eq!(letter.corrected(), Some(Record { value: Some(b"better".to_vec()), ..record() }));
+        assert_eq!(letter.corrected(), Some(Record { value: Some("better".into()), ..record() }));
     }
 
     #[test]

@@ -16,20 +16,20 @@ pub(super) async fn store<E: Event>(
     entries: &[&Entry<E>],
     mode: WriteMode,
 ) -> sqlx::Result<Option<Vec<RecordOutcome>>> {
-    let mut events: Vec<(usize, &E)> = Vec::with_capacity(entries.len());
+    let mut events: Vec<(&str, usize, &E)> = Vec::with_capacity(entries.len());
     let mut outcomes = Vec::with_capacity(entries.len());
     for (index, entry) in entries.iter().enumerate() {
         outcomes.push(match &entry.parsed {
             Ok(Parsed::Event(event)) => {
-                events.push((index, event));
+                events.push((event.key(), index, event));
                 RecordOutcome::Ignored // replaced below, after the answer of the database
             }
             Ok(Parsed::Ignored { .. }) => RecordOutcome::Ignored,
             Err(refusal) => RecordOutcome::DeadLettered(DeadLetterCause::from(refusal.clone())),
         });
     }
-    events.sort_by(|(_, one), (_, other)| one.key().cmp(other.key()));
-    let (indexes, events): (Vec<usize>, Vec<&E>) = events.into_iter().unzip();
+    events.sort_unstable_by_key(|(key, index, _)| (*key, *index));
+    let (indexes, events): (Vec<usize>, Vec<&E>) = events.into_iter().map(|(_, index, event)| (index, event)).unzip();
     let written = match mode {
         _ if events.is_empty() => Vec::new(),
         WriteMode::Copy | WriteMode::Bulk => match insert_in_bulk(transaction, &events, mode).await? {
