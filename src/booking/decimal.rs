@@ -24,53 +24,52 @@ pub(super) fn parse(json: &RawValue) -> Result<Decimal, ValueFault> {
     if !text.starts_with(|first: char| first.is_ascii_digit()) {
         return Err(NOT_A_NUMBER);
     }
-    let (mantissa, exponent) = match text.split_once(['e', 'E']) {
-        Some((mantissa, exponent)) => (mantissa, parse_exponent(exponent)),
-        None => (text, 0),
-    };
-    let (whole, fraction) = mantissa.split_once('.').unwrap_or((mantissa, ""));
-    let value = scale(whole, fraction, exponent)?;
-    Ok(if negative && !value.is_zero() { -value } else { value })
-}
-
-/// An exponent that an `i64` cannot hold becomes the largest or the smallest one, which [`scale`] refuses.
-fn parse_exponent(text: &str) -> i64 {
-    text.parse().unwrap_or(if text.starts_with('-') { i64::MIN } else { i64::MAX })
-}
-
-/// The digits of `whole` and `fraction` as one integer, times ten to the power of `exponent` minus the length of `fraction`.
-fn scale(whole: &str, fraction: &str, exponent: i64) -> Result<Decimal, ValueFault> {
-    // `significant` is the integer from the first to the last digit that is not zero, `digits` is its length, and `zeros`
-    // counts the zeros after it.
-    let mut significant: i64 = 0;
-    let mut zeros: u32 = 0;
-    let mut digits: i64 = 0;
-    for digit in whole.chars().chain(fraction.chars()).filter_map(|digit| digit.to_digit(10)) {
-        if digit == 0 {
-            zeros = zeros.saturating_add(1);
-            continue;
+    // The value is `significant` times ten to the power of `zeros` + `exponent` - `fraction_digits`. `significant` has up to
+    // 18 digits, from the first one that is not zero. Only zeros may follow them.
+    let (mut significant, mut digits, mut zeros, mut fraction_digits, mut exponent) =
+        (0_i64, 0_i64, 0_i64, 0_i64, 0_i64);
+    let mut is_fraction = false;
+    for (index, byte) in text.bytes().enumerate() {
+        match byte {
+            b'.' => is_fraction = true,
+            b'0'..=b'9' => {
+                fraction_digits = fraction_digits.saturating_add(is_fraction.into());
+                if digits < DIGITS {
+                    significant = significant * 10 + i64::from(byte - b'0');
+                    digits += i64::from(significant != 0);
+                } else if byte == b'0' {
+                    zeros = zeros.saturating_add(1);
+                } else {
+                    return Err(TOO_MANY_DIGITS);
+                }
+            }
+            _ => {
+                exponent = parse_exponent(text.get(index + 1..).unwrap_or_default());
+                break;
+            }
         }
-        let shift = if significant == 0 { 0 } else { i64::from(zeros) } + 1;
-        digits = digits.saturating_add(shift);
-        if digits > DIGITS {
-            return Err(TOO_MANY_DIGITS);
-        }
-        significant = significant * ten_to(shift)? + i64::from(digit);
-        zeros = 0;
     }
     if significant == 0 {
         return Ok(Decimal::ZERO);
     }
-    let fraction_digits = i64::try_from(fraction.len()).map_err(|_| TOO_MANY_DIGITS)?;
-    let power = exponent.saturating_sub(fraction_digits).saturating_add(i64::from(zeros));
+    while significant % 10 == 0 {
+        (significant, digits, zeros) = (significant / 10, digits - 1, zeros.saturating_add(1));
+    }
+    let power = exponent.saturating_sub(fraction_digits).saturating_add(zeros);
     if power < -DIGITS || digits.saturating_add(power) > DIGITS {
         return Err(TOO_MANY_DIGITS);
     }
+    let significant = if negative { -significant } else { significant };
     if power >= 0 {
         return Ok(Decimal::from(significant * ten_to(power)?));
     }
     let scale = u32::try_from(-power).map_err(|_| TOO_MANY_DIGITS)?;
     Ok(Decimal::new(significant, scale))
+}
+
+/// An exponent that an `i64` cannot hold becomes the largest or the smallest one, which [`parse`] refuses.
+fn parse_exponent(text: &str) -> i64 {
+    text.parse().unwrap_or(if text.starts_with('-') { i64::MIN } else { i64::MAX })
 }
 
 fn ten_to(power: i64) -> Result<i64, ValueFault> {

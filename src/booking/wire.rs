@@ -1,8 +1,7 @@
 //! The JSON of a message: which fields exist, each once, and of which type.
 //!
-//! `{"event_type":"BookingCreated","data":{…}}` is read in one pass, which fails only if the bytes are not JSON. The
-//! values are checked afterwards, and only if the type of the event is `BookingCreated`: the content of another event
-//! never matters. `serde_json` skips ignored fields without recursion, so deep nesting cannot overflow the stack.
+//! `{"event_type":"BookingCreated","data":{…}}` is read in one pass. The values are checked afterwards, and only if the
+//! type of the event is `BookingCreated`: the content of another event never matters. `serde_json` skips ignored fields without recursion, so deep nesting cannot overflow the stack.
 
 mod object;
 
@@ -25,22 +24,24 @@ const EVENT_TYPE: &str = "BookingCreated";
 
 /// Reads a message. The texts of the booking share the memory of the message.
 pub(super) fn read(bytes: &Bytes) -> Result<Parsed<Booking>, Refusal> {
+    // Nearly all messages are bookings without an escape. Everything else is read again, to find the reason.
+    let plain = std::str::from_utf8(bytes).ok().and_then(|text| serde_json::from_str(text).ok());
+    match plain.map(|envelope| parsed::<&str>(bytes, envelope)) {
+        Some(Ok(booking @ Parsed::Event(_))) => Ok(booking),
+        _ => read_any(bytes),
+    }
+}
+
+/// Reads a message with all that JSON permits.
+pub(super) fn read_any(bytes: &Bytes) -> Result<Parsed<Booking>, Refusal> {
     if first_byte(bytes) != Some(b'{') {
         return Err(match serde_json::from_slice::<&RawValue>(bytes) {
             Ok(_) => Refusal { reason: Reason::NotAnObject, field: None, detail: "JSON, but not an object".to_owned() },
             Err(error) => not_json(&error),
         });
     }
-    // One check of all bytes is faster than one of each string. Bytes that are not UTF-8 are valid in a field that is skipped.
-    let read = match std::str::from_utf8(bytes) {
-        Ok(text) => serde_json::from_str::<Envelope<'_, DataValue<'_>>>(text),
-        Err(_) => serde_json::from_slice(bytes),
-    };
-    match read {
-        Ok(Envelope { event_type, data }) => match other_type(event_type)? {
-            Some(event_type) => Ok(Parsed::Ignored { event_type }),
-            None => booking(bytes, data).map(Parsed::Event),
-        },
+    match serde_json::from_slice(bytes) {
+        Ok(envelope) => parsed::<&RawValue>(bytes, envelope),
         Err(error) => read_unreadable(bytes, &error),
     }
 }
@@ -85,12 +86,12 @@ fn first_byte(bytes: &[u8]) -> Option<u8> {
 /// Reads bytes that the one pass could not read. They may be another event with data that this program cannot read. Or
 /// `data` is a number that no float can hold, which is valid JSON.
 fn read_unreadable(bytes: &[u8], error: &serde_json::Error) -> Result<Parsed<Booking>, Refusal> {
-    let skipped: Envelope<'_, IgnoredAny> = serde_json::from_slice(bytes).map_err(|error| not_json(&error))?;
+    let skipped: Envelope<&RawValue, IgnoredAny> = serde_json::from_slice(bytes).map_err(|error| not_json(&error))?;
     if let Some(event_type) = other_type(skipped.event_type)? {
         return Ok(Parsed::Ignored { event_type });
     }
     required("data", skipped.data, |_| Ok(()))?;
-    match serde_json::from_slice::<Envelope<'_, &RawValue>>(bytes) {
+    match serde_json::from_slice::<Envelope<&RawValue, &RawValue>>(bytes) {
         Ok(Envelope { data: JsonField::Once(data), .. }) if !data.get().starts_with('{') => {
             Err(refusal("data", NOT_AN_OBJECT))
         }
@@ -98,29 +99,39 @@ fn read_unreadable(bytes: &[u8], error: &serde_json::Error) -> Result<Parsed<Boo
     }
 }
 
+fn parsed<'a, T: JsonText<'a>>(
+    message: &Bytes,
+    Envelope { event_type, data }: Envelope<T, DataValue<'a, T>>,
+) -> Result<Parsed<Booking>, Refusal> {
+    match other_type(event_type)? {
+        Some(event_type) => Ok(Parsed::Ignored { event_type }),
+        None => booking(message, data).map(Parsed::Event),
+    }
+}
+
 /// The name of the event type, if it is not `BookingCreated`.
-fn other_type(event_type: JsonField<&RawValue>) -> Result<Option<String>, Refusal> {
-    let event_type = required("event_type", event_type, string)?;
+fn other_type<'a, T: JsonText<'a>>(event_type: JsonField<T>) -> Result<Option<String>, Refusal> {
+    let event_type = required("event_type", event_type, T::text)?;
     Ok((event_type != EVENT_TYPE).then(|| event_type.into_owned()))
 }
 
-fn booking(message: &Bytes, data: JsonField<DataValue<'_>>) -> Result<Booking, Refusal> {
+fn booking<'a, T: JsonText<'a>>(message: &Bytes, data: JsonField<DataValue<'a, T>>) -> Result<Booking, Refusal> {
     let fields = required("data", data, |data| match data {
         DataValue::Object(fields) => Ok(fields),
         DataValue::NotAnObject => Err(NOT_AN_OBJECT),
     })?;
     let BookingFields { id, user_id, hotel_id, price, promo_code, discount_percent, created_at } = fields;
     Ok(Booking {
-        booking_id: required("data.id", id, |raw| BookingId::new(text(message, raw)?))?,
-        user_id: required("data.user_id", user_id, |raw| UserId::new(text(message, raw)?))?,
-        hotel_id: required("data.hotel_id", hotel_id, |raw| HotelId::new(text(message, raw)?))?,
-        price: required("data.price", price, |raw| Price::new(decimal::parse(raw)?))?,
-        promo_code: optional("data.promo_code", promo_code, |raw| PromoCode::new(text(message, raw)?))?,
-        discount_percent: required("data.discount_percent", discount_percent, |raw| {
-            DiscountPercent::new(decimal::parse(raw)?)
+        booking_id: required("data.id", id, |json| BookingId::new(shared(message, json)?))?,
+        user_id: required("data.user_id", user_id, |json| UserId::new(shared(message, json)?))?,
+        hotel_id: required("data.hotel_id", hotel_id, |json| HotelId::new(shared(message, json)?))?,
+        price: required("data.price", price, |json| Price::new(decimal::parse(json)?))?,
+        promo_code: optional("data.promo_code", promo_code, |json| PromoCode::new(shared(message, json)?))?,
+        discount_percent: required("data.discount_percent", discount_percent, |json| {
+            DiscountPercent::new(decimal::parse(json)?)
         })?,
-        created_at: required("data.created_at", created_at, |raw| {
-            let text = string(raw)?;
+        created_at: required("data.created_at", created_at, |json| {
+            let text = json.text()?;
             valid::check_nul(&text)?;
             CreatedAt::from_rfc3339(&text)
         })?,
@@ -139,35 +150,47 @@ fn required<T, V>(
     }
 }
 
-fn optional<'a, V>(
+fn optional<T, V>(
     path: &'static str,
-    field: JsonField<&'a RawValue>,
-    value: impl FnOnce(&'a RawValue) -> Result<V, ValueFault>,
+    field: JsonField<Option<T>>,
+    value: impl FnOnce(T) -> Result<V, ValueFault>,
 ) -> Result<Option<V>, Refusal> {
     match field {
         JsonField::Missing => Ok(None),
-        JsonField::Once(raw) if raw.get() == "null" => Ok(None),
-        field => required(path, field, value).map(Some),
+        field => required(path, field, |found| found.map(value).transpose()),
     }
 }
 
-/// A string, which shares the memory of the message if it has no escape.
-fn text(message: &Bytes, raw: &RawValue) -> Result<ByteString, ValueFault> {
-    match string(raw)? {
+/// JSON that may be a string.
+trait JsonText<'a> {
+    fn text(self) -> Result<Cow<'a, str>, ValueFault>;
+}
+
+impl<'a> JsonText<'a> for &'a str {
+    fn text(self) -> Result<Cow<'a, str>, ValueFault> {
+        Ok(Cow::Borrowed(self))
+    }
+}
+
+impl<'a> JsonText<'a> for &'a RawValue {
+    fn text(self) -> Result<Cow<'a, str>, ValueFault> {
+        let Some(quoted) = self.get().strip_prefix('"').and_then(|rest| rest.strip_suffix('"')) else {
+            return Err(ValueFault { reason: Reason::WrongType, detail: "must be a string" });
+        };
+        // `serde_json` has checked the grammar. Without an escape, what is between the quotes is the text.
+        if !quoted.contains('\\') {
+            return Ok(Cow::Borrowed(quoted));
+        }
+        serde_json::from_str(self.get()).map(Cow::Owned).map_err(|_| NOT_TEXT)
+    }
+}
+
+/// The text shares the memory of the message, if it has no escape.
+fn shared<'a>(message: &Bytes, json: impl JsonText<'a>) -> Result<ByteString, ValueFault> {
+    match json.text()? {
         Cow::Borrowed(text) => ByteString::try_from(message.slice_ref(text.as_bytes())).map_err(|_| NOT_TEXT),
         Cow::Owned(text) => Ok(text.into()),
     }
-}
-
-fn string(raw: &RawValue) -> Result<Cow<'_, str>, ValueFault> {
-    let Some(quoted) = raw.get().strip_prefix('"').and_then(|rest| rest.strip_suffix('"')) else {
-        return Err(ValueFault { reason: Reason::WrongType, detail: "must be a string" });
-    };
-    // `serde_json` has checked the grammar. Without an escape, what is between the quotes is the text.
-    if !quoted.contains('\\') {
-        return Ok(Cow::Borrowed(quoted));
-    }
-    serde_json::from_str(raw.get()).map(Cow::Owned).map_err(|_| NOT_TEXT)
 }
 
 const MISSING: ValueFault = ValueFault { reason: Reason::MissingField, detail: "is missing" };

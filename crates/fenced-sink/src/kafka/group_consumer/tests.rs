@@ -47,7 +47,8 @@ fn a_revoke_is_acknowledged_although_a_stop_was_refused() {
     let assignment = Arc::new(Assignment::default());
     let listener = Arc::<Assignment>::clone(&assignment);
     // If this test fails, the end of the consumer waits without a limit, too.
-    let mut consumer = ManuallyDrop::new(GroupConsumer::new(&properties, "topic", "mirror", listener).expect("a consumer"));
+    let mut consumer =
+        ManuallyDrop::new(GroupConsumer::new(&properties, "topic", "mirror", listener).expect("a consumer"));
     let poll_until_assigned = |consumer: &mut GroupConsumer, count| {
         let deadline = Instant::now() + PATIENCE;
         while assignment.0.lock().map_or(0, |assigned| assigned.len()) != count {

@@ -1,7 +1,7 @@
 //! Letters as stored in the table, for the comparison with their records.
 
-use serde_json::Value;
 use bytes::Bytes;
+use serde_json::Value;
 use sqlx::PgConnection;
 
 use crate::model::record::{Offset, Partition, Record};
