@@ -1,5 +1,5 @@
 # Each target first installs and builds what it needs. Downloads and builds stay in .cache and target.
-.PHONY: help demo test check bench fuzz sqlx advisories kafka
+.PHONY: help demo test check bench fuzz cost sqlx advisories kafka
 .DEFAULT_GOAL := help
 
 help: ## show this list
@@ -18,7 +18,7 @@ check: ## run the fast gate: format, lints, documentation, tests that need no se
 	cargo fmt --all --check
 	cargo clippy --quiet --locked --workspace --all-targets -- -D warnings
 	RUSTDOCFLAGS="-D warnings" cargo doc --quiet --locked --workspace --no-deps --document-private-items
-	cargo test --quiet --locked --workspace --lib
+	cargo test --quiet --locked --workspace --exclude cost --lib
 	cargo test --quiet --locked --package fenced-sink --test layers
 
 bench: kafka ## measure records per second from Kafka to PostgreSQL, and compare with psql's \copy
@@ -28,6 +28,10 @@ fuzz: ## run each fuzz target for five minutes
 	@scripts/packages.sh build lint
 	@scripts/tools.sh
 	@scripts/fuzz.sh 300
+
+cost: ## update the stored instruction counts after an intended change of parse, batch or encode
+	@scripts/packages.sh build cost
+	@scripts/cost.sh write
 
 sqlx: ## update .sqlx after a change to SQL or a migration
 	@scripts/packages.sh build database

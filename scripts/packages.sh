@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# packages.sh GROUP...: installs the missing Debian packages of these groups: build, database, kafka, lint.
+# packages.sh GROUP...: installs the missing Debian packages of these groups: build, database, kafka, lint, cost.
 set -euo pipefail
 
 missing=()
@@ -43,6 +43,9 @@ for what in "$@"; do
     need shellcheck has shellcheck
     need docker-compose compose
     need python3-pip python3 -m pip --version
+    ;;
+  cost)
+    need valgrind has valgrind
     ;;
   *)
     echo "packages.sh: unknown group: $what" >&2

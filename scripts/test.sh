@@ -12,7 +12,7 @@ step() {
   times+=$(printf '%5d s  %s' $((SECONDS - started)) "$1")$'\n'
 }
 
-step "install: packages" scripts/packages.sh build database kafka lint
+step "install: packages" scripts/packages.sh build database kafka lint cost
 step "install: tools" scripts/tools.sh
 step "install: Apache Kafka" scripts/kafka.sh
 step "scripts" scripts/lint.sh
@@ -23,8 +23,9 @@ step "dependencies" env PATH="$PWD/.cache/tools/bin:$PATH" cargo deny --log-leve
 step "descriptions of SQL" scripts/sqlx.sh check
 step "fuzzing" scripts/fuzz.sh 20
 step "docker" scripts/docker.sh
+step "instructions of parse, batch, encode" scripts/cost.sh check
 step "the program" cargo build --quiet --locked
-step "tests: engine, testbed, demo" cargo test --quiet --locked --workspace --exclude booking-history
+step "tests: engine, testbed, demo" cargo test --quiet --locked --workspace --exclude booking-history --exclude cost
 step "tests: program, without servers" cargo test --quiet --locked --lib --bins
 step "tests: examples in the documentation" cargo test --quiet --locked --doc
 echo "== times"

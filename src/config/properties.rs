@@ -31,14 +31,14 @@ const REFUSED: [(&str, &str); 9] = [
 /// Defaults that the user may change.
 ///
 /// librdkafka has its own queue of records in addition to our buffer, and drops it at every pause. By default the queue
-/// holds 64 MiB, and one fetch from each broker adds up to 50 MiB, or several times that if the records are compressed.
-/// Our smaller sizes are enough, because `fetch.queue.backoff.ms` makes librdkafka check a full queue again after 50
+/// holds 64 MiB, and one fetch from each broker adds up to 50 MiB, or several times that if the records are compressed. A
+/// small record needs three times its size there. Our smaller sizes are enough, because `fetch.queue.backoff.ms` makes librdkafka check a full queue again after 50
 /// ms, not after one second. librdkafka ends a connection whose response takes longer than 60 s: with a small
 /// `fetch.max.bytes`, a connection of 35 kB/s still works.
 const TUNED: [(&str, &str); 7] = [
     ("client.id", "booking-history"),
     ("fetch.wait.max.ms", "100"),
-    ("queued.max.messages.kbytes", "16384"),
+    ("queued.max.messages.kbytes", "4096"),
     ("fetch.max.bytes", "2097152"),
     ("fetch.queue.backoff.ms", "50"),
     ("session.timeout.ms", "45000"),

@@ -52,7 +52,7 @@ pub struct RawSettings {
     #[arg(long, env, value_name = "BYTES", default_value = "8MiB")]
     pub batch_max_bytes: String,
     /// Maximum number of bytes queued in the process, for all partitions together
-    #[arg(long, env, value_name = "BYTES", default_value = "64MiB")]
+    #[arg(long, env, value_name = "BYTES", default_value = "32MiB")]
     pub buffer_max_bytes: String,
     /// The time limit for one statement or one connect
     #[arg(long, env, value_name = "TIME", default_value = "30s")]

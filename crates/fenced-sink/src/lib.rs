@@ -72,6 +72,9 @@ pub use self::model::topic_log::{GapPolicy, GapReason, LogBounds};
 pub use self::observe::counts::Counts;
 pub use self::observe::health::{Health, HealthSnapshot, PartitionHealth, RedriveFailure};
 pub use self::observe::histogram::Histogram;
+#[cfg(feature = "cost")]
+#[doc(hidden)]
+pub use self::pipeline::cost;
 pub use self::pipeline::error::EngineError;
 pub use self::pipeline::options::Options;
 pub use self::pipeline::run::{check, run};

@@ -22,3 +22,5 @@ mod redrive;
 mod watchdog;
 pub(crate) mod run;
 pub(crate) mod until_end;
+#[cfg(feature = "cost")]
+pub mod cost;

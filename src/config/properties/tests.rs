@@ -68,7 +68,7 @@ fn guaranteed_properties_are_fixed_and_the_user_may_change_the_others() {
             ("session.timeout.ms", Some("45000")),
             ("topic.metadata.refresh.interval.ms", Some("10000")),
             ("fetch.wait.max.ms", Some("5")),
-            ("queued.max.messages.kbytes", Some("16384")),
+            ("queued.max.messages.kbytes", Some("4096")),
             ("fetch.max.bytes", Some("2097152")),
             ("security.protocol", Some("ssl")),
         ],

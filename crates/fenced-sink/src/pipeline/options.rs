@@ -78,7 +78,7 @@ impl Options {
             writers: 2,
             batch_max_records: 10_000,
             batch_max_bytes: 8 << 20,
-            buffer_max_bytes: 64 << 20,
+            buffer_max_bytes: 32 << 20,
             database_timeout: Duration::from_secs(30),
             retry_initial: Duration::from_millis(100),
             retry_max: Duration::from_secs(30),

@@ -7,7 +7,7 @@ use crate::event::copy::{CopyInto, CopyRows};
 
 /// The rows are sent in pieces of about this size, so that `PostgreSQL` stores the first rows while the next ones are
 /// encoded.
-const PIECE: usize = 64 << 10;
+pub(crate) const PIECE: usize = 64 << 10;
 
 /// Inserts all events, and returns the number of rows that `PostgreSQL` stored. It differs from the number of events
 /// if, for example, a trigger returned null.
