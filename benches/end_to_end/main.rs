@@ -17,6 +17,7 @@ mod events;
 mod usage;
 mod stage;
 mod latency;
+mod recovery;
 
 use clap::Parser;
 
@@ -41,6 +42,9 @@ struct BenchOptions {
     /// Seconds at 500 events a second; 0 = no latency
     #[arg(long, default_value_t = 15)]
     latency: u32,
+    /// Times that each recovery after the end of an instance is measured; 0 = none
+    #[arg(long, default_value_t = 3)]
+    recovery: u32,
     /// One more contestant: settings as NAME=VALUE separated by spaces; PROGRAM=PATH is another build
     #[arg(long = "also", value_name = "SETTINGS")]
     also: Vec<String>,
@@ -54,6 +58,7 @@ async fn main() {
     let mut options = BenchOptions::parse();
     if options.quick {
         (options.rows, options.rounds, options.latency) = (options.rows / 10, 1, options.latency.min(5));
+        options.recovery = 0;
     }
     let mut contestants = vec![Contestant::Copy, Contestant::service("")];
     contestants.extend(options.also.iter().map(|settings| Contestant::service(settings)));
@@ -91,6 +96,11 @@ async fn main() {
     }
     if options.latency > 0 {
         println!("{}", latency::measure(&stage, options.latency).await);
+    }
+    for contestant in contestants.iter().filter(|_| options.recovery > 0) {
+        for recovery::Recovery { name, seconds } in recovery::measure(&stage, contestant, options.recovery).await {
+            println!("{contestant}: {name}: {} s", Spread::of(seconds.into_iter()));
+        }
     }
     println!(
         "\nMedian (min..max) of rounds. Figures of one run compare, those of two don't: another day the same machine does \

@@ -35,13 +35,15 @@ const REFUSED: [(&str, &str); 9] = [
 /// small record needs three times its size there. Our smaller sizes are enough, because `fetch.queue.backoff.ms` makes librdkafka check a full queue again after 50
 /// ms, not after one second. librdkafka ends a connection whose response takes longer than 60 s: with a small
 /// `fetch.max.bytes`, a connection of 35 kB/s still works.
-const TUNED: [(&str, &str); 7] = [
+const TUNED: [(&str, &str); 9] = [
     ("client.id", "booking-history"),
     ("fetch.wait.max.ms", "100"),
     ("queued.max.messages.kbytes", "4096"),
     ("fetch.max.bytes", "2097152"),
     ("fetch.queue.backoff.ms", "50"),
-    ("session.timeout.ms", "45000"),
+    ("session.timeout.ms", "10000"),
+    ("heartbeat.interval.ms", "1000"),
+    ("reconnect.backoff.max.ms", "1000"),
     ("topic.metadata.refresh.interval.ms", "10000"),
 ];
 

@@ -10,67 +10,121 @@ use rdkafka::consumer::{BaseConsumer, CommitMode, Consumer as _};
 use rdkafka::message::Message as _;
 
 use testbed::audit::Totals;
+use testbed::kafka::Kafka;
+use testbed::postgres::postgres;
 use testbed::scene::Scene;
+use testbed::service::Service;
 use testbed::wait::{PATIENCE, eventually};
 use testbed::workload::Workload;
 
-/// Much less than a session, which lasts 45 s.
+/// Much less than a session of 45 s, which is the default of Kafka.
 const SOON: Duration = Duration::from_secs(20);
+const LONG_SESSION: &str = "session.timeout.ms=45000";
 
 #[tokio::test]
 async fn under_the_newer_group_protocol_a_killed_instance_is_replaced() {
     let scene = Scene::new(6).await.with("KAFKA_PROPERTIES", "group.protocol=consumer");
+    a_killed_instance_is_replaced(scene, PATIENCE).await;
+}
+
+#[tokio::test]
+async fn by_default_a_killed_instance_is_replaced_in_a_part_of_the_session_that_kafka_has_by_default() {
+    a_killed_instance_is_replaced(Scene::new(6).await, Duration::from_secs(30)).await;
+}
+
+async fn a_killed_instance_is_replaced(scene: Scene, limit: Duration) {
     let (victim, survivor) = (scene.start(), scene.start());
     for service in [&victim, &survivor] {
         service.wait_until_started(3).await;
     }
-    let workload = Workload::mixed("newer", 12_000, 6);
+    let workload = Workload::mixed("killed", 12_000, 6);
     let producer = scene.topic.producer(&[]);
     let (before, after) = workload.records.split_at(6_000);
     producer.send(before).await;
     eventually(PATIENCE, |handled| *handled > 0, async || scene.totals().await.sum()).await;
     victim.kill9();
     producer.send(after).await;
-    scene.assert_exact(&workload).await;
+    scene.audit().wait_until_read(limit).await;
+    scene.audit().assert_exact(&workload.expected).await;
     survivor.stop();
 }
 
-#[tokio::test]
-async fn a_static_member_that_returns_continues_at_once() {
-    let scene = Scene::new(4).await;
-    let named = |name| scene.clone().with("KAFKA_PROPERTIES", &format!("group.instance.id={name}")).start();
-    let (mut one, other) = (named("one"), named("other"));
+/// Starts two instances, and ends the first one again and again. It gets the same partitions each time, and the other
+/// instance loses none.
+async fn returns_at_once(scene: Scene, properties: [&str; 2], ends: &[fn(&Service)]) {
+    let start = |properties| scene.clone().with("KAFKA_PROPERTIES", properties).start();
+    let (mut one, other) = (start(properties[0]), start(properties[1]));
     for service in [&one, &other] {
         service.wait_until_started(2).await;
     }
     let revoked = || other.events("partition_revoked").len();
     let revoked_before = revoked();
-    let workload = Workload::bookings("static", 3_000, 4);
+    let workload = Workload::bookings("returns", 3_000, 4);
     for (round, records) in workload.records.chunks(1_000).enumerate() {
         scene.send(records).await;
         scene.wait_until_read().await;
-        if round == 2 {
-            break;
-        }
-        if round == 0 {
-            one.kill9();
-        } else {
-            one.stop();
-        }
+        let Some(end) = ends.get(round) else { break };
+        end(&one);
         one.start_again();
-        // It gets the same partitions, and the other instance loses none.
         let started = async || one.events("partition_started").len();
         eventually(SOON, |started| *started >= 2, started).await;
     }
     scene.audit().assert_exact(&workload.expected).await;
     assert_eq!(revoked(), revoked_before, "{:#?}", other.lines());
+}
 
-    // A second member of the same name replaces the first, which ends with an error.
-    let second = named("one");
-    assert_eq!(one.wait_exit(), 69);
-    one.wait_for_error("kafka");
-    second.wait_until_started(2).await;
-    scene.audit().assert_exact(&workload.expected).await;
+#[tokio::test]
+async fn an_instance_that_is_killed_continues_at_once_after_its_restart() {
+    returns_at_once(Scene::new(4).await, [LONG_SESSION, LONG_SESSION], &[Service::kill9, Service::kill9]).await;
+}
+
+#[tokio::test]
+async fn a_static_member_of_the_user_continues_at_once_also_after_a_stop() {
+    let [one, other] = ["one", "other"].map(|name| format!("{LONG_SESSION},group.instance.id={name}"));
+    returns_at_once(Scene::new(4).await, [&one, &other], &[Service::kill9, Service::stop]).await;
+}
+
+#[tokio::test]
+async fn two_processes_with_one_id_share_the_partitions() {
+    for protocol in [LONG_SESSION, "group.protocol=consumer"] {
+        let properties = format!("{protocol},group.instance.id=one");
+        let scene = Scene::new(4).await.with("KAFKA_PROPERTIES", &properties);
+        let first = scene.start();
+        first.wait_until_started(4).await;
+        let second = scene.start();
+        // Kafka fences the older member. With the newer protocol, it refuses the younger one.
+        let (keeps, gives_up) = if protocol == LONG_SESSION { (&second, &first) } else { (&first, &second) };
+        gives_up.wait_for_event("instance_id_taken");
+        let revoked = async || keeps.events("partition_revoked").len();
+        eventually(PATIENCE, |revoked| *revoked == 2, revoked).await;
+        let workload = Workload::bookings("one-id", 1_000, 4);
+        scene.send(&workload.records).await;
+        scene.assert_exact(&workload).await;
+        assert!(keeps.events("instance_id_taken").is_empty(), "{:#?}", keeps.lines());
+        assert_eq!(gives_up.events("instance_id_taken").len(), 1, "{:#?}", gives_up.lines());
+        first.stop();
+        second.stop();
+    }
+}
+
+/// librdkafka sends a commit after the end of the session without the member id, and Kafka fences it.
+#[tokio::test]
+async fn an_outage_that_is_longer_than_a_session_ends_no_static_membership() {
+    let kafka = Kafka::start_new();
+    let scene = Scene::on(&kafka, postgres(), 2).await;
+    let scene = scene.with("KAFKA_PROPERTIES", "session.timeout.ms=4000,heartbeat.interval.ms=500");
+    let service = scene.start();
+    for prefix in ["first", "second"] {
+        scene.send(&Workload::bookings(prefix, 100, 2).records).await;
+        scene.wait_until_read().await;
+        kafka.kill();
+        let lost = async || service.events("membership_lost").len();
+        eventually(PATIENCE, |lost| *lost > 0, lost).await;
+        kafka.start();
+    }
+    scene.send(&Workload::bookings("last", 100, 2).records).await;
+    scene.wait_until_read().await;
+    assert!(service.is_running() && service.events("instance_id_taken").is_empty(), "{:#?}", service.lines());
 }
 
 /// The Python service: another assignor, and its offsets in Kafka. It reads `count` records and stays in the group.
@@ -137,7 +191,7 @@ async fn while_the_python_service_is_in_the_group_nothing_is_read_and_then_its_p
 
 #[tokio::test]
 async fn an_instance_that_stops_in_order_is_replaced_long_before_its_session_ends() {
-    for protocol in ["session.timeout.ms=45000", "group.protocol=consumer"] {
+    for protocol in [LONG_SESSION, "group.protocol=consumer"] {
         let scene = Scene::new(4).await.with("KAFKA_PROPERTIES", protocol);
         let leaver = scene.start();
         leaver.wait_until_started(4).await;

@@ -6,6 +6,7 @@
 //! [scheduler], one [slot] for each partition, and the protocol in [`crate::model::protocol`].
 
 pub(crate) mod options;
+mod instance_id;
 pub(crate) mod error;
 pub(crate) mod reports;
 mod receiving;

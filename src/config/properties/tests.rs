@@ -65,7 +65,8 @@ fn guaranteed_properties_are_fixed_and_the_user_may_change_the_others() {
             ("check.crcs", Some("true")),
             ("bootstrap.servers", Some("localhost:9092")),
             ("group.id", Some("booking-history-service")),
-            ("session.timeout.ms", Some("45000")),
+            ("session.timeout.ms", Some("10000")),
+            ("heartbeat.interval.ms", Some("1000")),
             ("topic.metadata.refresh.interval.ms", Some("10000")),
             ("fetch.wait.max.ms", Some("5")),
             ("queued.max.messages.kbytes", Some("4096")),
@@ -89,6 +90,7 @@ fn the_new_group_protocol_drops_the_properties_that_the_broker_sets() {
         &[
             ("partition.assignment.strategy", None),
             ("session.timeout.ms", None),
+            ("heartbeat.interval.ms", None),
             ("group.protocol", Some("consumer")),
             ("group.remote.assignor", Some("uniform")),
             ("enable.auto.commit", Some("false")),

@@ -27,6 +27,8 @@ pub(crate) enum KafkaErrorKind {
     OutOfRange,
     /// A record may be missing behind the records before the error. The partition must start again there.
     Unclassified,
+    /// Another member has the `group.instance.id` of this consumer, which never receives a record again.
+    InstanceIdTaken,
     /// This consumer never receives a record again.
     Fatal,
 }
@@ -96,7 +98,8 @@ pub(crate) fn code_kind(code: Code) -> KafkaErrorKind {
         Code::InconsistentGroupProtocol => KafkaErrorKind::OtherAssignor,
         // With `auto.offset.reset=error` librdkafka reports a truncated log as `AutoOffsetReset`, too.
         Code::AutoOffsetReset | Code::OffsetOutOfRange | Code::LogTruncation => KafkaErrorKind::OutOfRange,
-        Code::Fatal | Code::FencedInstanceId | Code::UnreleasedInstanceId => KafkaErrorKind::Fatal,
+        Code::FencedInstanceId | Code::UnreleasedInstanceId => KafkaErrorKind::InstanceIdTaken,
+        Code::Fatal => KafkaErrorKind::Fatal,
         _ => KafkaErrorKind::Unclassified,
     }
 }
@@ -226,6 +229,7 @@ fn message(kind: KafkaErrorKind) -> &'static str {
         KafkaErrorKind::OtherAssignor => "group_in_use",
         KafkaErrorKind::OutOfRange => "position_out_of_range",
         KafkaErrorKind::Unclassified => "unclassified_kafka_error",
+        KafkaErrorKind::InstanceIdTaken => "instance_id_taken",
         KafkaErrorKind::Fatal => "kafka_fatal",
     }
 }
@@ -256,6 +260,10 @@ pub(crate) fn hint(kind: KafkaErrorKind, error: &str, KafkaNames { topic, group 
         }
         KafkaErrorKind::Unclassified => {
             "no record is lost: reading starts again after the records that were read before the error"
+        }
+        KafkaErrorKind::InstanceIdTaken => {
+            "until its next start, this process is a member without group.instance.id: another process has this id, or had \
+             it and was killed; give each process another one in KAFKA_PROPERTIES, or another host name"
         }
         KafkaErrorKind::Fatal => "the service ends",
     };

@@ -5,7 +5,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use rdkafka::client::ClientContext;
 use rdkafka::consumer::{BaseConsumer, CommitMode, Consumer as _, ConsumerContext};
@@ -25,6 +25,10 @@ use crate::model::record::{LeaderEpoch, Partition, Position, Record};
 /// The interval of librdkafka's statistics, in milliseconds. It must be several times shorter than the time after which
 /// a fetch counts as stalled.
 const STATISTICS: &str = "5000";
+/// The request to leave the group is sent within this time, unless librdkafka waits for a broker.
+const LEAVE_LIMIT: Duration = Duration::from_secs(2);
+/// One poll while the request is not sent yet.
+const LEAVE_POLL: Duration = Duration::from_millis(10);
 
 /// Everything that Kafka can report during a poll.
 pub(crate) enum KafkaEvent {
@@ -110,12 +114,23 @@ impl GroupConsumer {
         consumer.subscribe(&[&consumer.context().topic]).map_err(|error| refused(&error))
     }
 
+    /// Leaves the group as a static member: when librdkafka ends such a member, it only stays away. A record that
+    /// arrives is dropped.
+    pub(crate) fn leave_as_static_member(&mut self) {
+        let end = Instant::now() + LEAVE_LIMIT;
+        self.polled.consumer().unsubscribe();
+        // librdkafka forgets the member id when it sends the request. If it ends before, it sends none.
+        while self.member().is_member() && Instant::now() < end {
+            self.poll(LEAVE_POLL);
+        }
+    }
+
     /// Waits for the next event, `timeout` at most. `None` can come earlier.
     pub(crate) fn poll(&mut self, timeout: Duration) -> Option<KafkaEvent> {
         match self.polled.poll(timeout)? {
             PolledEvent::Record(record) => Some(KafkaEvent::Record(record)),
             PolledEvent::Error(PolledError { partition, code, fatal, reason }) => {
-                let kind = if fatal { KafkaErrorKind::Fatal } else { kind_with_text(code, &reason) };
+                let kind = if fatal { self.fatal_kind() } else { kind_with_text(code, &reason) };
                 Some(KafkaEvent::Error(ReportedError { partition, kind, text: format!("{reason} ({code:?})") }))
             }
             PolledEvent::Rebalance { assigned, partitions } => {
@@ -144,10 +159,13 @@ impl GroupConsumer {
         }
     }
 
-    /// Whether the group refused the client, and the client can never work again.
-    pub(crate) fn is_refused_by_group(&self) -> bool {
+    /// The kind of the error after which the client can never work again.
+    fn fatal_kind(&self) -> KafkaErrorKind {
         let fatal = self.polled.consumer().client().fatal_error();
-        fatal.is_some_and(|(code, _)| code_kind(code) == KafkaErrorKind::Refused(KafkaNeed::JoinGroup))
+        match fatal.map(|(code, _)| code_kind(code)) {
+            Some(kind @ (KafkaErrorKind::Refused(KafkaNeed::JoinGroup) | KafkaErrorKind::InstanceIdTaken)) => kind,
+            _ => KafkaErrorKind::Fatal,
+        }
     }
 
     /// The error after which the client can never work again, if librdkafka reports one.

@@ -21,7 +21,7 @@ pub const GUARANTEED: [(&str, &str, &str); 8] = [
 /// Sets the guaranteed properties, and replaces other values. With the group protocol of KIP-848 it sets no assignor:
 /// the broker chooses it, and librdkafka refuses the property.
 pub fn enforce(properties: &mut BTreeMap<String, String>) {
-    let kip_848 = properties.get("group.protocol").is_some_and(|protocol| protocol.eq_ignore_ascii_case("consumer"));
+    let kip_848 = has_newer_group_protocol(properties);
     for (name, value, _) in GUARANTEED {
         // `auto.commit.enable` is an older name of `enable.auto.commit`, which is set.
         if name == "auto.commit.enable" || kip_848 && name == "partition.assignment.strategy" {
@@ -30,6 +30,11 @@ pub fn enforce(properties: &mut BTreeMap<String, String>) {
             properties.insert(name.to_owned(), value.to_owned());
         }
     }
+}
+
+/// Whether the properties ask for the group protocol of KIP-848.
+pub(crate) fn has_newer_group_protocol(properties: &BTreeMap<String, String>) -> bool {
+    properties.get("group.protocol").is_some_and(|protocol| protocol.eq_ignore_ascii_case("consumer"))
 }
 
 #[cfg(test)]

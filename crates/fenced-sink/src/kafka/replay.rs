@@ -231,10 +231,12 @@ impl Replay {
                     self.progress()
                 )))
             }
-            KafkaErrorKind::Unclassified | KafkaErrorKind::Fatal => Err(ReplayError::Unavailable(format!(
-                "a record may be missing after an error of the Kafka client ({error}): {}",
-                self.progress()
-            ))),
+            KafkaErrorKind::Unclassified | KafkaErrorKind::InstanceIdTaken | KafkaErrorKind::Fatal => {
+                Err(ReplayError::Unavailable(format!(
+                    "a record may be missing after an error of the Kafka client ({error}): {}",
+                    self.progress()
+                )))
+            }
         }
     }
 

@@ -28,6 +28,7 @@ use crate::model::batch::Arrival;
 use crate::model::protocol::Generation;
 use crate::model::record::Partition;
 use crate::model::standing::SchedulerView as _;
+use crate::pipeline::instance_id;
 use crate::pipeline::reports::{KafkaReport, ReadTarget};
 use crate::pipeline::shared_scheduler::SharedScheduler;
 
@@ -61,6 +62,9 @@ pub(crate) struct ConsumerOptions {
     pub(crate) service: String,
     /// The maximum number of bytes of waiting records. Above it, reading pauses until half of it is free.
     pub(crate) buffer_max_bytes: usize,
+    /// The process has chosen its `group.instance.id` itself. So it leaves the group when it stops: the next process may
+    /// run on another host.
+    pub(crate) chose_instance_id: bool,
 }
 
 /// The consumer thread: the consumer, and the partitions that it reads.
@@ -139,10 +143,22 @@ impl<E: Event> ConsumerThread<E> {
         Ok(())
     }
 
-    /// Leaves the group, after the last commit has ended. The consumer leaves when it is dropped. The drop can block
-    /// while a broker is frozen, so a caller must not wait for it without a limit.
-    pub(crate) fn leave(self) {
-        self.rebalancer.mirror.commit(&self.consumer.member(), self.scheduler().take_committed());
+    /// Leaves the group, after the last commit has ended. A member with a `group.instance.id` of the user stays in it, so
+    /// that a restart continues without a rebalance. Can block as [`Self::close`] does.
+    pub(crate) fn leave(mut self) {
+        self.mirror_committed();
+        let is_static = self.options.properties.contains_key(instance_id::PROPERTY);
+        if is_static && self.options.chose_instance_id && self.consumer.member().is_member() {
+            self.consumer.leave_as_static_member();
+        }
+        self.close();
+    }
+
+    /// Ends the consumer. With a `group.instance.id` the next consumer with this id takes its place in the group, without
+    /// an id it leaves the group. The drop can block while a broker is frozen, so a caller must not wait for it without a
+    /// limit.
+    fn close(self) {
+        self.mirror_committed();
         drop(self.consumer);
     }
 
@@ -263,12 +279,16 @@ impl<E: Event> ConsumerThread<E> {
         let now = Instant::now();
         if self.mirror_at <= now {
             self.mirror_at = now + MIRROR_INTERVAL;
-            self.rebalancer.mirror.commit(&self.consumer.member(), self.scheduler().take_committed());
+            self.mirror_committed();
         }
         if self.mirror_again_at <= now {
             self.mirror_again_at = now + MIRROR_AGAIN_INTERVAL;
             self.rebalancer.mirror.commit_again(&self.consumer.member(), &self.fetched());
         }
+    }
+
+    fn mirror_committed(&self) {
+        self.rebalancer.mirror.commit(&self.consumer.member(), self.scheduler().take_committed());
     }
 
     /// The partitions that are read.

@@ -16,7 +16,7 @@ pub struct Options {
     /// The servers of the database that contains the tables.
     pub database: DatabaseServers,
     /// Properties of librdkafka, at least `bootstrap.servers`. The engine sets those that the guarantee needs, and ignores
-    /// other values for them.
+    /// other values for them. It chooses a `group.instance.id`, unless there is one. An empty one means none.
     pub properties: BTreeMap<String, String>,
     /// The name of the service. It is committed to Kafka as the metadata of each mirrored position, so that the service
     /// recognises its own mirror.

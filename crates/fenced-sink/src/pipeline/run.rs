@@ -14,6 +14,7 @@ use crate::kafka::topic_log_client::TopicLogClient;
 use crate::model::batch::BatchLimits;
 use crate::pipeline::consumer::{ConsumerOptions, ConsumerThread};
 use crate::pipeline::error::EngineError;
+use crate::pipeline::instance_id::InstanceId;
 use crate::pipeline::line_budget::LineBudget;
 use crate::pipeline::log_check::{LogCheckTask, ProbeTask};
 use crate::pipeline::log_doubt::LogDoubtTask;
@@ -45,12 +46,13 @@ pub fn check(options: &Options) -> Result<(), EngineError> {
 /// A server cannot be used. Committed records stay committed. The consumer leaves the group first.
 pub async fn run<E: Event>(mut options: Options, shutdown: impl Future<Output = ()>) -> Result<(), EngineError> {
     options.properties.insert("group.id".to_owned(), options.group_id.clone());
+    let instance_id = InstanceId::choose(&mut options.properties);
     let limits = BatchLimits { records: options.batch_max_records, bytes: options.batch_max_bytes };
     let delays = RetryDelays::new(options.retry_initial, options.retry_max);
     let scheduler =
         Arc::new(SharedScheduler::new(limits, session_timeout(&options.properties), delays, options.writers));
     options.health.began(&options.topic, Arc::<SharedScheduler<E>>::clone(&scheduler));
-    let mut consumer = ConsumerHandle::start::<E>(&options, &scheduler)?;
+    let mut consumer = ConsumerHandle::start::<E>(&options, instance_id.is_some(), &scheduler)?;
     let mut tasks = spawn_tasks::<E>(&options, &scheduler);
 
     let outcome = tokio::select! {
@@ -67,6 +69,7 @@ pub async fn run<E: Event>(mut options: Options, shutdown: impl Future<Output = 
         tracing::warn!(hint = "a transaction is in flight: its records are read again if it fails", "shutdown_timeout");
     }
     consumer.leave(options.shutdown_timeout.saturating_sub(began.elapsed())).await;
+    drop(instance_id); // the id is reserved until the consumer has left
     tracing::info!("shutdown_complete");
     outcome
 }
@@ -79,12 +82,17 @@ struct ConsumerHandle {
 }
 
 impl ConsumerHandle {
-    fn start<E: Event>(options: &Options, scheduler: &Arc<SharedScheduler<E>>) -> Result<Self, EngineError> {
+    fn start<E: Event>(
+        options: &Options,
+        chose_instance_id: bool,
+        scheduler: &Arc<SharedScheduler<E>>,
+    ) -> Result<Self, EngineError> {
         let consumer_options = ConsumerOptions {
             properties: options.properties.clone(),
             topic: options.topic.clone(),
             service: options.service.clone(),
             buffer_max_bytes: options.buffer_max_bytes,
+            chose_instance_id,
         };
         let mut consumer = ConsumerThread::<E>::new(consumer_options, Arc::clone(scheduler))?;
         let (tell_ended, ended) = oneshot::channel();
@@ -160,7 +168,7 @@ fn task_ended(ended: Result<Result<(), EngineError>, tokio::task::JoinError>) ->
 }
 
 /// After this time Kafka has removed a dead member. So it is the maximum wait before the next claim of a fenced partition.
-pub(super) fn session_timeout(properties: &BTreeMap<String, String>) -> Duration {
+fn session_timeout(properties: &BTreeMap<String, String>) -> Duration {
     let millis = properties.get("session.timeout.ms").and_then(|text| text.parse().ok());
     Duration::from_millis(millis.unwrap_or(45_000))
 }

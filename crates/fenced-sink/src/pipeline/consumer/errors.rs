@@ -8,8 +8,11 @@ use crate::event::Event;
 use crate::kafka::client::ConsumerError;
 use crate::kafka::error::{self, KafkaErrorKind};
 use crate::kafka::group_consumer::ReportedError;
+use crate::kafka::properties::has_newer_group_protocol;
 use crate::model::kafka_refusal::{KafkaNeed, KafkaRefusal};
 use crate::model::record::{Partition, Position};
+use crate::model::standing::{Membership, SchedulerView as _};
+use crate::pipeline::instance_id;
 use crate::pipeline::reports::{FetchFailure, KafkaReport};
 
 /// With `group.protocol=consumer`, a consumer that the group refuses never works again. So a new one tries after this
@@ -35,19 +38,23 @@ impl RepeatedFailures {
 
 impl<E: Event> ConsumerThread<E> {
     pub(super) fn handle_error(&mut self, error: ReportedError) -> Result<(), ConsumerError> {
-        let ReportedError { partition, mut kind, text } = error;
-        if kind == KafkaErrorKind::Fatal && self.consumer.is_refused_by_group() {
-            kind = KafkaErrorKind::Refused(KafkaNeed::JoinGroup);
-            self.replace_at.get_or_insert(Instant::now() + REPLACE_AFTER);
+        let ReportedError { partition, kind, text } = error;
+        if kind != KafkaErrorKind::InstanceIdTaken {
+            error::warn(&self.names, partition, kind, &text);
         }
-        error::warn(&self.names, partition, kind, &text);
         match (kind, partition) {
             (KafkaErrorKind::Transient | KafkaErrorKind::OtherAssignor, _) => {}
             (KafkaErrorKind::AllBrokersDown, _) => {
                 self.scheduler().report(KafkaReport::AllBrokersDown(self.fetched()));
             }
             (KafkaErrorKind::TopicMissing, _) => self.scheduler().request_log_check(),
-            (KafkaErrorKind::Refused(need), _) => self.refused(need, text),
+            (KafkaErrorKind::Refused(need), _) => {
+                if self.consumer.fatal_reason().is_some() {
+                    self.replace_at.get_or_insert(Instant::now() + REPLACE_AFTER);
+                }
+                self.refused(need, text);
+            }
+            (KafkaErrorKind::InstanceIdTaken, _) => self.instance_id_taken(&text),
             (KafkaErrorKind::OutOfRange, Some(partition)) => {
                 self.rebalancer.fetches().failed(partition, FetchFailure::OutOfRange);
             }
@@ -60,6 +67,24 @@ impl<E: Event> ConsumerThread<E> {
             }
         }
         Ok(())
+    }
+
+    /// Another member has the `group.instance.id`. With the id, the next consumer of this process would replace that
+    /// member, and so on without an end. So this process gives its id up.
+    fn instance_id_taken(&mut self, text: &str) {
+        self.replace_at.get_or_insert_with(Instant::now);
+        if self.is_fenced_by_itself() {
+            tracing::debug!(topic = self.options.topic, error = text, "late_commit_fenced");
+        } else {
+            error::warn(&self.names, None, KafkaErrorKind::InstanceIdTaken, text);
+            self.options.properties.remove(instance_id::PROPERTY);
+        }
+    }
+
+    /// If the membership ends while the broker is unreachable, a commit that waits for the broker is sent later without a
+    /// member id. Kafka takes it for the commit of another member.
+    fn is_fenced_by_itself(&self) -> bool {
+        self.scheduler().membership() == Membership::Lost && !has_newer_group_protocol(&self.options.properties)
     }
 
     /// librdkafka may report a refusal only once. The log check task, an assignment or a record ends it.

@@ -1,0 +1,142 @@
+//! The static membership of this process in the consumer group (KIP-345).
+//!
+//! Kafka gives a static member that returns its former partitions at once. A process that was killed and is started again
+//! has the same id again, so it does not wait for the end of its former session. The fence makes this safe.
+//!
+//! The id has the host name, the boot of the host and a number. The process reserves the number on its host: the first
+//! process of a group has 1. A killed process frees its number. If another process has the same id all the same, for
+//! example in a second container with the same host name, Kafka fences the older member. It then joins without an id.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::os::unix::net::UnixDatagram;
+
+use sha2::{Digest as _, Sha256};
+
+use crate::kafka::properties::has_newer_group_protocol;
+use crate::postgres::ledger::host::host_name;
+
+/// The property of librdkafka that has the id.
+pub(super) const PROPERTY: &str = "group.instance.id";
+/// More processes of one group on one host have no id.
+const MOST: u32 = 100;
+/// The maximum length of the host name in an id. Kafka permits 249 characters for the id.
+const HOST_LENGTH: usize = 200;
+
+/// An id that this process has chosen. No other process of this host chooses it while this value exists.
+#[derive(Debug)]
+pub(super) struct InstanceId {
+    name: String,
+    /// The kernel ends the reservation when the process ends, also after `kill -9`. It exists in one network namespace,
+    /// which each container has for itself.
+    _reserved: UnixDatagram,
+}
+
+impl InstanceId {
+    /// Chooses the id for these properties and puts it into them. An empty id in the properties is removed.
+    ///
+    /// `None`: the properties have an id, or an empty one, or the newer group protocol. With that protocol, Kafka refuses
+    /// a member whose id a killed process had until the session of that process ends.
+    pub(super) fn choose(properties: &mut BTreeMap<String, String>) -> Option<Self> {
+        if properties.get(PROPERTY).is_some_and(String::is_empty) {
+            properties.remove(PROPERTY);
+            return None;
+        }
+        if properties.contains_key(PROPERTY) || has_newer_group_protocol(properties) {
+            return None;
+        }
+        let (host, boot) = (host_name(), boot_id());
+        let group = group_digest(properties);
+        let chosen = (1..=MOST).find_map(|number| {
+            let name = name(&host, &boot, number)?;
+            let reserved = [b"fenced-sink".as_slice(), &group, &number.to_be_bytes()].concat();
+            Some(Self { name, _reserved: reserve(&reserved)? })
+        })?;
+        properties.insert(PROPERTY.to_owned(), chosen.name.clone());
+        Some(chosen)
+    }
+}
+
+#[cfg(target_os = "linux")]
+fn reserve(name: &[u8]) -> Option<UnixDatagram> {
+    use std::os::linux::net::SocketAddrExt as _;
+    let address = std::os::unix::net::SocketAddr::from_abstract_name(name).ok()?;
+    UnixDatagram::bind_addr(&address).ok()
+}
+
+/// Only Linux has abstract names. On other systems the process is a dynamic member.
+#[cfg(not(target_os = "linux"))]
+fn reserve(_name: &[u8]) -> Option<UnixDatagram> {
+    None
+}
+
+/// The id of a process, in characters that Kafka permits. `None`: the host has no name or no boot id.
+fn name(host: &str, boot: &str, number: u32) -> Option<String> {
+    let permitted = |c: char| if c.is_ascii_alphanumeric() || "._-".contains(c) { c } else { '-' };
+    let host: String = host.chars().take(HOST_LENGTH).map(permitted).collect();
+    let boot: String = boot.chars().take(8).map(permitted).collect();
+    (!host.is_empty() && !boot.is_empty()).then(|| format!("{host}-{boot}-{number}"))
+}
+
+/// The same for all processes of a group: the brokers and the group.
+fn group_digest(properties: &BTreeMap<String, String>) -> Vec<u8> {
+    let mut hash = Sha256::new();
+    for property in ["bootstrap.servers", "group.id"] {
+        hash.update(properties.get(property).map_or("", String::as_str));
+        hash.update([0]);
+    }
+    hash.finalize().to_vec()
+}
+
+/// A random id that Linux chooses at each boot. Two hosts with one name have different ones. Empty if it cannot be read.
+fn boot_id() -> String {
+    fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn properties(all: &[(&str, &str)]) -> BTreeMap<String, String> {
+        all.iter().map(|&(name, value)| (name.to_owned(), value.to_owned())).collect()
+    }
+
+    #[test]
+    fn an_id_has_only_characters_that_kafka_permits() {
+        assert_eq!(name("db-1.local", "0a1b2c3d-4e5f", 1).as_deref(), Some("db-1.local-0a1b2c3d-1"));
+        assert_eq!(name("büro 1", "0a1b2c3d", 12).as_deref(), Some("b-ro-1-0a1b2c3d-12"));
+        assert!(name(&"x".repeat(300), "0a1b2c3d", MOST).is_some_and(|name| name.len() <= 249));
+        assert_eq!(name("", "0a1b2c3d", 1), None);
+        assert_eq!(name("host", "", 1), None);
+    }
+
+    #[test]
+    fn each_process_of_a_group_on_one_host_has_another_id_and_the_next_process_has_the_id_that_is_free() {
+        let group = format!("group-{}", std::process::id());
+        let given = properties(&[("bootstrap.servers", "b:1"), ("group.id", &group)]);
+        let choose = || {
+            let mut properties = given.clone();
+            let chosen = InstanceId::choose(&mut properties);
+            assert_eq!(properties.get(PROPERTY), chosen.as_ref().map(|chosen| &chosen.name));
+            chosen.map(|chosen| (chosen.name.clone(), chosen))
+        };
+        let (Some(first), Some(second)) = (choose(), choose()) else { panic!("this host has a name and a boot id") };
+        assert!(first.0.ends_with("-1") && second.0.ends_with("-2"), "{first:?} {second:?}");
+        let id = first.0.clone();
+        drop(first);
+        assert_eq!(choose().map(|(name, _)| name), Some(id));
+    }
+
+    #[test]
+    fn an_id_of_the_user_stays_and_an_empty_one_means_none() {
+        let mut given = properties(&[("group.id", "of-the-user"), (PROPERTY, "mine")]);
+        assert!(InstanceId::choose(&mut given).is_none());
+        assert_eq!(given.get(PROPERTY).map(String::as_str), Some("mine"));
+        let mut given = properties(&[("group.id", "of-the-user"), (PROPERTY, "")]);
+        assert!(InstanceId::choose(&mut given).is_none());
+        assert_eq!(given.get(PROPERTY), None);
+        let mut given = properties(&[("group.id", "of-the-user"), ("group.protocol", "Consumer")]);
+        assert!(InstanceId::choose(&mut given).is_none());
+        assert_eq!(given.get(PROPERTY), None);
+    }
+}
