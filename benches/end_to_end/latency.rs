@@ -1,7 +1,11 @@
 //! How long a record waits for its commit.
 
+use std::fs::File;
+use std::io::Write as _;
+use std::path::Path;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use chrono::{DateTime, SecondsFormat, TimeDelta, Utc};
 use hdrhistogram::Histogram;
@@ -25,6 +29,8 @@ struct Run {
     postgres: f64,
     memory: Memory,
     others: f64,
+    /// Of a small write that must reach the disk, in microseconds.
+    disk: Histogram<u64>,
 }
 
 /// Open loop: each event has a planned time, and is produced then whatever happens. Its latency counts from the planned
@@ -47,6 +53,8 @@ pub async fn measure(
         for (name, quantile) in [("p50", 0.5), ("p99", 0.99), ("p99.9", 0.999), ("max", 1.0)] {
             row.add(name, "ms", runs.iter().map(|run| milliseconds(run.latencies.value_at_quantile(quantile))));
         }
+        // What a commit waits for at least.
+        row.add("disk p99", "ms", runs.iter().map(|run| milliseconds(run.disk.value_at_quantile(0.99))));
         row.add("own CPU", "% of a core", runs.iter().map(|run| run.own));
         row.add("PostgreSQL CPU", "% of a core", runs.iter().map(|run| run.postgres));
         row.add("peak memory", "MiB", runs.iter().map(|run| run.memory.peak));
@@ -67,7 +75,13 @@ async fn run(stage: &Stage, program: &Program, per_second: u32, seconds: u32) ->
     let warm_up = WARM_UP * per_second;
     produce(&producer, load, 1..=warm_up, per_second);
     let (before, cpu) = (Used::so_far(stage), usage::cpu(service.pid()));
-    let began = produce(&producer, load, warm_up + 1..=load.records, per_second);
+    let measured = AtomicBool::new(false);
+    let (began, disk) = thread::scope(|scope| {
+        let disk = scope.spawn(|| time_disk(stage.postgres.directory(), &measured));
+        let began = produce(&producer, load, warm_up + 1..=load.records, per_second);
+        measured.store(true, Ordering::Relaxed);
+        (began, disk.join().unwrap())
+    });
     let (after, cpu) = (Used::so_far(stage), usage::cpu(service.pid()) - cpu);
 
     let mut connection = scene.connect().await;
@@ -86,6 +100,7 @@ async fn run(stage: &Stage, program: &Program, per_second: u32, seconds: u32) ->
         postgres: percent(after.postgres - before.postgres),
         memory,
         others: before.others_until(&after, cpu),
+        disk,
     }
 }
 
@@ -112,6 +127,20 @@ fn produce(
         }
     });
     began
+}
+
+/// Writes a page to a file twenty times a second, until it has to stop, and returns how long each write took.
+fn time_disk(directory: &Path, stop: &AtomicBool) -> Histogram<u64> {
+    let mut file = File::create(directory.join("disk")).unwrap();
+    let mut times = Histogram::new(3).unwrap();
+    while !stop.load(Ordering::Relaxed) {
+        let began = Instant::now();
+        file.write_all(&[0; 8192]).unwrap();
+        file.sync_data().unwrap();
+        times.record(u64::try_from(began.elapsed().as_micros()).unwrap()).unwrap();
+        thread::sleep(Duration::from_millis(50));
+    }
+    times
 }
 
 /// From the planned time to the commit, as `PostgreSQL` recorded it.
