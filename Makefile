@@ -21,8 +21,8 @@ check: ## run the fast gate: format, lints, documentation, tests that need no se
 	cargo test --quiet --locked --workspace --exclude cost --lib
 	cargo test --quiet --locked --package fenced-sink --test layers
 
-bench: kafka ## measure records per second from Kafka to PostgreSQL, and compare with psql's \copy
-	cargo bench --locked --bench end_to_end
+bench: kafka ## measure rates beside psql's \copy, latencies and memory; write docs/performance.md and .svg
+	cargo bench --locked --bench end_to_end -- --write-docs
 
 fuzz: ## run each fuzz target for five minutes
 	@scripts/packages.sh build lint

@@ -1,64 +1,165 @@
-//! How long a record waits for its commit when there is little to do.
+//! How long a record waits for its commit.
 
-use std::time::Duration;
+use std::fs::File;
+use std::io::Write as _;
+use std::path::Path;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
+use std::time::{Duration, Instant};
 
-use chrono::{SecondsFormat, Utc};
+use chrono::{DateTime, SecondsFormat, TimeDelta, Utc};
+use hdrhistogram::Histogram;
+use sqlx::PgConnection;
+use tokio::runtime::Handle;
 
-use crate::events::PARTITIONS;
-use crate::stage::{Stage, wait_until_stored};
-use crate::usage;
-use testbed::service::Service;
-use testbed::topic::Topic;
+use crate::events::Load;
+use crate::report::Row;
+use crate::stage::{Program, Stage, assert_positions, wait_until_handled};
+use crate::usage::{self, Memory, Used};
+use testbed::topic::{Producer, Topic};
 
-const PER_SECOND: u32 = 500;
+/// Seconds before the measurement begins: connections are made, and the broker compiles its code.
+const WARM_UP: u32 = 2;
 
-/// From the call that produces an event, whose time is in it, until the commit of its row, by Postgres's own note.
-pub async fn measure(stage: &Stage, seconds: u32) -> String {
-    let (name, scene) = stage.scene(Topic::create(&stage.kafka, PARTITIONS).await).await;
-    let program = env!("CARGO_BIN_EXE_booking-history");
-    let service = Service::start_program(program, &[], "run", &scene.environment);
-    service.wait_until_started(usize::try_from(PARTITIONS).unwrap()).await;
+/// The latencies of one run, and what the process used.
+struct Run {
+    /// In microseconds.
+    latencies: Histogram<u64>,
+    own: f64,
+    postgres: f64,
+    memory: Memory,
+    others: f64,
+    /// Of a small write that must reach the disk, in microseconds.
+    disk: Histogram<u64>,
+}
 
-    let producer = scene.topic.producer(&[("linger.ms", "0")]);
-    // The first events wait for connections to be made.
-    let warm = (0..3).map(|number| stage.ids.event(u32::MAX - number).record());
-    producer.send(warm).await;
+/// Open loop: each event has a planned time, and is produced then whatever happens. Its latency counts from the planned
+/// time, so a pause of anything delays all events of that time, as users see it.
+pub async fn measure(
+    stage: &Stage,
+    programs: &[Program],
+    per_second: u32,
+    seconds: u32,
+    rounds: usize,
+    rows: &mut [Row],
+) {
+    let mut runs: Vec<Vec<Run>> = programs.iter().map(|_| Vec::new()).collect();
+    for _ in 0..rounds {
+        for (program, runs) in programs.iter().zip(&mut runs) {
+            runs.push(run(stage, program, per_second, seconds).await);
+        }
+    }
+    for (row, runs) in rows.iter_mut().zip(&runs) {
+        for (name, quantile) in [("p50", 0.5), ("p99", 0.99), ("p99.9", 0.999), ("max", 1.0)] {
+            row.add(name, "ms", runs.iter().map(|run| milliseconds(run.latencies.value_at_quantile(quantile))));
+        }
+        // What a commit waits for at least.
+        row.add("disk p99", "ms", runs.iter().map(|run| milliseconds(run.disk.value_at_quantile(0.99))));
+        row.add("own CPU", "% of a core", runs.iter().map(|run| run.own));
+        row.add("PostgreSQL CPU", "% of a core", runs.iter().map(|run| run.postgres));
+        row.add("peak memory", "MiB", runs.iter().map(|run| run.memory.peak));
+        row.add("memory", "MiB", runs.iter().map(|run| run.memory.now));
+        row.add("others", "%", runs.iter().map(|run| run.others));
+    }
+}
+
+async fn run(stage: &Stage, program: &Program, per_second: u32, seconds: u32) -> Run {
+    let load = Load { records: (WARM_UP + seconds) * per_second, ..Load::STANDARD };
+    let (name, scene) = stage.scene(Topic::create(&stage.kafka, load.partitions).await).await;
+    let service = program.start("run", &scene);
+    service.wait_until_started(usize::try_from(load.partitions).unwrap()).await;
+    // Immediately, as long as the broker can handle a request for each record.
+    let linger = if per_second > 1_000 { "1" } else { "0" };
+    let producer = scene.topic.producer(&[("linger.ms", linger)]);
+
+    let warm_up = WARM_UP * per_second;
+    produce(&producer, load, 1..=warm_up, per_second);
+    let (before, cpu) = (Used::so_far(stage), usage::cpu(service.pid()));
+    let measured = AtomicBool::new(false);
+    let (began, disk) = thread::scope(|scope| {
+        let disk = scope.spawn(|| time_disk(stage.postgres.directory(), &measured));
+        let began = produce(&producer, load, warm_up + 1..=load.records, per_second);
+        measured.store(true, Ordering::Relaxed);
+        (began, disk.join().unwrap())
+    });
+    let (after, cpu) = (Used::so_far(stage), usage::cpu(service.pid()) - cpu);
+
     let mut connection = scene.connect().await;
-    wait_until_stored(&mut connection, 3).await;
+    wait_until_handled(&mut connection, &scene.group, load.records).await;
+    let memory = Memory::of(service.pid());
+    service.stop();
+    assert_positions(&mut connection, &scene, load.expected()).await;
+    let latencies = latencies(&mut connection, began).await;
+    assert_eq!(latencies.len(), u64::from(load.records - warm_up), "rows since {began}");
+    drop(connection);
+    stage.drop_database(&name).await;
+    let percent = |time: Duration| time.as_secs_f64() / f64::from(seconds) * 100.0;
+    Run {
+        latencies,
+        own: percent(cpu),
+        postgres: percent(after.postgres - before.postgres),
+        memory,
+        others: before.others_until(&after, cpu),
+        disk,
+    }
+}
 
+/// Produces each event at its planned time, or immediately if that has passed. Returns the planned time of the first one.
+/// `created_at` of each event is its planned time.
+fn produce(
+    producer: &Producer<'_>,
+    load: Load,
+    numbers: std::ops::RangeInclusive<u32>,
+    per_second: u32,
+) -> DateTime<Utc> {
     let began = Utc::now();
-    let cpu = (usage::cpu(service.pid()), usage::cpu_with_children(stage.postgres.pid()));
-    let mut deliveries = Vec::new();
-    let mut beat = tokio::time::interval(Duration::from_secs(1) / PER_SECOND);
-    let events = seconds * PER_SECOND;
-    for number in 1..=events {
-        beat.tick().await;
-        let now = Utc::now().to_rfc3339_opts(SecondsFormat::Micros, true);
-        deliveries.push(producer.enqueue(&stage.ids.event(number).record_of(&now)).await);
-    }
-    for delivery in deliveries {
-        delivery.await.unwrap().unwrap();
-    }
-    let cpu = (usage::cpu(service.pid()) - cpu.0, usage::cpu_with_children(stage.postgres.pid()) - cpu.1);
-    wait_until_stored(&mut connection, events + 3).await;
+    // The timers of tokio are exact to a millisecond only.
+    tokio::task::block_in_place(|| {
+        for (number, place) in numbers.zip(0_i64..) {
+            let planned = began + TimeDelta::microseconds(place * 1_000_000 / i64::from(per_second));
+            if let Ok(wait) = (planned - Utc::now()).to_std() {
+                thread::sleep(wait);
+            }
+            let created_at = planned.to_rfc3339_opts(SecondsFormat::Micros, true);
+            let record = load.event(number).record_of(&created_at);
+            // The tables show later whether all arrived.
+            drop(Handle::current().block_on(producer.enqueue(&record)));
+        }
+    });
+    began
+}
 
-    let (p50, p99, most): (f64, f64, f64) = sqlx::query_as(
-        "select percentile_cont(0.5) within group (order by ms), percentile_cont(0.99) within group (order by ms), max(ms)
-         from (select extract(epoch from pg_xact_commit_timestamp(xmin) - created_at)::float8 * 1000 as ms
-               from booking_history where created_at >= $1) as waits",
+/// Writes a page to a file twenty times a second, until it has to stop, and returns how long each write took.
+fn time_disk(directory: &Path, stop: &AtomicBool) -> Histogram<u64> {
+    let mut file = File::create(directory.join("disk")).unwrap();
+    let mut times = Histogram::new(3).unwrap();
+    while !stop.load(Ordering::Relaxed) {
+        let began = Instant::now();
+        file.write_all(&[0; 8192]).unwrap();
+        file.sync_data().unwrap();
+        times.record(u64::try_from(began.elapsed().as_micros()).unwrap()).unwrap();
+        thread::sleep(Duration::from_millis(50));
+    }
+    times
+}
+
+/// From the planned time to the commit, as `PostgreSQL` recorded it.
+async fn latencies(connection: &mut PgConnection, began: DateTime<Utc>) -> Histogram<u64> {
+    let waits: Vec<(i64,)> = sqlx::query_as(
+        "select (extract(epoch from pg_xact_commit_timestamp(xmin) - created_at) * 1000000)::bigint \
+         from booking_history where created_at >= date_trunc('microseconds', $1::timestamptz)",
     )
     .bind(began)
-    .fetch_one(&mut connection)
+    .fetch_all(connection)
     .await
     .unwrap();
-    drop(connection);
-    drop(service);
-    stage.drop_database(&name).await;
-    let share = |time: Duration| time.as_secs_f64() / f64::from(seconds) * 100.0;
-    format!(
-        "latency at {PER_SECOND} events/s for {seconds} s, from produce to commit: p50 {p50:.1} ms, p99 {p99:.1} ms, \
-         max {most:.1} ms; CPU of one core: own {:.0} %, Postgres {:.0} %",
-        share(cpu.0),
-        share(cpu.1)
-    )
+    let mut latencies = Histogram::new(3).unwrap();
+    for (wait,) in waits {
+        latencies.record(u64::try_from(wait).unwrap()).unwrap();
+    }
+    latencies
+}
+
+fn milliseconds(microseconds: u64) -> f64 {
+    Duration::from_micros(microseconds).as_secs_f64() * 1_000.0
 }

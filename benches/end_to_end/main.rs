@@ -1,5 +1,5 @@
-//! How fast records become rows: the service from a real Kafka into a real `PostgreSQL`, beside `psql`'s `\copy` of the
-//! same rows into the same table of the same server.
+//! How fast records become rows: the service from a real Kafka into a real `PostgreSQL`, under the conditions of
+//! [`scenarios`], beside `psql`'s `\copy` of the same rows into the same table of the same server.
 //!
 //! A measurement and not a test: it fails if a result is not exact, not if it is slow. Machines differ and are never
 //! quiet, so only the ratio of two contestants in one run counts.
@@ -16,38 +16,47 @@
 mod events;
 mod usage;
 mod stage;
+mod report;
+mod scenarios;
+mod rate;
 mod latency;
+mod limits;
 mod recovery;
+mod page;
+mod plot;
+
+use std::path::PathBuf;
 
 use clap::Parser;
 
-use events::IdKind;
-use stage::{Contestant, Run, Stage};
+use report::Report;
+use scenarios::{ALL, Scenario};
+use stage::{Program, Stage};
 
-/// Records per second from Kafka to `PostgreSQL`, beside psql's \copy.
+/// Records per second from Kafka to `PostgreSQL` beside psql's \copy, latencies, memory and the time of a start.
 #[derive(Parser)]
 struct BenchOptions {
-    /// A tenth of the rows and one round: to see that it works
+    /// A tenth of the records and of the time, and one round: to see that it works
     #[arg(long)]
     quick: bool,
-    /// Rows in each run
-    #[arg(long, default_value_t = 300_000)]
-    rows: u32,
-    /// The kind of booking ids
-    #[arg(long, value_enum, default_value_t = IdKind::Sequential)]
-    ids: IdKind,
+    /// Only this scenario; may be repeated
+    #[arg(long, value_name = "NAME", value_parser = clap::builder::PossibleValuesParser::new(ALL.iter().map(|one| one.name)))]
+    only: Vec<String>,
     /// Times that each contestant runs, in turns
     #[arg(long, default_value_t = 3)]
     rounds: usize,
-    /// Seconds at 500 events a second; 0 = no latency
-    #[arg(long, default_value_t = 15)]
-    latency: u32,
-    /// Times that each recovery after the end of an instance is measured; 0 = none
-    #[arg(long, default_value_t = 3)]
-    recovery: u32,
     /// One more contestant: settings as NAME=VALUE separated by spaces; PROGRAM=PATH is another build
-    #[arg(long = "also", value_name = "SETTINGS")]
+    #[arg(long, value_name = "SETTINGS")]
     also: Vec<String>,
+    /// Print the ratio of each figure to an earlier run, by its JSON file
+    #[arg(long, value_name = "FILE")]
+    compare: Option<PathBuf>,
+    /// Measure nothing, and take the figures from this JSON file
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["quick", "only", "also"])]
+    from: Option<PathBuf>,
+    /// Write the tables of docs/performance.md and the plot beside it
+    #[arg(long, conflicts_with_all = ["quick", "only", "also"])]
+    write_docs: bool,
     /// Cargo passes this to every benchmark
     #[arg(long, hide = true)]
     bench: bool,
@@ -55,79 +64,47 @@ struct BenchOptions {
 
 #[tokio::main]
 async fn main() {
-    let mut options = BenchOptions::parse();
-    if options.quick {
-        (options.rows, options.rounds, options.latency) = (options.rows / 10, 1, options.latency.min(5));
-        options.recovery = 0;
+    let options = BenchOptions::parse();
+    // A file that can't be read must not cost a run.
+    let earlier = options.compare.as_deref().map(Report::read);
+    let report = match &options.from {
+        Some(file) => Report::read(file),
+        None => measure(&options).await,
+    };
+    if let Some(earlier) = earlier {
+        report.compare(&earlier);
     }
-    let mut contestants = vec![Contestant::Copy, Contestant::service("")];
-    contestants.extend(options.also.iter().map(|settings| Contestant::service(settings)));
+    if options.write_docs {
+        page::write(&report);
+    }
+}
 
-    let stage = Stage::set(options.rows, options.ids).await;
-    println!(
-        "{} rows, ids {:?}, 3 partitions, lz4; Kafka, PostgreSQL, the service and this bench on one machine",
-        options.rows, options.ids
-    );
-    println!("{}", Run::HEAD);
-    let mut rounds: Vec<Vec<Run>> = Vec::new();
-    for round in 0..options.rounds {
-        let mut runs = Vec::new();
-        // The first of a round meets another state of the disk than those that follow, so the order changes.
-        let turn = round % contestants.len();
-        for (index, contestant) in contestants.iter().enumerate().cycle().skip(turn).take(contestants.len()) {
-            let run = stage.run(contestant).await;
-            println!("{}", run.line(round + 1, contestant, options.rows));
-            runs.push((index, run));
+async fn measure(options: &BenchOptions) -> Report {
+    let mut programs = vec![Program::of("")];
+    programs.extend(options.also.iter().map(|settings| Program::of(settings)));
+    let is_wanted =
+        |scenario: &&Scenario| options.only.is_empty() || options.only.iter().any(|name| name == scenario.name);
+    let rounds = if options.quick { 1 } else { options.rounds };
+
+    let stage = Stage::set();
+    let mut report = Report::begin(&stage, options.quick).await;
+    println!("{}; {}", report.machine, report.versions);
+    println!("Kafka, PostgreSQL, the service and this bench run on one machine.");
+    for scenario in ALL.iter().filter(is_wanted) {
+        println!("\n{}", scenario.name);
+        let scenario = if options.quick { scenario.quick() } else { *scenario };
+        for row in scenario.run(&stage, &programs, rounds, options.quick).await {
+            println!("{row}");
+            report.rows.push(row);
         }
-        runs.sort_by_key(|(index, _)| *index);
-        rounds.push(runs.into_iter().map(|(_, run)| run).collect());
-    }
-    println!();
-    for (index, contestant) in contestants.iter().enumerate().skip(1) {
-        let to = |base: usize| {
-            Spread::of(rounds.iter().map(|runs| runs[index].rows_per_second / runs[base].rows_per_second))
-        };
-        println!("{contestant}: {} times \\copy", to(0));
-        if index > 1 {
-            println!("    {} times {}", to(1), contestants[1]);
-        }
-        let verify = |runs: &Vec<Run>| Some(runs[index].verified_per_second? / runs[index].rows_per_second);
-        println!("    verify: {} times the service", Spread::of(rounds.iter().filter_map(verify)));
-    }
-    if options.latency > 0 {
-        println!("{}", latency::measure(&stage, options.latency).await);
-    }
-    for contestant in contestants.iter().filter(|_| options.recovery > 0) {
-        for recovery::Recovery { name, seconds } in recovery::measure(&stage, contestant, options.recovery).await {
-            println!("{contestant}: {name}: {} s", Spread::of(seconds.into_iter()));
-        }
+        // What is measured is kept if a later scenario fails.
+        report.write();
     }
     println!(
-        "\nMedian (min..max) of rounds. Figures of one run compare, those of two don't: another day the same machine does \
-         half or double. `others` is the share of the machine that something else took; above 20 % a round says little."
+        "\nMedian (least to most) of the rounds. Figures of one run compare, those of two don't: another day the same \
+         machine does half or double. `others` is the share of the machine that other processes used; above 20 % a \
+         round says little.\n{}",
+        report.write().display()
     );
-}
-
-/// Some figures of the same thing.
-struct Spread {
-    median: f64,
-    least: f64,
-    most: f64,
-}
-
-impl Spread {
-    fn of(figures: impl Iterator<Item = f64>) -> Self {
-        let mut figures: Vec<f64> = figures.collect();
-        figures.sort_by(f64::total_cmp);
-        let at = |index: usize| figures[index];
-        let (middle, last) = (figures.len() / 2, figures.len() - 1);
-        let median = if figures.len() % 2 == 1 { at(middle) } else { f64::midpoint(at(middle - 1), at(middle)) };
-        Self { median, least: at(0), most: at(last) }
-    }
-}
-
-impl std::fmt::Display for Spread {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "{:.2} ({:.2}..{:.2})", self.median, self.least, self.most)
-    }
+    report
 }

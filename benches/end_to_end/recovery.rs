@@ -2,15 +2,16 @@
 
 use std::time::Duration;
 
-use chrono::{DateTime, Utc};
-use sqlx::PgConnection;
+use chrono::Utc;
 use testbed::kafka::Kafka;
 use testbed::scene::Scene;
-use testbed::service::Service;
 use testbed::topic::Topic;
 
-use crate::events::PARTITIONS;
-use crate::stage::{Contestant, Stage, wait_until_stored};
+use crate::events::Load;
+use crate::report::Row;
+use crate::stage::{Program, Stage, wait_until_handled};
+
+const LOAD: Load = Load::STANDARD;
 
 /// The settings of the testbed that shorten sessions have Kafka's own defaults here.
 const DEFAULTS: &[(&str, &str)] = &[
@@ -40,41 +41,29 @@ const CASES: [(Case, &str); 5] = [
     (Case::TakeOverAfterStop, "take-over by another instance after a stop"),
 ];
 
-/// A duration, measured several times.
-pub struct Recovery {
-    pub name: String,
-    /// In seconds, from the end of an instance or the start of one, until each partition has a commit.
-    pub seconds: Vec<f64>,
-}
-
-/// Measures each case under each group protocol, against a broker whose group settings are Kafka's defaults.
-pub async fn measure(stage: &Stage, contestant: &Contestant, rounds: u32) -> Vec<Recovery> {
-    let Contestant::Service { program, settings } = contestant else { return Vec::new() };
+/// Measures each case under a group protocol, against a broker whose group settings are Kafka's defaults: from the end of
+/// an instance or the start of one, until each partition has a commit.
+pub async fn measure(stage: &Stage, programs: &[Program], protocol: &str, rounds: usize, rows: &mut [Row]) {
     let kafka = Kafka::start_with(DEFAULTS);
-    let mut figures = Vec::new();
-    for protocol in ["classic", "consumer"] {
+    let program_of = |program: &Program| program.with_kafka_property(&format!("group.protocol={protocol}"));
+    for (program, row) in programs.iter().map(program_of).zip(rows) {
         for (case, name) in CASES {
             let mut seconds = Vec::new();
-            for round in 0..rounds {
-                let (database, scene) = stage.scene(Topic::create(&kafka, PARTITIONS).await).await;
-                let scene = settings.iter().fold(scene, |scene, (name, value)| scene.with(name, value));
-                let given = scene.environment.get("KAFKA_PROPERTIES").map_or("", String::as_str);
-                let properties = format!("group.protocol={protocol},{given}");
-                let scene = scene.with("KAFKA_PROPERTIES", &properties);
-                seconds.push(run(case, program, &scene, round).await);
+            for round in (0..).take(rounds) {
+                let (database, scene) = stage.scene(Topic::create(&kafka, LOAD.partitions).await).await;
+                seconds.push(run(case, &program, &scene, round).await);
                 stage.drop_database(&database).await;
             }
-            figures.push(Recovery { name: format!("{name}, group.protocol={protocol}"), seconds });
+            row.add(name, "s", seconds);
         }
     }
-    figures
 }
 
-async fn run(case: Case, program: &str, scene: &Scene, round: u32) -> f64 {
-    let start = || Service::start_program(program, &[], "run", &scene.environment);
+async fn run(case: Case, program: &Program, scene: &Scene, round: u32) -> f64 {
+    let start = || program.start("run", scene);
     let mut connection = scene.connect().await;
     let mut one = start();
-    one.wait_until_started(usize::try_from(PARTITIONS).unwrap()).await;
+    one.wait_until_started(usize::try_from(LOAD.partitions).unwrap()).await;
     let mut other = None;
     if matches!(case, Case::TakeOverAfterKill | Case::TakeOverAfterStop) {
         let service = start();
@@ -82,7 +71,7 @@ async fn run(case: Case, program: &str, scene: &Scene, round: u32) -> f64 {
         other = Some(service);
     }
     send(scene, 0).await;
-    wait_until_stored(&mut connection, 3).await;
+    wait_until_handled(&mut connection, &scene.group, 3).await;
     // Ends at different times between two heartbeats.
     tokio::time::sleep(Duration::from_millis(700) * round).await;
 
@@ -107,22 +96,13 @@ async fn run(case: Case, program: &str, scene: &Scene, round: u32) -> f64 {
         }
         Case::TakeOverAfterKill | Case::TakeOverAfterStop => send(scene, 1).await,
     }
-    wait_until_stored(&mut connection, 6).await;
-    let committed = last_commit(&mut connection).await;
+    let committed = wait_until_handled(&mut connection, &scene.group, 6).await;
     drop((one, other));
     (committed - began).as_seconds_f64()
 }
 
 /// One record for each partition.
 async fn send(scene: &Scene, round: u32) {
-    let numbers = (1..=PARTITIONS.unsigned_abs()).map(|number| number + round * PARTITIONS.unsigned_abs());
-    scene.send(numbers.map(|number| crate::events::IdKind::Sequential.event(number).record())).await;
-}
-
-async fn last_commit(connection: &mut PgConnection) -> DateTime<Utc> {
-    let (last,): (DateTime<Utc>,) = sqlx::query_as("select max(pg_xact_commit_timestamp(xmin)) from booking_history")
-        .fetch_one(connection)
-        .await
-        .unwrap();
-    last
+    let partitions = LOAD.partitions.unsigned_abs();
+    scene.send((1..=partitions).map(|number| LOAD.event(number + round * partitions).record())).await;
 }

@@ -69,13 +69,51 @@ pub(super) const COPY: CopyInto<Booking> = CopyInto {
 };
 
 /// Inserts the bookings whose key is new. Returns the outcome of each booking, in the order of `bookings`.
-///
-/// It needs two statements: the snapshot of the insert does not show an existing row that was committed after the insert
-/// began.
 pub(super) async fn insert_each(
     connection: &mut PgConnection,
     bookings: &[&Booking],
 ) -> sqlx::Result<Vec<InsertOutcome>> {
+    if !most_are_stored(connection, bookings).await? {
+        return insert_and_compare(connection, bookings).await;
+    }
+    let mut outcomes: Vec<InsertOutcome> = find(connection, bookings).await?.into_iter().map(compared).collect();
+    let is_missing = |outcome: &InsertOutcome| *outcome == InsertOutcome::Discarded;
+    let missing = bookings.iter().zip(&outcomes).filter(|(_, outcome)| is_missing(outcome));
+    let missing: Vec<&Booking> = missing.map(|(booking, _)| *booking).collect();
+    if !missing.is_empty() {
+        let inserted = insert_and_compare(connection, &missing).await?;
+        for (outcome, inserted) in outcomes.iter_mut().filter(|outcome| is_missing(outcome)).zip(inserted) {
+            *outcome = inserted;
+        }
+    }
+    Ok(outcomes)
+}
+
+/// Whether more than half of a sample have rows, as in a replay. A comparison then costs less than an insert that finds
+/// the row first. A small batch is not worth the question.
+async fn most_are_stored(connection: &mut PgConnection, bookings: &[&Booking]) -> sqlx::Result<bool> {
+    const SAMPLE: usize = 16;
+    if bookings.len() < 10 * SAMPLE {
+        return Ok(false);
+    }
+    let sample: Vec<&Booking> = bookings.iter().copied().step_by(bookings.len() / SAMPLE).collect();
+    let found = find(connection, &sample).await?;
+    Ok(found.iter().filter(|found| **found != Lookup::Missing).count() > sample.len() / 2)
+}
+
+fn compared(found: Lookup) -> InsertOutcome {
+    match found {
+        Lookup::Missing => InsertOutcome::Discarded,
+        Lookup::Same(_) => InsertOutcome::Duplicate,
+        Lookup::Different(_) => InsertOutcome::Conflict,
+    }
+}
+
+/// Inserts the bookings, and compares those whose key exists with their rows.
+///
+/// It needs two statements: the snapshot of the insert does not show an existing row that was committed after the insert
+/// began.
+async fn insert_and_compare(connection: &mut PgConnection, bookings: &[&Booking]) -> sqlx::Result<Vec<InsertOutcome>> {
     let mut new = insert_missing(connection, bookings).await?;
     // Of several bookings with one key, the insert took the first. The first gets the id here, and the others are compared
     // with its row.
@@ -90,13 +128,8 @@ pub(super) async fn insert_each(
     }
     let existing = bookings.iter().zip(&inserted).filter(|(_, outcome)| outcome.is_none());
     let existing: Vec<&Booking> = existing.map(|(booking, _)| *booking).collect();
-    let outcome = |found| match found {
-        Lookup::Missing => InsertOutcome::Discarded,
-        Lookup::Same(_) => InsertOutcome::Duplicate,
-        Lookup::Different(_) => InsertOutcome::Conflict,
-    };
-    let mut compared = find(connection, &existing).await?.into_iter().map(outcome);
-    Ok(inserted.into_iter().filter_map(|outcome| outcome.or_else(|| compared.next())).collect())
+    let mut existing = find(connection, &existing).await?.into_iter().map(compared);
+    Ok(inserted.into_iter().filter_map(|outcome| outcome.or_else(|| existing.next())).collect())
 }
 
 /// How the table generates its ids. Another program may have created the table, so each name comes from the catalog.

@@ -112,6 +112,22 @@ async fn the_row_by_row_insert_returns_each_outcome() {
 }
 
 #[tokio::test]
+async fn the_row_by_row_insert_of_a_replay_returns_each_outcome() {
+    for mut connection in [ours().await, adopted().await] {
+        let mut sent: Vec<Booking> = (0..300).map(|number| booking(&format!("replayed-{number}"))).collect();
+        Booking::insert_all(&mut connection, &refs(&sent)).await.unwrap();
+        sent[7].hotel_id = HotelId::new("other").unwrap();
+        sent.insert(50, booking("new"));
+        sent.push(booking("new"));
+        let outcomes = Booking::insert_each(&mut connection, &refs(&sent)).await.unwrap();
+        let mut expected = vec![InsertOutcome::Duplicate; 302];
+        expected[7] = InsertOutcome::Conflict;
+        expected[50] = InsertOutcome::Stored(id_of(&mut connection, "new").await.unwrap());
+        assert_eq!(outcomes, expected);
+    }
+}
+
+#[tokio::test]
 async fn any_other_value_is_other_content() {
     let mut connection = ours().await;
     let same = booking("13");

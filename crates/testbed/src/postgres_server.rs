@@ -49,7 +49,11 @@ impl Postgres {
         Self::start_with(&[], Some((locale, encoding)))
     }
 
-    fn start_with(settings: &[(&str, &str)], language: Option<(&str, &str)>) -> Result<Self, ServerError> {
+    /// Both: a server with these settings, and a locale that its databases can use, whether this machine has it or not.
+    ///
+    /// # Errors
+    /// Those of [`Self::start_new`] and [`Self::start_speaking`].
+    pub fn start_with(settings: &[(&str, &str)], language: Option<(&str, &str)>) -> Result<Self, ServerError> {
         let programs = programs()?;
         let guardian = Guardian::new("QUIT", Account::unless_root(&["postgres", "nobody"])?)?;
         // Every user of this machine can reach the port, and a superuser's session can run programs.
