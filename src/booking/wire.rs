@@ -1,7 +1,8 @@
 //! The JSON of a message: which fields exist, each once, and of which type.
 //!
 //! `{"event_type":"BookingCreated","data":{…}}` is read in one pass. The values are checked afterwards, and only if the
-//! type of the event is `BookingCreated`: the content of another event never matters. `serde_json` skips ignored fields without recursion, so deep nesting cannot overflow the stack.
+//! type of the event is `BookingCreated`: the content of another event never matters. `serde_json` skips ignored fields
+//! without recursion, so deep nesting cannot overflow the stack.
 
 mod object;
 
@@ -24,7 +25,7 @@ const EVENT_TYPE: &str = "BookingCreated";
 
 /// Reads a message. The texts of the booking share the memory of the message.
 pub(super) fn read(bytes: &Bytes) -> Result<Parsed<Booking>, Refusal> {
-    // Nearly all messages are bookings without an escape. Everything else is read again, to find the reason.
+    // Nearly all messages are bookings without an escape. Each other message is read again in the way that accepts all JSON.
     let plain = std::str::from_utf8(bytes).ok().and_then(|text| serde_json::from_str(text).ok());
     match plain.map(|envelope| parsed::<&str>(bytes, envelope)) {
         Some(Ok(booking @ Parsed::Event(_))) => Ok(booking),

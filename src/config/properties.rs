@@ -1,7 +1,7 @@
 //! The properties of librdkafka: the defaults of this program, those of the user, and those that the user must not
 //! change.
 //!
-//! A property that would break the guarantee is refused by name. All others pass through unchecked: librdkafka refuses an
+//! A property that would break the guarantee or have no effect is refused by name. All others pass through unchecked: librdkafka refuses an
 //! unknown one when the client is created.
 
 use std::{collections::BTreeMap, fmt, io, path::Path};
@@ -14,8 +14,8 @@ use super::{
     raw::RawSettings,
 };
 
-/// Properties that the user must not set, although they have no fixed value. Each client of the engine
-/// sets the level of librdkafka's messages itself.
+/// Properties that the user must not set, although they have no fixed value. Each client of the engine sets the level of
+/// librdkafka's messages itself.
 const REFUSED: [(&str, &str); 9] = [
     ("bootstrap.servers", "it is KAFKA_BOOTSTRAP_SERVERS"),
     ("metadata.broker.list", "it is KAFKA_BOOTSTRAP_SERVERS"),
@@ -32,9 +32,12 @@ const REFUSED: [(&str, &str); 9] = [
 ///
 /// librdkafka has its own queue of records in addition to our buffer, and drops it at every pause. By default the queue
 /// holds 64 MiB, and one fetch from each broker adds up to 50 MiB, or several times that if the records are compressed. A
-/// small record needs three times its size there. Our smaller sizes are enough, because `fetch.queue.backoff.ms` makes librdkafka check a full queue again after 50
-/// ms, not after one second. librdkafka ends a connection whose response takes longer than 60 s: with a small
-/// `fetch.max.bytes`, a connection of 35 kB/s still works.
+/// small record needs three times its size there. Our smaller sizes are enough, because `fetch.queue.backoff.ms` makes
+/// librdkafka check a full queue again after 50 ms, not after one second. librdkafka ends a connection whose response takes
+/// longer than 60 s: with a small `fetch.max.bytes`, a connection of 35 kB/s still works.
+///
+/// A session of 10 s is the time after which another instance takes over from a killed one. It notices this with its next
+/// heartbeat. The wait between two attempts to connect must be much shorter than a session.
 const TUNED: [(&str, &str); 9] = [
     ("client.id", "booking-history"),
     ("fetch.wait.max.ms", "100"),

@@ -17,7 +17,7 @@ use testbed::service::Service;
 use testbed::wait::{PATIENCE, eventually};
 use testbed::workload::Workload;
 
-/// Much less than a session of 45 s, which is the default of Kafka.
+/// Much less than a session of 45 s, which is Kafka's default.
 const SOON: Duration = Duration::from_secs(20);
 const LONG_SESSION: &str = "session.timeout.ms=45000";
 
@@ -28,7 +28,7 @@ async fn under_the_newer_group_protocol_a_killed_instance_is_replaced() {
 }
 
 #[tokio::test]
-async fn by_default_a_killed_instance_is_replaced_in_a_part_of_the_session_that_kafka_has_by_default() {
+async fn by_default_a_killed_instance_is_replaced_long_before_a_session_of_45_s_would_end() {
     a_killed_instance_is_replaced(Scene::new(6).await, Duration::from_secs(30)).await;
 }
 
@@ -107,7 +107,7 @@ async fn two_processes_with_one_id_share_the_partitions() {
     }
 }
 
-/// librdkafka sends a commit after the end of the session without the member id, and Kafka fences it.
+/// After the session has ended, librdkafka sends a commit without the member id, and Kafka fences it.
 #[tokio::test]
 async fn an_outage_that_is_longer_than_a_session_ends_no_static_membership() {
     let kafka = Kafka::start_new();

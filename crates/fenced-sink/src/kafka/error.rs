@@ -27,7 +27,7 @@ pub(crate) enum KafkaErrorKind {
     OutOfRange,
     /// A record may be missing behind the records before the error. The partition must start again there.
     Unclassified,
-    /// Another member has the `group.instance.id` of this consumer, which never receives a record again.
+    /// Another member has the `group.instance.id` of this consumer. This consumer never receives a record again.
     InstanceIdTaken,
     /// This consumer never receives a record again.
     Fatal,
@@ -262,8 +262,8 @@ pub(crate) fn hint(kind: KafkaErrorKind, error: &str, KafkaNames { topic, group 
             "no record is lost: reading starts again after the records that were read before the error"
         }
         KafkaErrorKind::InstanceIdTaken => {
-            "until its next start, this process is a member without group.instance.id: another process has this id, or had \
-             it and was killed; give each process another one in KAFKA_PROPERTIES, or another host name"
+            "another process has this group.instance.id, or had it and was killed: this process continues without an id until \
+             its next start; give each process a different id in KAFKA_PROPERTIES, or a different host name"
         }
         KafkaErrorKind::Fatal => "the service ends",
     };

@@ -25,9 +25,9 @@ use crate::model::record::{LeaderEpoch, Partition, Position, Record};
 /// The interval of librdkafka's statistics, in milliseconds. It must be several times shorter than the time after which
 /// a fetch counts as stalled.
 const STATISTICS: &str = "5000";
-/// The request to leave the group is sent within this time, unless librdkafka waits for a broker.
+/// The longest wait until librdkafka has sent the request to leave the group. It needs longer only if it waits for a broker.
 const LEAVE_LIMIT: Duration = Duration::from_secs(2);
-/// One poll while the request is not sent yet.
+/// The duration of one poll in this wait.
 const LEAVE_POLL: Duration = Duration::from_millis(10);
 
 /// Everything that Kafka can report during a poll.
@@ -114,12 +114,12 @@ impl GroupConsumer {
         consumer.subscribe(&[&consumer.context().topic]).map_err(|error| refused(&error))
     }
 
-    /// Leaves the group as a static member: when librdkafka ends such a member, it only stays away. A record that
-    /// arrives is dropped.
+    /// Leaves the group as a static member. When librdkafka ends such a member, it sends no request to leave, so Kafka would
+    /// keep the member until its session ends. A record that arrives is dropped.
     pub(crate) fn leave_as_static_member(&mut self) {
         let end = Instant::now() + LEAVE_LIMIT;
         self.polled.consumer().unsubscribe();
-        // librdkafka forgets the member id when it sends the request. If it ends before, it sends none.
+        // librdkafka deletes the member id when it sends the request. If the client ends before, it sends no request.
         while self.member().is_member() && Instant::now() < end {
             self.poll(LEAVE_POLL);
         }

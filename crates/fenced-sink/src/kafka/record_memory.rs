@@ -2,7 +2,7 @@
 //!
 //! Many records share one allocation: this costs less time than one allocation for each key, value and header. Only
 //! records of one partition share it, because they are stored and dropped in their order. So a record that waits keeps
-//! little more memory than its own.
+//! at most one such allocation that it does not fill.
 
 use std::collections::BTreeMap;
 
@@ -10,14 +10,14 @@ use bytes::{Bytes, BytesMut};
 
 use crate::model::record::Partition;
 
-/// The size of one allocation. A larger record has its own.
+/// The size of a shared allocation. A key, value or header of more than a quarter of it has its own allocation.
 const ALLOCATION: usize = 16 << 10;
 
 /// The memory of each partition.
 #[derive(Debug, Default)]
 pub(crate) struct RecordMemory(BTreeMap<Partition, PartitionMemory>);
 
-/// The rest of the allocation that the records of a partition share.
+/// The free part of the newest allocation that the records of a partition share.
 #[derive(Debug, Default)]
 pub(crate) struct PartitionMemory(BytesMut);
 

@@ -62,8 +62,8 @@ pub(crate) struct ConsumerOptions {
     pub(crate) service: String,
     /// The maximum number of bytes of waiting records. Above it, reading pauses until half of it is free.
     pub(crate) buffer_max_bytes: usize,
-    /// The process has chosen its `group.instance.id` itself. So it leaves the group when it stops: the next process may
-    /// run on another host.
+    /// The engine has chosen the `group.instance.id`, and not the user. Then the process leaves the group when it stops:
+    /// the next process may run on another host.
     pub(crate) chose_instance_id: bool,
 }
 
@@ -143,8 +143,8 @@ impl<E: Event> ConsumerThread<E> {
         Ok(())
     }
 
-    /// Leaves the group, after the last commit has ended. A member with a `group.instance.id` of the user stays in it, so
-    /// that a restart continues without a rebalance. Can block as [`Self::close`] does.
+    /// Leaves the group, after the last commit has ended. A member with a `group.instance.id` of the user stays in the
+    /// group, so that a restart causes no rebalance. Can block as [`Self::close`] does.
     pub(crate) fn leave(mut self) {
         self.mirror_committed();
         let is_static = self.options.properties.contains_key(instance_id::PROPERTY);
@@ -154,9 +154,9 @@ impl<E: Event> ConsumerThread<E> {
         self.close();
     }
 
-    /// Ends the consumer. With a `group.instance.id` the next consumer with this id takes its place in the group, without
-    /// an id it leaves the group. The drop can block while a broker is frozen, so a caller must not wait for it without a
-    /// limit.
+    /// Ends the consumer. Without a `group.instance.id`, it leaves the group. With one, it stays a member, and the next
+    /// consumer with this id takes its place. The drop can block while a broker is frozen, so a caller must not wait for it
+    /// without a limit.
     fn close(self) {
         self.mirror_committed();
         drop(self.consumer);

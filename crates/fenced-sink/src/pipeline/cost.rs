@@ -1,4 +1,4 @@
-//! Two steps of a record's path without Kafka and `PostgreSQL`, for the package `cost`, which counts their instructions.
+//! Two steps of a record's path without Kafka and `PostgreSQL`. The package `cost` runs them, to count their instructions.
 
 use std::time::{Duration, Instant};
 

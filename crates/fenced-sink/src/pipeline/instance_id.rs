@@ -1,11 +1,12 @@
 //! The static membership of this process in the consumer group (KIP-345).
 //!
-//! Kafka gives a static member that returns its former partitions at once. A process that was killed and is started again
-//! has the same id again, so it does not wait for the end of its former session. The fence makes this safe.
+//! When a static member returns, Kafka gives it its former partitions at once. A process that was killed and is started
+//! again has the same id again, so it does not wait for the end of its former session. The fence makes this safe.
 //!
-//! The id has the host name, the boot of the host and a number. The process reserves the number on its host: the first
-//! process of a group has 1. A killed process frees its number. If another process has the same id all the same, for
-//! example in a second container with the same host name, Kafka fences the older member. It then joins without an id.
+//! The id has the host name, a part of the boot id, and a number. The process reserves the number on its host: the first
+//! process of a group has 1. The number is free again when the process ends in any way. Two processes can still have the
+//! same id, for example in two containers of one host with the same host name. Then Kafka fences the older member, and its
+//! process joins again without an id.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -18,7 +19,7 @@ use crate::postgres::ledger::host::host_name;
 
 /// The property of librdkafka that has the id.
 pub(super) const PROPERTY: &str = "group.instance.id";
-/// More processes of one group on one host have no id.
+/// The largest number. If one host has more processes of a group, the others have no id.
 const MOST: u32 = 100;
 /// The maximum length of the host name in an id. Kafka permits 249 characters for the id.
 const HOST_LENGTH: usize = 200;
@@ -27,16 +28,16 @@ const HOST_LENGTH: usize = 200;
 #[derive(Debug)]
 pub(super) struct InstanceId {
     name: String,
-    /// The kernel ends the reservation when the process ends, also after `kill -9`. It exists in one network namespace,
-    /// which each container has for itself.
+    /// The kernel ends the reservation when the process ends, also after `kill -9`. It is valid in one network namespace.
+    /// By default each container has its own.
     _reserved: UnixDatagram,
 }
 
 impl InstanceId {
     /// Chooses the id for these properties and puts it into them. An empty id in the properties is removed.
     ///
-    /// `None`: the properties have an id, or an empty one, or the newer group protocol. With that protocol, Kafka refuses
-    /// a member whose id a killed process had until the session of that process ends.
+    /// `None`: the properties have an id, or an empty one, or the group protocol of KIP-848, or no id is possible or free.
+    /// With KIP-848, Kafka refuses the id of a killed process until the session of that process ends.
     pub(super) fn choose(properties: &mut BTreeMap<String, String>) -> Option<Self> {
         if properties.get(PROPERTY).is_some_and(String::is_empty) {
             properties.remove(PROPERTY);
@@ -88,7 +89,7 @@ fn group_digest(properties: &BTreeMap<String, String>) -> Vec<u8> {
     hash.finalize().to_vec()
 }
 
-/// A random id that Linux chooses at each boot. Two hosts with one name have different ones. Empty if it cannot be read.
+/// A random id that Linux chooses at each boot. Two hosts with the same name have different ones. Empty if it cannot be read.
 fn boot_id() -> String {
     fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default()
 }
@@ -111,7 +112,7 @@ mod tests {
     }
 
     #[test]
-    fn each_process_of_a_group_on_one_host_has_another_id_and_the_next_process_has_the_id_that_is_free() {
+    fn each_process_of_a_group_on_one_host_has_a_different_id_and_the_next_process_has_the_lowest_free_one() {
         let group = format!("group-{}", std::process::id());
         let given = properties(&[("bootstrap.servers", "b:1"), ("group.id", &group)]);
         let choose = || {

@@ -116,7 +116,7 @@ impl ConsumerHandle {
         let asked = self.leave.send(()).is_ok();
         if !asked || tokio::time::timeout(limit.max(Duration::from_secs(1)), self.left).await.is_err() {
             tracing::warn!(
-                hint = "the consumer had no time to leave the group, or got no answer: the group notices after the session timeout",
+                hint = "the consumer did not leave the group in time: the group removes it after the session timeout",
                 "shutdown_timeout"
             );
         }

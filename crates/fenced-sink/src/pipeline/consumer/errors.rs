@@ -69,8 +69,8 @@ impl<E: Event> ConsumerThread<E> {
         Ok(())
     }
 
-    /// Another member has the `group.instance.id`. With the id, the next consumer of this process would replace that
-    /// member, and so on without an end. So this process gives its id up.
+    /// Another member has the `group.instance.id`. If the next consumer of this process had the id, too, Kafka would fence that
+    /// member, and so on without end. So this process gives its id up.
     fn instance_id_taken(&mut self, text: &str) {
         self.replace_at.get_or_insert_with(Instant::now);
         if self.is_fenced_by_itself() {
@@ -82,7 +82,7 @@ impl<E: Event> ConsumerThread<E> {
     }
 
     /// If the membership ends while the broker is unreachable, a commit that waits for the broker is sent later without a
-    /// member id. Kafka takes it for the commit of another member.
+    /// member id. Kafka then fences it like a commit of another member.
     fn is_fenced_by_itself(&self) -> bool {
         self.scheduler().membership() == Membership::Lost && !has_newer_group_protocol(&self.options.properties)
     }

@@ -16,7 +16,7 @@ use crate::pipeline::reports::KafkaReport;
 /// Kafka then fences the former one.
 const LEAVING: Duration = Duration::from_secs(10);
 
-/// The former consumer. It leaves the group in a separate thread. While a broker is frozen, it cannot leave.
+/// The former consumer. It ends in a separate thread. While a broker is frozen, it cannot end.
 #[derive(Debug)]
 pub(super) struct FormerConsumer {
     left: Receiver<()>,
@@ -27,20 +27,20 @@ impl FormerConsumer {
     /// Whether the new consumer may join the group.
     fn may_join(&self, now: Instant) -> bool {
         // The sender is dropped without a message only if the thread could not start. Then the consumer was dropped,
-        // too, and has left the group.
+        // too, and has ended.
         if self.left.try_recv() != Err(TryRecvError::Empty) {
             return true;
         }
         let is_late = now.saturating_duration_since(self.since) >= LEAVING;
         if is_late {
-            tracing::warn!(hint = "the group notices after the session timeout", "former_consumer_not_left");
+            tracing::warn!(hint = "the group removes it after the session timeout", "former_consumer_not_left");
         }
         is_late
     }
 }
 
 impl<E: Event> ConsumerThread<E> {
-    /// Leaves the group, and replaces the consumer by one that joins the group later.
+    /// Ends the consumer, and replaces it by one that joins the group later.
     pub(super) fn replace_consumer(&mut self) -> Result<(), ConsumerError> {
         let scheduler = Arc::clone(&self.rebalancer.scheduler);
         let held: Vec<Partition> = scheduler.held().into_iter().map(|held| held.partition).collect();

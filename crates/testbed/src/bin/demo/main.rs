@@ -96,8 +96,8 @@ async fn show(arguments: &Arguments) -> Result<bool, DemoError> {
         ("KAFKA_BOOTSTRAP_SERVERS", &broker.bootstrap_servers()),
         ("KAFKA_TOPIC", TOPIC),
         ("HTTP_ADDR", ""),
-        // Short, so that the broker soon removes the killed member. The mock broker delays a new group by 3 s, and
-        // removes a member whose session is shorter than that.
+        // Short, so that the broker soon removes the killed member: the mock broker has no static members in this group
+        // protocol. It delays a new group by 3 s, and removes a member whose session is shorter than that.
         ("KAFKA_PROPERTIES", "session.timeout.ms=4000,heartbeat.interval.ms=500"),
     ])?;
     service.migrate()?;
@@ -114,7 +114,7 @@ async fn show(arguments: &Arguments) -> Result<bool, DemoError> {
     let before = outcome(&mut database).await?.sum();
     say(&format!("killed the service (SIGKILL) with {before} of {produced} records handled"))?;
     service.start()?;
-    say("started it again; the broker assigns it the partitions after the session of the killed member")?;
+    say("started it again; the embedded broker waits for the end of the killed session, a real one does not")?;
     producing.await.map_err(io::Error::other)??;
     handled(&mut database, &service, produced).await?;
     service.stop()?;
