@@ -33,8 +33,8 @@ struct Run {
     disk: Histogram<u64>,
 }
 
-/// Open loop: each event has a planned time, and is produced then whatever happens. Its latency counts from the planned
-/// time, so a pause of anything delays all events of that time, as users see it.
+/// Open loop: each event has a planned time, and is produced at this time, also if the events before it are late. Its
+/// latency counts from the planned time, so a pause delays each event that is planned in it, as users see it.
 pub async fn measure(
     stage: &Stage,
     programs: &[Program],

@@ -65,7 +65,7 @@ struct BenchOptions {
 #[tokio::main]
 async fn main() {
     let options = BenchOptions::parse();
-    // A file that can't be read must not cost a run.
+    // A file that can't be read ends the bench before it measures.
     let earlier = options.compare.as_deref().map(Report::read);
     let report = match &options.from {
         Some(file) => Report::read(file),

@@ -1,4 +1,5 @@
-//! How long records wait after an instance ends: for its restart on the same host, and for another instance.
+//! How long records wait after an instance ends, for its restart on the same host or for another instance, and after one
+//! more instance starts.
 
 use std::time::Duration;
 
@@ -72,7 +73,7 @@ async fn run(case: Case, program: &Program, scene: &Scene, round: u32) -> f64 {
     }
     send(scene, 0).await;
     wait_until_handled(&mut connection, &scene.group, 3).await;
-    // Ends at different times between two heartbeats.
+    // Each round ends the instance at another time between two heartbeats.
     tokio::time::sleep(Duration::from_millis(700) * round).await;
 
     let mut began = Utc::now();

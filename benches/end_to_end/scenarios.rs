@@ -36,7 +36,7 @@ pub enum Measure {
     Outage { load: Load },
 }
 
-/// With what a rate is compared.
+/// What a rate is compared with.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub enum Base {
     /// `\copy` of the same rows into the same table.
@@ -75,7 +75,7 @@ const fn scenario(name: &'static str, what: &'static str, measure: Measure) -> S
     Scenario { name, what, measure, settings: "", goals: &[] }
 }
 
-/// All of them. Where nothing else is said: 300,000 records, 3 partitions, sequential ids, C.UTF-8, default settings.
+/// All scenarios. Unless `what` says otherwise: 300,000 records, 3 partitions, sequential ids, C.UTF-8, default settings.
 pub const ALL: &[Scenario] = &[
     Scenario {
         goals: &[

@@ -89,8 +89,8 @@ pub(super) async fn insert_each(
     Ok(outcomes)
 }
 
-/// Whether more than half of a sample have rows, as in a replay. A comparison then costs less than an insert that finds
-/// the row first. A small batch is not worth the question.
+/// Whether more than half of a sample have rows, as in a replay. Then it costs less to compare first than to try an insert
+/// first. For a small batch, the question costs more than it saves.
 async fn most_are_stored(connection: &mut PgConnection, bookings: &[&Booking]) -> sqlx::Result<bool> {
     const SAMPLE: usize = 16;
     if bookings.len() < 10 * SAMPLE {

@@ -1,8 +1,8 @@
 //! The properties of librdkafka: the defaults of this program, those of the user, and those that the user must not
 //! change.
 //!
-//! A property that would break the guarantee or have no effect is refused by name. All others pass through unchecked: librdkafka refuses an
-//! unknown one when the client is created.
+//! A property that would break the guarantee or have no effect is refused by name. All others pass through unchecked:
+//! librdkafka refuses an unknown one when the client is created.
 
 use std::{collections::BTreeMap, fmt, io, path::Path};
 

@@ -49,7 +49,8 @@ impl Postgres {
         Self::start_with(&[], Some((locale, encoding)))
     }
 
-    /// Both: a server with these settings, and a locale that its databases can use, whether this machine has it or not.
+    /// Starts a server with these settings, and makes a locale that its databases can use, also if this machine does not
+    /// have it.
     ///
     /// # Errors
     /// Those of [`Self::start_new`] and [`Self::start_speaking`].

@@ -262,8 +262,8 @@ pub(crate) fn hint(kind: KafkaErrorKind, error: &str, KafkaNames { topic, group 
             "no record is lost: reading starts again after the records that were read before the error"
         }
         KafkaErrorKind::InstanceIdTaken => {
-            "another process has this group.instance.id, or had it and was killed: this process continues without an id until \
-             its next start; give each process a different id in KAFKA_PROPERTIES, or a different host name"
+            "another process has this group.instance.id, or had it and was killed: this process continues without an id \
+             until its next start; give each process a different id in KAFKA_PROPERTIES, or a different host name"
         }
         KafkaErrorKind::Fatal => "the service ends",
     };

@@ -89,7 +89,8 @@ fn group_digest(properties: &BTreeMap<String, String>) -> Vec<u8> {
     hash.finalize().to_vec()
 }
 
-/// A random id that Linux chooses at each boot. Two hosts with the same name have different ones. Empty if it cannot be read.
+/// A random id that Linux chooses at each boot. Two hosts with the same name have different ones. Empty if it cannot be
+/// read.
 fn boot_id() -> String {
     fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default()
 }

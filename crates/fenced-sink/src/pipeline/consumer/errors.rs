@@ -69,8 +69,8 @@ impl<E: Event> ConsumerThread<E> {
         Ok(())
     }
 
-    /// Another member has the `group.instance.id`. If the next consumer of this process had the id, too, Kafka would fence that
-    /// member, and so on without end. So this process gives its id up.
+    /// Another member has the `group.instance.id`. If the next consumer of this process had the id, too, Kafka would fence
+    /// that member, and so on without end. So this process gives its id up.
     fn instance_id_taken(&mut self, text: &str) {
         self.replace_at.get_or_insert_with(Instant::now);
         if self.is_fenced_by_itself() {

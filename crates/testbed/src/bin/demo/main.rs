@@ -114,7 +114,7 @@ async fn show(arguments: &Arguments) -> Result<bool, DemoError> {
     let before = outcome(&mut database).await?.sum();
     say(&format!("killed the service (SIGKILL) with {before} of {produced} records handled"))?;
     service.start()?;
-    say("started it again; the embedded broker waits for the end of the killed session, a real one does not")?;
+    say("started it again; the embedded broker waits until the session of the killed process ends")?;
     producing.await.map_err(io::Error::other)??;
     handled(&mut database, &service, produced).await?;
     service.stop()?;
