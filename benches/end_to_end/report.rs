@@ -223,7 +223,11 @@ fn machine() -> String {
         line("/proc/cpuinfo", "model name"),
         std::thread::available_parallelism().map_or(1, usize::from),
         memory.div_ceil(1 << 20),
-        fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default().trim()
+        fs::read_to_string("/proc/sys/kernel/osrelease")
+            .unwrap_or_default()
+            .split(['-', '\n'])
+            .next()
+            .unwrap_or_default()
     )
 }
 
