@@ -29,7 +29,7 @@ pub(crate) struct Watchdog {
 /// A partition whose records wait.
 #[derive(Debug)]
 struct WaitingRecords {
-    /// The position when the wait began. A commit changes it.
+    /// The position when the wait began, or as soon as the row was read. A commit changes it.
     at: Option<Position>,
     since: Instant,
     seen: Instant,
@@ -92,6 +92,7 @@ impl Watchdog {
             let (status, throttled) = (health.status, health.throttled);
             let new = WaitingRecords { at: health.position, since: now, seen: now, status, throttled, stalled: false };
             let watched = self.watched.entry(partition).or_insert(new);
+            watched.at = watched.at.or(health.position);
             (watched.seen, watched.status, watched.throttled) = (now, status, throttled);
         }
         for (partition, watched) in self.watched.iter_mut().filter(|(_, watched)| !watched.stalled) {

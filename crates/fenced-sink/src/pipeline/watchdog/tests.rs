@@ -85,6 +85,17 @@ fn a_partition_that_advances_or_has_no_waiting_records_is_never_reported() {
 }
 
 #[test]
+fn a_commit_ends_a_wait_that_began_before_the_row_was_read() {
+    check([
+        (look(0, PartitionStatus::Claiming, None, false), None),
+        (look(1, STARTED, Some(5), true), None),
+        (look(2, STARTED, Some(6), true), None),
+        (look(LIMIT + 1, STARTED, Some(6), true), None),
+        (look(LIMIT + 2, STARTED, Some(6), true), Some(true)),
+    ]);
+}
+
+#[test]
 fn writes_that_fail_repeatedly_are_no_progress() {
     let in_flight = PartitionStatus::Running;
     let round = [(in_flight, Some(5), true), (PartitionStatus::Recovering, Some(5), false), (STARTED, Some(5), false)];
