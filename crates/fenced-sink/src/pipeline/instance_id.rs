@@ -47,7 +47,8 @@ impl InstanceId {
             return None;
         }
         let (host, boot) = (host_name(), boot_id());
-        let group = group_digest(properties);
+        // Only the group: processes of one group can name its brokers in different ways.
+        let group = Sha256::digest(properties.get("group.id").map_or("", String::as_str));
         let chosen = (1..=MOST).find_map(|number| {
             let name = name(&host, &boot, number)?;
             let reserved = [b"fenced-sink".as_slice(), &group, &number.to_be_bytes()].concat();
@@ -79,16 +80,6 @@ fn name(host: &str, boot: &str, number: u32) -> Option<String> {
     (!host.is_empty() && !boot.is_empty()).then(|| format!("{host}-{boot}-{number}"))
 }
 
-/// The same for all processes of a group: the brokers and the group.
-fn group_digest(properties: &BTreeMap<String, String>) -> Vec<u8> {
-    let mut hash = Sha256::new();
-    for property in ["bootstrap.servers", "group.id"] {
-        hash.update(properties.get(property).map_or("", String::as_str));
-        hash.update([0]);
-    }
-    hash.finalize().to_vec()
-}
-
 /// A random id that Linux chooses at each boot. Two hosts with the same name have different ones. Empty if it cannot be
 /// read.
 fn boot_id() -> String {
@@ -115,18 +106,19 @@ mod tests {
     #[test]
     fn each_process_of_a_group_on_one_host_has_a_different_id_and_the_next_process_has_the_lowest_free_one() {
         let group = format!("group-{}", std::process::id());
-        let given = properties(&[("bootstrap.servers", "b:1"), ("group.id", &group)]);
-        let choose = || {
-            let mut properties = given.clone();
+        let choose = |brokers| {
+            let mut properties = properties(&[("bootstrap.servers", brokers), ("group.id", &group)]);
             let chosen = InstanceId::choose(&mut properties);
             assert_eq!(properties.get(PROPERTY), chosen.as_ref().map(|chosen| &chosen.name));
             chosen.map(|chosen| (chosen.name.clone(), chosen))
         };
-        let (Some(first), Some(second)) = (choose(), choose()) else { panic!("this host has a name and a boot id") };
+        let (Some(first), Some(second)) = (choose("b:1,c:1"), choose("c:1,b:1")) else {
+            panic!("this host has a name and a boot id")
+        };
         assert!(first.0.ends_with("-1") && second.0.ends_with("-2"), "{first:?} {second:?}");
         let id = first.0.clone();
         drop(first);
-        assert_eq!(choose().map(|(name, _)| name), Some(id));
+        assert_eq!(choose("b:1,c:1").map(|(name, _)| name), Some(id));
     }
 
     #[test]
