@@ -10,10 +10,11 @@ use rdkafka::consumer::{BaseConsumer, CommitMode, Consumer as _};
 use rdkafka::message::Message as _;
 
 use testbed::audit::Totals;
-use testbed::kafka::Kafka;
+use testbed::kafka::{Kafka, kafka};
 use testbed::postgres::postgres;
 use testbed::scene::Scene;
 use testbed::service::Service;
+use testbed::topic::Topic;
 use testbed::wait::{PATIENCE, eventually};
 use testbed::workload::Workload;
 
@@ -76,6 +77,18 @@ async fn returns_at_once(scene: Scene, properties: [&str; 2], ends: &[fn(&Servic
 #[tokio::test]
 async fn an_instance_that_is_killed_continues_at_once_after_its_restart() {
     returns_at_once(Scene::new(4).await, [LONG_SESSION, LONG_SESSION], &[Service::kill9, Service::kill9]).await;
+}
+
+/// Kafka does not compare the topics of a static member that returns.
+#[tokio::test]
+async fn an_instance_that_is_killed_and_restarted_for_another_topic_reads_all_partitions_of_that_topic() {
+    let scene = Scene::new(2).await;
+    let mut service = scene.start();
+    service.wait_until_started(2).await;
+    service.kill9();
+    let other = scene.clone().with_topic(Topic::create(kafka(), 4).await);
+    service = other.start();
+    service.wait_until_started(4).await;
 }
 
 #[tokio::test]

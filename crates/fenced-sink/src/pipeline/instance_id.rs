@@ -3,9 +3,12 @@
 //! When a static member returns, Kafka gives it its former partitions at once. A process that was killed and is started
 //! again has the same id again, so it does not wait for the end of its former session. The fence makes this safe.
 //!
-//! The id has the host name, a part of the boot id, and a number. The process reserves the number on its host: the first
-//! process of a group has 1. The number is free again when the process ends in any way. Two processes can still have the
-//! same id, for example in two containers of one host with the same host name. Then Kafka fences the older member, and its
+//! The id has the host name, a part of the boot id, a digest of group and topic, and a number. The process reserves the
+//! number on its host: the first process of a group and topic has 1. The number is free again when the process ends in any
+//! way. The digest is needed because Kafka does not compare the topics of a member that returns: with the id of a killed
+//! process that read another topic, a process would get the partitions of that topic.
+//!
+//! Two processes can still have the same id, for example in two containers of one host with the same host name. Then Kafka fences the older member, and its
 //! process joins again without an id.
 
 use std::collections::BTreeMap;
@@ -15,6 +18,7 @@ use std::os::unix::net::UnixDatagram;
 use sha2::{Digest as _, Sha256};
 
 use crate::kafka::properties::has_newer_group_protocol;
+use crate::model::record::Digest;
 use crate::postgres::ledger::host::host_name;
 
 /// The property of librdkafka that has the id.
@@ -38,7 +42,7 @@ impl InstanceId {
     ///
     /// `None`: the properties have an id, or an empty one, or the group protocol of KIP-848, or no id is possible or free.
     /// With KIP-848, Kafka refuses the id of a killed process until the session of that process ends.
-    pub(super) fn choose(properties: &mut BTreeMap<String, String>) -> Option<Self> {
+    pub(super) fn choose(properties: &mut BTreeMap<String, String>, topic: &str) -> Option<Self> {
         if properties.get(PROPERTY).is_some_and(String::is_empty) {
             properties.remove(PROPERTY);
             return None;
@@ -47,12 +51,11 @@ impl InstanceId {
             return None;
         }
         let (host, boot) = (host_name(), boot_id());
-        // Only the group: processes of one group can name its brokers in different ways.
-        let group = Sha256::digest(properties.get("group.id").map_or("", String::as_str));
+        let digest = digest(properties.get("group.id").map_or("", String::as_str), topic);
         let chosen = (1..=MOST).find_map(|number| {
-            let name = name(&host, &boot, number)?;
-            let reserved = [b"fenced-sink".as_slice(), &group, &number.to_be_bytes()].concat();
-            Some(Self { name, _reserved: reserve(&reserved)? })
+            let name = name(&host, &boot, &digest, number)?;
+            let reserved = format!("fenced-sink-{digest}-{number}");
+            Some(Self { name, _reserved: reserve(reserved.as_bytes())? })
         })?;
         properties.insert(PROPERTY.to_owned(), chosen.name.clone());
         Some(chosen)
@@ -73,11 +76,16 @@ fn reserve(_name: &[u8]) -> Option<UnixDatagram> {
 }
 
 /// The id of a process, in characters that Kafka permits. `None`: the host has no name or no boot id.
-fn name(host: &str, boot: &str, number: u32) -> Option<String> {
+fn name(host: &str, boot: &str, digest: &str, number: u32) -> Option<String> {
     let permitted = |c: char| if c.is_ascii_alphanumeric() || "._-".contains(c) { c } else { '-' };
     let host: String = host.chars().take(HOST_LENGTH).map(permitted).collect();
     let boot: String = boot.chars().take(8).map(permitted).collect();
-    (!host.is_empty() && !boot.is_empty()).then(|| format!("{host}-{boot}-{number}"))
+    (!host.is_empty() && !boot.is_empty()).then(|| format!("{host}-{boot}-{digest:.8}-{number}"))
+}
+
+/// The same for all processes of a group and topic, also if they name the brokers in different ways.
+fn digest(group: &str, topic: &str) -> String {
+    format!("{:?}", Digest(Sha256::digest([group, topic].join("\0")).into()))
 }
 
 /// A random id that Linux chooses at each boot. Two hosts with the same name have different ones. Empty if it cannot be
@@ -96,8 +104,9 @@ mod tests {
 
     #[test]
     fn an_id_has_only_characters_that_kafka_permits() {
-        assert_eq!(name("db-1.local", "0a1b2c3d-4e5f", 1).as_deref(), Some("db-1.local-0a1b2c3d-1"));
-        assert_eq!(name("büro 1", "0a1b2c3d", 12).as_deref(), Some("b-ro-1-0a1b2c3d-12"));
+        let name = |host: &str, boot: &str, number| name(host, boot, "0123456789abcdef", number);
+        assert_eq!(name("db-1.local", "0a1b2c3d-4e5f", 1).as_deref(), Some("db-1.local-0a1b2c3d-01234567-1"));
+        assert_eq!(name("büro 1", "0a1b2c3d", 12).as_deref(), Some("b-ro-1-0a1b2c3d-01234567-12"));
         assert!(name(&"x".repeat(300), "0a1b2c3d", MOST).is_some_and(|name| name.len() <= 249));
         assert_eq!(name("", "0a1b2c3d", 1), None);
         assert_eq!(name("host", "", 1), None);
@@ -106,31 +115,33 @@ mod tests {
     #[test]
     fn each_process_of_a_group_on_one_host_has_a_different_id_and_the_next_process_has_the_lowest_free_one() {
         let group = format!("group-{}", std::process::id());
-        let choose = |brokers| {
+        let choose = |brokers, topic| {
             let mut properties = properties(&[("bootstrap.servers", brokers), ("group.id", &group)]);
-            let chosen = InstanceId::choose(&mut properties);
+            let chosen = InstanceId::choose(&mut properties, topic);
             assert_eq!(properties.get(PROPERTY), chosen.as_ref().map(|chosen| &chosen.name));
             chosen.map(|chosen| (chosen.name.clone(), chosen))
         };
-        let (Some(first), Some(second)) = (choose("b:1,c:1"), choose("c:1,b:1")) else {
+        let (Some(first), Some(second)) = (choose("b:1,c:1", "one"), choose("c:1,b:1", "one")) else {
             panic!("this host has a name and a boot id")
         };
         assert!(first.0.ends_with("-1") && second.0.ends_with("-2"), "{first:?} {second:?}");
+        let other = choose("b:1,c:1", "other").map(|(name, _)| name).unwrap_or_default();
+        assert!(other.ends_with("-1") && other != first.0, "{other}");
         let id = first.0.clone();
         drop(first);
-        assert_eq!(choose("b:1,c:1").map(|(name, _)| name), Some(id));
+        assert_eq!(choose("b:1,c:1", "one").map(|(name, _)| name), Some(id));
     }
 
     #[test]
     fn an_id_of_the_user_stays_and_an_empty_one_means_none() {
         let mut given = properties(&[("group.id", "of-the-user"), (PROPERTY, "mine")]);
-        assert!(InstanceId::choose(&mut given).is_none());
+        assert!(InstanceId::choose(&mut given, "topic").is_none());
         assert_eq!(given.get(PROPERTY).map(String::as_str), Some("mine"));
         let mut given = properties(&[("group.id", "of-the-user"), (PROPERTY, "")]);
-        assert!(InstanceId::choose(&mut given).is_none());
+        assert!(InstanceId::choose(&mut given, "topic").is_none());
         assert_eq!(given.get(PROPERTY), None);
         let mut given = properties(&[("group.id", "of-the-user"), ("group.protocol", "Consumer")]);
-        assert!(InstanceId::choose(&mut given).is_none());
+        assert!(InstanceId::choose(&mut given, "topic").is_none());
         assert_eq!(given.get(PROPERTY), None);
     }
 }

@@ -46,7 +46,7 @@ pub fn check(options: &Options) -> Result<(), EngineError> {
 /// A server cannot be used. Committed records stay committed. The consumer leaves the group first.
 pub async fn run<E: Event>(mut options: Options, shutdown: impl Future<Output = ()>) -> Result<(), EngineError> {
     options.properties.insert("group.id".to_owned(), options.group_id.clone());
-    let instance_id = InstanceId::choose(&mut options.properties);
+    let instance_id = InstanceId::choose(&mut options.properties, &options.topic);
     let limits = BatchLimits { records: options.batch_max_records, bytes: options.batch_max_bytes };
     let delays = RetryDelays::new(options.retry_initial, options.retry_max);
     let scheduler =
