@@ -45,9 +45,10 @@ if [ "$mode" = write ]; then
     cat "$found/figures"
   } >"$stored"
   cat "$stored"
-elif [ ! -e "$stored" ] && [ "$(uname -m)" != x86_64 ]; then
-  echo "nothing to compare with: there are no stored figures for this kind of CPU"
+elif [ ! -e "$stored" ]; then
+  echo "nothing to compare with: $stored does not exist. To store these figures: make cost"
   cat "$found/figures"
+  [ "$(uname -m)" != x86_64 ] # the gate of this kind of CPU has them
 else
   awk -v margin="$margin" '
     function compare(step, name, before, now) {

@@ -76,17 +76,12 @@ pub(super) async fn insert_each(
     if !most_are_stored(connection, bookings).await? {
         return insert_and_compare(connection, bookings).await;
     }
-    let mut outcomes: Vec<InsertOutcome> = find(connection, bookings).await?.into_iter().map(compared).collect();
-    let is_missing = |outcome: &InsertOutcome| *outcome == InsertOutcome::Discarded;
-    let missing = bookings.iter().zip(&outcomes).filter(|(_, outcome)| is_missing(outcome));
+    let found = find(connection, bookings).await?;
+    let missing = bookings.iter().zip(&found).filter(|(_, found)| **found == Lookup::Missing);
     let missing: Vec<&Booking> = missing.map(|(booking, _)| *booking).collect();
-    if !missing.is_empty() {
-        let inserted = insert_and_compare(connection, &missing).await?;
-        for (outcome, inserted) in outcomes.iter_mut().filter(|outcome| is_missing(outcome)).zip(inserted) {
-            *outcome = inserted;
-        }
-    }
-    Ok(outcomes)
+    let mut inserted = insert_and_compare(connection, &missing).await?.into_iter();
+    let outcome = |found| if found == Lookup::Missing { inserted.next() } else { Some(compared(found)) };
+    Ok(found.into_iter().filter_map(outcome).collect())
 }
 
 /// Whether more than half of a sample have rows, as in a replay. Then it costs less to compare first than to try an insert

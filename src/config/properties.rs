@@ -97,6 +97,10 @@ pub fn consumer_properties(settings: &Settings) -> Properties {
         // librdkafka refuses a `fetch.max.bytes` below it. Without ours, librdkafka raises its own default.
         all.remove("fetch.max.bytes");
     }
+    if settings.kafka_properties.get("reconnect.backoff.ms").is_some() {
+        // librdkafka refuses a maximum below it.
+        all.remove("reconnect.backoff.max.ms");
+    }
     let mut put = |name: &str, value: &str| all.insert(name.to_owned(), value.to_owned());
     for (name, value) in &settings.kafka_properties.0 {
         put(name, value);

@@ -91,6 +91,22 @@ async fn an_instance_that_is_killed_and_restarted_for_another_topic_reads_all_pa
     service.wait_until_started(4).await;
 }
 
+/// Kafka gives a static member that returns its former partitions, without a rebalance.
+#[tokio::test]
+async fn partitions_that_are_added_while_a_killed_instance_is_down_are_read_after_its_restart() {
+    let scene = Scene::new(2).await;
+    let mut service = scene.start();
+    service.wait_until_started(2).await;
+    scene.send(&Workload::bookings("before", 100, 2).records).await;
+    scene.wait_until_read().await;
+    service.kill9();
+    scene.topic.grow(4).await;
+    service.start_again();
+    scene.send(&Workload::bookings("after", 100, 4).records).await;
+    scene.audit().wait_until_read(PATIENCE).await;
+    assert_eq!(scene.booking_ids().await.len(), 200);
+}
+
 #[tokio::test]
 async fn a_static_member_of_the_user_continues_at_once_also_after_a_stop() {
     let [one, other] = ["one", "other"].map(|name| format!("{LONG_SESSION},group.instance.id={name}"));

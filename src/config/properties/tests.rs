@@ -77,7 +77,8 @@ fn guaranteed_properties_are_fixed_and_the_user_may_change_the_others() {
 }
 
 #[test]
-fn our_fetch_size_does_not_contradict_a_size_of_the_user() {
+fn our_properties_do_not_contradict_those_of_the_user() {
+    check_final("reconnect.backoff.ms=2000", &[("reconnect.backoff.max.ms", None)]);
     check_final("message.max.bytes=20000000", &[("fetch.max.bytes", None)]);
     check_final("fetch.max.bytes=1,message.max.bytes=1000", &[("fetch.max.bytes", Some("1"))]);
     check_final("fetch.message.max.bytes=20000000", &[("fetch.max.bytes", Some("2097152"))]);

@@ -1,8 +1,8 @@
 //! The memory of the records that a client delivers.
 //!
 //! Many records share one allocation: this costs less time than one allocation for each key, value and header. Only
-//! records of one partition share it, because they are stored and dropped in their order. So a record that waits keeps
-//! at most one such allocation that it does not fill.
+//! records of one partition share it, because they are stored and dropped in their order. So each partition keeps at most two
+//! allocations that its waiting records do not fill: the first and the newest one.
 
 use std::collections::BTreeMap;
 

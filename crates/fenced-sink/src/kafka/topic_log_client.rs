@@ -5,7 +5,7 @@
 
 use rdkafka::consumer::Consumer as _;
 use rdkafka::error::{KafkaError, KafkaResult};
-use rdkafka::metadata::{MetadataBroker, MetadataPartition, MetadataTopic};
+use rdkafka::metadata::{Metadata, MetadataBroker, MetadataPartition, MetadataTopic};
 use rdkafka::topic_partition_list::{Offset as KafkaOffset, TopicPartitionListElem};
 use rdkafka::types::RDKafkaErrorCode;
 use std::collections::BTreeMap;
@@ -179,16 +179,29 @@ impl TopicLogClient {
 
     fn describe(&self, limit: Duration) -> Result<TopicDescription, TopicLogError> {
         self.ask(&self.client, |client| {
-            let metadata = client.fetch_metadata(Some(&self.topic), limit)?;
-            if let Some(error) = metadata.topics().iter().find_map(MetadataTopic::error) {
-                return Err(KafkaError::MetadataFetch(error.into()));
-            }
+            let metadata = self.metadata(client, limit)?;
             // The broker that answered, if its number is known; otherwise any broker.
             let broker = Some(metadata.orig_broker_id()).filter(|id| *id >= 0);
             let broker = broker.or_else(|| metadata.brokers().first().map(MetadataBroker::id));
             let describe = |broker| ffi::describe_topic(client, &self.topic, broker, limit);
             Ok(broker.and_then(describe).unwrap_or_default())
         })
+    }
+
+    /// The number of partitions of the topic.
+    pub(crate) fn partition_count(&self) -> Result<usize, TopicLogError> {
+        self.ask(&self.client, |client| {
+            let metadata = self.metadata(client, self.timeout)?;
+            Ok(metadata.topics().iter().map(|topic| topic.partitions().len()).sum())
+        })
+    }
+
+    fn metadata(&self, client: &Client, limit: Duration) -> KafkaResult<Metadata> {
+        let metadata = client.fetch_metadata(Some(&self.topic), limit)?;
+        match metadata.topics().iter().find_map(MetadataTopic::error) {
+            Some(error) => Err(KafkaError::MetadataFetch(error.into())),
+            None => Ok(metadata),
+        }
     }
 
     /// For each partition the position of the first record with a timestamp of `millis` since 1970 or later, by Kafka's
@@ -249,10 +262,7 @@ impl TopicLogClient {
         client: &Client,
         asked: fn(&MetadataPartition) -> bool,
     ) -> KafkaResult<Answers<LogBounds>> {
-        let metadata = client.fetch_metadata(Some(&self.topic), self.timeout)?;
-        if let Some(error) = metadata.topics().iter().find_map(MetadataTopic::error) {
-            return Err(KafkaError::MetadataFetch(error.into()));
-        }
+        let metadata = self.metadata(client, self.timeout)?;
         let mut leaders: BTreeMap<i32, Vec<Partition>> = BTreeMap::new();
         for one in metadata.topics().iter().flat_map(MetadataTopic::partitions).filter(|one| asked(one)) {
             leaders.entry(one.leader()).or_default().push(Partition(one.id()));

@@ -144,21 +144,15 @@ impl<E: Event> ConsumerThread<E> {
     }
 
     /// Leaves the group, after the last commit has ended. A member with a `group.instance.id` of the user stays in the
-    /// group, so that a restart causes no rebalance. Can block as [`Self::close`] does.
+    /// group, so that a restart causes no rebalance. The drop can block while a broker is frozen, so a caller must not wait
+    /// for it without a limit.
     pub(crate) fn leave(mut self) {
         self.mirror_committed();
         let is_static = self.options.properties.contains_key(instance_id::PROPERTY);
         if is_static && self.options.chose_instance_id && self.consumer.member().is_member() {
             self.consumer.leave_as_static_member();
         }
-        self.close();
-    }
-
-    /// Ends the consumer. Without a `group.instance.id`, it leaves the group. With one, it stays a member, and the next
-    /// consumer with this id takes its place. The drop can block while a broker is frozen, so a caller must not wait for it
-    /// without a limit.
-    fn close(self) {
-        self.mirror_committed();
+        // Without an id, the consumer leaves the group when it ends.
         drop(self.consumer);
     }
 

@@ -3,13 +3,16 @@
 //! When a static member returns, Kafka gives it its former partitions at once. A process that was killed and is started
 //! again has the same id again, so it does not wait for the end of its former session. The fence makes this safe.
 //!
-//! The id has the host name, a part of the boot id, a digest of group and topic, and a number. The process reserves the
-//! number on its host: the first process of a group and topic has 1. The number is free again when the process ends in any
-//! way. The digest is needed because Kafka does not compare the topics of a member that returns: with the id of a killed
-//! process that read another topic, a process would get the partitions of that topic.
+//! The id has the host name, a part of the boot id, a digest and a number.
 //!
-//! Two processes can still have the same id, for example in two containers of one host with the same host name. Then Kafka fences the older member, and its
-//! process joins again without an id.
+//! - The digest is of the group, the topic and its number of partitions. Kafka compares neither topic nor partitions of a
+//!   member that returns: with the same id, a process would get the partitions of another topic, or only the partitions that
+//!   the topic had before it grew.
+//! - The process reserves the number on its host: the first process with the same digest has 1. The number is free again when
+//!   the process ends in any way.
+//!
+//! Two processes can still have the same id, for example in two containers of one host with the same host name. Then Kafka
+//! fences the older member, and its process joins again without an id.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -38,11 +41,16 @@ pub(super) struct InstanceId {
 }
 
 impl InstanceId {
-    /// Chooses the id for these properties and puts it into them. An empty id in the properties is removed.
+    /// Chooses the id for these properties and puts it into them. An empty id in the properties is removed. `partitions` asks
+    /// Kafka for the number of partitions.
     ///
-    /// `None`: the properties have an id, or an empty one, or the group protocol of KIP-848, or no id is possible or free.
-    /// With KIP-848, Kafka refuses the id of a killed process until the session of that process ends.
-    pub(super) fn choose(properties: &mut BTreeMap<String, String>, topic: &str) -> Option<Self> {
+    /// `None`: the properties have an id, or an empty one, or the group protocol of KIP-848, or Kafka does not answer, or no id
+    /// is possible or free. With KIP-848, Kafka refuses the id of a killed process until the session of that process ends.
+    pub(super) fn choose(
+        properties: &mut BTreeMap<String, String>,
+        topic: &str,
+        partitions: impl FnOnce() -> Option<usize>,
+    ) -> Option<Self> {
         if properties.get(PROPERTY).is_some_and(String::is_empty) {
             properties.remove(PROPERTY);
             return None;
@@ -51,7 +59,7 @@ impl InstanceId {
             return None;
         }
         let (host, boot) = (host_name(), boot_id());
-        let digest = digest(properties.get("group.id").map_or("", String::as_str), topic);
+        let digest = digest(properties.get("group.id").map_or("", String::as_str), topic, partitions()?);
         let chosen = (1..=MOST).find_map(|number| {
             let name = name(&host, &boot, &digest, number)?;
             let reserved = format!("fenced-sink-{digest}-{number}");
@@ -84,8 +92,8 @@ fn name(host: &str, boot: &str, digest: &str, number: u32) -> Option<String> {
 }
 
 /// The same for all processes of a group and topic, also if they name the brokers in different ways.
-fn digest(group: &str, topic: &str) -> String {
-    format!("{:?}", Digest(Sha256::digest([group, topic].join("\0")).into()))
+fn digest(group: &str, topic: &str, partitions: usize) -> String {
+    format!("{:?}", Digest(Sha256::digest(format!("{group}\0{topic}\0{partitions}")).into()))
 }
 
 /// A random id that Linux chooses at each boot. Two hosts with the same name have different ones. Empty if it cannot be
@@ -115,33 +123,36 @@ mod tests {
     #[test]
     fn each_process_of_a_group_on_one_host_has_a_different_id_and_the_next_process_has_the_lowest_free_one() {
         let group = format!("group-{}", std::process::id());
-        let choose = |brokers, topic| {
+        let choose = |brokers, topic, partitions| {
             let mut properties = properties(&[("bootstrap.servers", brokers), ("group.id", &group)]);
-            let chosen = InstanceId::choose(&mut properties, topic);
+            let chosen = InstanceId::choose(&mut properties, topic, || partitions);
             assert_eq!(properties.get(PROPERTY), chosen.as_ref().map(|chosen| &chosen.name));
             chosen.map(|chosen| (chosen.name.clone(), chosen))
         };
-        let (Some(first), Some(second)) = (choose("b:1,c:1", "one"), choose("c:1,b:1", "one")) else {
+        let (Some(first), Some(second)) = (choose("b:1,c:1", "one", Some(2)), choose("c:1,b:1", "one", Some(2))) else {
             panic!("this host has a name and a boot id")
         };
         assert!(first.0.ends_with("-1") && second.0.ends_with("-2"), "{first:?} {second:?}");
-        let other = choose("b:1,c:1", "other").map(|(name, _)| name).unwrap_or_default();
-        assert!(other.ends_with("-1") && other != first.0, "{other}");
+        for (topic, partitions) in [("other", 2), ("one", 3)] {
+            let other = choose("b:1,c:1", topic, Some(partitions)).map(|(name, _)| name).unwrap_or_default();
+            assert!(other.ends_with("-1") && other != first.0, "{other}");
+        }
+        assert!(choose("b:1,c:1", "one", None).is_none(), "Kafka does not answer");
         let id = first.0.clone();
         drop(first);
-        assert_eq!(choose("b:1,c:1", "one").map(|(name, _)| name), Some(id));
+        assert_eq!(choose("b:1,c:1", "one", Some(2)).map(|(name, _)| name), Some(id));
     }
 
     #[test]
     fn an_id_of_the_user_stays_and_an_empty_one_means_none() {
         let mut given = properties(&[("group.id", "of-the-user"), (PROPERTY, "mine")]);
-        assert!(InstanceId::choose(&mut given, "topic").is_none());
+        assert!(InstanceId::choose(&mut given, "topic", || Some(1)).is_none());
         assert_eq!(given.get(PROPERTY).map(String::as_str), Some("mine"));
         let mut given = properties(&[("group.id", "of-the-user"), (PROPERTY, "")]);
-        assert!(InstanceId::choose(&mut given, "topic").is_none());
+        assert!(InstanceId::choose(&mut given, "topic", || Some(1)).is_none());
         assert_eq!(given.get(PROPERTY), None);
         let mut given = properties(&[("group.id", "of-the-user"), ("group.protocol", "Consumer")]);
-        assert!(InstanceId::choose(&mut given, "topic").is_none());
+        assert!(InstanceId::choose(&mut given, "topic", || Some(1)).is_none());
         assert_eq!(given.get(PROPERTY), None);
     }
 }

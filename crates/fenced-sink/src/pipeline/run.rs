@@ -28,6 +28,9 @@ use crate::postgres::ledger::host::host_name;
 use crate::postgres::retry::{Backoff, RetryDelays};
 use crate::postgres::transaction::WriteRules;
 
+/// How long the start waits for Kafka's answer before it continues without a `group.instance.id`.
+const INSTANCE_ID_WAIT: Duration = Duration::from_secs(3);
+
 /// Checks that librdkafka accepts the properties. It contacts no server.
 ///
 /// # Errors
@@ -46,13 +49,13 @@ pub fn check(options: &Options) -> Result<(), EngineError> {
 /// A server cannot be used. Committed records stay committed. The consumer leaves the group first.
 pub async fn run<E: Event>(mut options: Options, shutdown: impl Future<Output = ()>) -> Result<(), EngineError> {
     options.properties.insert("group.id".to_owned(), options.group_id.clone());
-    let instance_id = InstanceId::choose(&mut options.properties, &options.topic);
+    check(&options)?;
     let limits = BatchLimits { records: options.batch_max_records, bytes: options.batch_max_bytes };
     let delays = RetryDelays::new(options.retry_initial, options.retry_max);
     let scheduler =
         Arc::new(SharedScheduler::new(limits, session_timeout(&options.properties), delays, options.writers));
     options.health.began(&options.topic, Arc::<SharedScheduler<E>>::clone(&scheduler));
-    let mut consumer = ConsumerHandle::start::<E>(&options, instance_id.is_some(), &scheduler)?;
+    let mut consumer = ConsumerHandle::start::<E>(&options, &scheduler)?;
     let mut tasks = spawn_tasks::<E>(&options, &scheduler);
 
     let outcome = tokio::select! {
@@ -69,7 +72,6 @@ pub async fn run<E: Event>(mut options: Options, shutdown: impl Future<Output = 
         tracing::warn!(hint = "a transaction is in flight: its records are read again if it fails", "shutdown_timeout");
     }
     consumer.leave(options.shutdown_timeout.saturating_sub(began.elapsed())).await;
-    drop(instance_id); // the id is reserved until the consumer has left
     tracing::info!("shutdown_complete");
     outcome
 }
@@ -82,27 +84,32 @@ struct ConsumerHandle {
 }
 
 impl ConsumerHandle {
-    fn start<E: Event>(
-        options: &Options,
-        chose_instance_id: bool,
-        scheduler: &Arc<SharedScheduler<E>>,
-    ) -> Result<Self, EngineError> {
-        let consumer_options = ConsumerOptions {
+    fn start<E: Event>(options: &Options, scheduler: &Arc<SharedScheduler<E>>) -> Result<Self, EngineError> {
+        let mut options = ConsumerOptions {
             properties: options.properties.clone(),
             topic: options.topic.clone(),
             service: options.service.clone(),
             buffer_max_bytes: options.buffer_max_bytes,
-            chose_instance_id,
+            chose_instance_id: false,
         };
-        let mut consumer = ConsumerThread::<E>::new(consumer_options, Arc::clone(scheduler))?;
+        let scheduler = Arc::clone(scheduler);
         let (tell_ended, ended) = oneshot::channel();
         let (leave, may_leave) = mpsc::channel();
         let (tell_left, left) = oneshot::channel();
         let thread = std::thread::Builder::new().name("consumer".to_owned()).spawn(move || {
-            let told = tell_ended.send(consumer.run());
+            // The id is reserved until the consumer has left.
+            let instance_id = choose_instance_id(&mut options);
+            options.chose_instance_id = instance_id.is_some();
+            let (ended, consumer) = match ConsumerThread::<E>::new(options, scheduler) {
+                Ok(mut consumer) => (consumer.run(), Some(consumer)),
+                Err(error) => (Err(error), None),
+            };
+            let told = tell_ended.send(ended);
             // The handle asks for this, or it was dropped: in both cases the consumer leaves the group.
             let asked = may_leave.recv();
-            consumer.leave();
+            if let Some(consumer) = consumer {
+                consumer.leave();
+            }
             let left = tell_left.send(());
             tracing::debug!(told = told.is_ok(), asked = asked.is_ok(), left = left.is_ok(), "consumer_thread_ended");
         });
@@ -121,6 +128,15 @@ impl ConsumerHandle {
             );
         }
     }
+}
+
+/// Kafka has a short time to answer: without an id, only a restart after `kill -9` takes longer.
+fn choose_instance_id(options: &mut ConsumerOptions) -> Option<InstanceId> {
+    let ConsumerOptions { properties, topic, .. } = options;
+    let topic_log = TopicLogClient::new(properties, topic).with_timeout(INSTANCE_ID_WAIT);
+    InstanceId::choose(properties, topic, || {
+        topic_log.partition_count().inspect_err(|error| tracing::debug!(%error, "instance_id_not_chosen")).ok()
+    })
 }
 
 fn spawn_tasks<E: Event>(options: &Options, scheduler: &Arc<SharedScheduler<E>>) -> JoinSet<Result<(), EngineError>> {

@@ -50,7 +50,7 @@ impl<E: Event> ConsumerThread<E> {
         scheduler.report(KafkaReport::Revoked(held));
         let (tell, left) = mpsc::channel();
         let leaving = std::thread::Builder::new().name("former consumer".to_owned()).spawn(move || {
-            former.close();
+            former.leave();
             tell.send(())
         });
         drop(leaving); // without a thread, the former consumer was dropped here
