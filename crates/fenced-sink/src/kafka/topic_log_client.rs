@@ -26,6 +26,9 @@ use crate::model::topic_log::{CommittedOffset, LogBounds, PartitionExtent};
 /// The default limit for one question.
 const TIMEOUT: Duration = Duration::from_secs(10);
 
+/// The wait before a question is asked again.
+const ASK_AGAIN: Duration = Duration::from_millis(100);
+
 /// How long to wait for the next event that a client has queued.
 const DRAIN: Duration = Duration::from_millis(10);
 
@@ -225,27 +228,28 @@ impl TopicLogClient {
     }
 
     /// Asks through the current client. Then replaces the client if its own state may be the reason that it received no
-    /// answer.
-    fn ask<T>(
-        &self,
-        client: &ReusedClient,
-        question: impl FnOnce(&Client) -> KafkaResult<T>,
-    ) -> Result<T, TopicLogError> {
-        let current = client.get().map_err(|error| self.explained(&error, None))?;
-        let answer = question(&current);
-        // Drain the queued events: librdkafka keeps them otherwise. They have the cause of a failed connection.
-        while current.poll(DRAIN).is_some() {}
-        match answer {
-            Ok(answer) => {
-                current.context().clear();
-                Ok(answer)
-            }
-            Err(error) => {
-                if is_stale(&error) {
-                    client.replace();
+    /// answer. If client and broker know different leaders, asks again: one of them does not know a new leader yet.
+    fn ask<T>(&self, client: &ReusedClient, question: impl Fn(&Client) -> KafkaResult<T>) -> Result<T, TopicLogError> {
+        let until = Instant::now() + self.timeout;
+        loop {
+            let current = client.get().map_err(|error| self.explained(&error, None))?;
+            let answer = question(&current);
+            // Drain the queued events: librdkafka keeps them otherwise. They have the cause of a failed connection.
+            while current.poll(DRAIN).is_some() {}
+            let error = match answer {
+                Ok(answer) => {
+                    current.context().clear();
+                    return Ok(answer);
                 }
-                Err(self.explained(&error, current.context().get()))
+                Err(error) => error,
+            };
+            if is_stale(&error) {
+                client.replace();
             }
+            if !is_other_leader(&error) || Instant::now() >= until {
+                return Err(self.explained(&error, current.context().get()));
+            }
+            thread::sleep(ASK_AGAIN);
         }
     }
 
@@ -393,6 +397,12 @@ fn is_no_answer(error: &KafkaError) -> bool {
     error.rdkafka_error_code() == Some(RDKafkaErrorCode::OperationTimedOut)
 }
 
+/// Whether client and broker know different leaders of a partition (KIP-320).
+fn is_other_leader(error: &KafkaError) -> bool {
+    use RDKafkaErrorCode::{FencedLeaderEpoch, NotLeaderForPartition, UnknownLeaderEpoch};
+    matches!(error.rdkafka_error_code(), Some(FencedLeaderEpoch | NotLeaderForPartition | UnknownLeaderEpoch))
+}
+
 /// Whether old metadata of the client can be the reason. It is not the reason that Kafka has no such topic or does not
 /// show it.
 fn is_stale(error: &KafkaError) -> bool {
@@ -414,5 +424,14 @@ mod tests {
         check(RDKafkaErrorCode::UnknownTopic, false);
         check(RDKafkaErrorCode::UnknownTopicOrPartition, false);
         check(RDKafkaErrorCode::TopicAuthorizationFailed, false);
+    }
+
+    #[test]
+    fn a_question_is_asked_again_if_client_and_broker_know_different_leaders() {
+        let check = |code, expected| assert_eq!(is_other_leader(&KafkaError::OffsetFetch(code)), expected, "{code:?}");
+        check(RDKafkaErrorCode::UnknownLeaderEpoch, true);
+        check(RDKafkaErrorCode::NotLeaderForPartition, true);
+        check(RDKafkaErrorCode::OperationTimedOut, false);
+        check(RDKafkaErrorCode::LeaderNotAvailable, false);
     }
 }
