@@ -8,6 +8,7 @@ mod migrate;
 mod database;
 mod engine;
 mod run;
+mod health;
 mod offsets;
 mod dead_letters;
 mod verify;
@@ -47,6 +48,9 @@ enum Command {
     /// Store bookings until a signal stops the service
     #[command(after_help = run::EXAMPLES)]
     Run(run::RunArgs),
+    /// Ask the instance on this machine whether it is ready, as `/readyz` does
+    #[command(after_help = health::EXAMPLES)]
+    Health,
     /// Create or update the tables, revert migrations, or show which are applied
     #[command(after_help = migrate::EXAMPLES, arg_required_else_help = true)]
     Migrate(migrate::MigrateArgs),
@@ -68,7 +72,7 @@ impl Command {
             Self::Run(_) => true,
             Self::Migrate(args) => args.writes(),
             Self::Offsets(args) => args.writes(),
-            Self::DeadLetters(_) | Self::Verify(_) => false,
+            Self::Health | Self::DeadLetters(_) | Self::Verify(_) => false,
         }
     }
 }
@@ -106,6 +110,7 @@ impl CommandLine {
         let done = runtime.block_on(async {
             let done = match &self.command {
                 Command::Run(args) => run::run(args, &logging(settings()?), stopped).await,
+                Command::Health => health::run(&logging(settings()?)).await,
                 Command::Migrate(args) => migrate::run(args, &logging(settings()?)).await,
                 Command::Offsets(args) => offsets::run(args, &logging(settings()?)).await,
                 Command::DeadLetters(args) => dead_letters::run(args, &logging(settings()?)).await,
@@ -128,6 +133,13 @@ impl CommandLine {
 fn logging(settings: Settings) -> Settings {
     telemetry::init(&settings.log_level, settings.log_format);
     settings
+}
+
+/// Ends the process at once, without the exit handlers of C libraries. Threads of librdkafka and blocking calls of the runtime
+/// can still be in a TLS handshake: the handler of OpenSSL frees the data that they use, and the process would end with SIGSEGV.
+/// All output is written before.
+pub fn exit(code: i32) -> ! {
+    signal_hook::low_level::exit(code)
 }
 
 /// Adds the `.env` file of the working directory to the environment. Call it first, while the process has one thread.

@@ -1,13 +1,11 @@
 //! Arguments -> command -> exit code.
 
-use std::process::ExitCode;
-
 use booking_history::{
     commands::{self, CommandLine},
     telemetry::standard_error,
 };
 
-fn main() -> ExitCode {
+fn main() {
     standard_error::report_panics();
     // Before clap, which reads settings from the environment, and while the process has one thread: a program must not
     // change its environment later.
@@ -16,14 +14,15 @@ fn main() -> ExitCode {
     // so its error is returned later.
     let command_line = CommandLine::parse_or_exit();
     // The only place that turns an error into an exit code.
-    match dotenv.and_then(|()| command_line.run()) {
+    let exit_code = match dotenv.and_then(|()| command_line.run()) {
         Ok(()) => {
             standard_error::flush();
-            ExitCode::SUCCESS
+            0
         }
         Err(error) => {
             standard_error::write_last_line(&format!("error: {error}"));
-            ExitCode::from(error.exit_code())
+            error.exit_code()
         }
-    }
+    };
+    commands::exit(exit_code);
 }

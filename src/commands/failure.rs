@@ -31,7 +31,7 @@ pub enum CommandError {
 impl CommandError {
     /// The exit code of the process. The names in the comments are those of `sysexits.h`.
     #[must_use]
-    pub fn exit_code(&self) -> u8 {
+    pub fn exit_code(&self) -> i32 {
         match self {
             Self::Finding(_) => 1,
             Self::Usage(_) => 2,                             // as clap uses it

@@ -3,7 +3,7 @@
 //! Process 1 of a container has no default action for a signal. So every command handles both signals. A separate thread
 //! handles them, so that it can end the process while all other threads are blocked.
 
-use std::{io, process, thread, time::Duration};
+use std::{io, thread, time::Duration};
 
 use tokio::runtime::Builder;
 use tokio::signal::unix::{Signal, SignalKind, signal};
@@ -31,7 +31,7 @@ pub(super) fn handle(stop: Option<oneshot::Sender<()>>) -> io::Result<()> {
         }
         let last = next(&mut interrupt, &mut terminate).await;
         standard_error::flush_within(SIGNAL_FLUSH_LIMIT);
-        process::exit(128 + last);
+        super::exit(128 + last)
     };
     thread::Builder::new().name("signals".to_owned()).spawn(move || runtime.block_on(exit_at_signal))?;
     Ok(())

@@ -63,7 +63,7 @@ fn a_flag_is_accepted_before_and_after_the_command() {
     assert_eq!(topic(&["booking-history", "migrate", "down", "2"]), "booking-events");
 }
 
-fn check_code(error: &CommandError, expected: u8) {
+fn check_code(error: &CommandError, expected: i32) {
     assert_eq!(error.exit_code(), expected, "{error}");
 }
 

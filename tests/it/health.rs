@@ -1,6 +1,6 @@
-//! `/livez` and `/readyz`: an orchestrator sees the state of the instance, and changes of it at once.
+//! `/livez`, `/readyz` and the command `health`: an orchestrator sees the state of the instance, and changes of it at once.
 
-use std::io::{ErrorKind, Read as _, Write as _};
+use std::io::{BufRead as _, BufReader, ErrorKind, Read as _, Write as _};
 use std::net::{TcpListener, TcpStream};
 
 use serde_json::{Value, json};
@@ -51,8 +51,14 @@ async fn ready_after_the_schema_and_the_first_assignment_and_not_while_a_partiti
     let scene = Scene::without_tables(2).await.with_http().with("BREAKER_CONSECUTIVE", "3");
     let service = scene.start();
     until_ready_says(&service, &[WITHOUT_SCHEMA], &[]).await;
+    let health = |answer: &str, code| {
+        let (found, lines) = scene.finish(&format!("health --http-addr {}", service.http_address()));
+        assert_eq!((found, lines.as_slice()), (code, [answer.to_owned()].as_slice()));
+    };
+    health(&format!("error: not ready: {WITHOUT_SCHEMA}"), 1);
     scene.migrate();
     until_ready_says(&service, &[], &[RUNNING, RUNNING]).await;
+    health("ready", 0);
 
     scene.send((0..3).map(|n| Outgoing::to(1, format!("poison {n}")))).await;
     let halted = format!("partition 1 of {} is halted: too_many_dead_letters", scene.topic.name);
@@ -66,6 +72,33 @@ async fn ready_after_the_schema_and_the_first_assignment_and_not_while_a_partiti
     scene.command("offsets resume --partition 1");
     until_ready_says(&service, &[], &[RUNNING, RUNNING]).await;
     assert_eq!(service.get("/").status, 404);
+}
+
+#[tokio::test]
+async fn health_ends_with_1_if_no_instance_answers() {
+    let scene = Scene::new(1).await.with("DATABASE_URL", "postgresql://nobody@127.0.0.1:1/none");
+    let silent = TcpListener::bind("127.0.0.1:0").unwrap();
+    let other = TcpListener::bind("127.0.0.1:0").unwrap();
+    let (silent_at, other_at) = (silent.local_addr().unwrap().port(), other.local_addr().unwrap());
+    let answer = std::thread::spawn(move || {
+        let (mut stream, _) = other.accept().unwrap();
+        BufReader::new(&stream).lines().find(|line| line.as_ref().unwrap().is_empty()).unwrap().unwrap();
+        stream.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 3\r\n\r\nok\n").unwrap();
+    });
+    for (address, why) in [
+        // The address of a server that listens on all networks: the command asks this machine.
+        (
+            &*format!("0.0.0.0:{silent_at}"),
+            &*format!("no answer from http://127.0.0.1:{silent_at}/readyz: waited for 5 s;"),
+        ),
+        (&*other_at.to_string(), "expected value at line 1 column 1;"),
+        ("127.0.0.1:1", "Connection refused (os error 111);"),
+        ("''", "HTTP_ADDR is empty"),
+    ] {
+        let (code, lines) = scene.finish(&format!("health --http-addr {address}"));
+        assert!(code == 1 && lines.len() == 1 && lines[0].contains(why), "{address}: {code} {lines:?}");
+    }
+    answer.join().unwrap();
 }
 
 #[tokio::test]

@@ -103,7 +103,7 @@ mod tests {
     }
 
     /// The exit code instead of the text.
-    fn found(target: TargetPosition, log: &Result<LogFacts, String>) -> Result<i64, u8> {
+    fn found(target: TargetPosition, log: &Result<LogFacts, String>) -> Result<i64, i32> {
         find(target, Partition(0), log).map(|position| position.0).map_err(|error| error.exit_code())
     }
 

@@ -32,7 +32,7 @@ fn log(answers: bool) -> Result<LogFacts, String> {
 }
 
 /// The position at which a partition that is halted at `next` continues, or the exit code.
-fn check(reason: &str, next: i64, at: Option<TargetPosition>, answers: bool, expected: Result<i64, u8>) {
+fn check(reason: &str, next: i64, at: Option<TargetPosition>, answers: bool, expected: Result<i64, i32>) {
     let planned = plan(&[row(0, next, Some(reason))], at, &log(answers));
     let position = planned.map(|planned| planned.iter().map(|one| one.to.0).sum()).map_err(|error| error.exit_code());
     assert_eq!(position, expected, "{reason} at {next}, {at:?}");
