@@ -30,6 +30,7 @@ mod kafka_refusals;
 mod metrics;
 mod memory;
 mod booking_table;
+mod partitioned;
 mod copy;
 mod adoption;
 mod redrive;

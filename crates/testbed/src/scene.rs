@@ -2,6 +2,7 @@
 //! them.
 
 use std::borrow::Borrow;
+use std::env;
 
 use sqlx::{AssertSqlSafe, Connection as _, PgConnection};
 
@@ -12,7 +13,7 @@ use crate::service::{Environment, Service, environment};
 use crate::topic::{Outgoing, Topic};
 use crate::wait::{PATIENCE, eventually};
 use crate::workload::Workload;
-use crate::{Postgres, unique};
+use crate::{Postgres, pages, unique};
 
 /// A topic, a consumer group and a database of a test's own. Each instance that it starts is of this group.
 #[derive(Clone)]
@@ -35,6 +36,7 @@ impl Scene {
         let database = postgres.create_database(&unique("test")).await.unwrap();
         let scene = Self::between(Topic::create(kafka, partitions).await, database);
         scene.migrate();
+        scene.choose_table().await;
         scene
     }
 
@@ -42,7 +44,25 @@ impl Scene {
     pub async fn of(topic: Topic) -> Self {
         let scene = Self::between(topic, database().await);
         scene.migrate();
+        scene.choose_table().await;
         scene
+    }
+
+    /// Partitions the new table of bookings if `TEST_TABLE=partitioned`, so that the same tests run on such a table.
+    #[expect(clippy::disallowed_methods, reason = "the gate chooses the table for all tests of a run")]
+    async fn choose_table(&self) {
+        match env::var("TEST_TABLE").as_deref() {
+            Err(_) => {}
+            Ok("partitioned") => self.partition_table().await,
+            Ok(other) => panic!("TEST_TABLE={other}: only `partitioned` is known"),
+        }
+    }
+
+    /// Partitions the table of bookings, as docs/scale-out.md describes it.
+    pub async fn partition_table(&self) {
+        for script in ["1-copy.sql", "2-swap.sql"] {
+            run(&self.database, &pages::read(&format!("deploy/partitioning/{script}"))).await;
+        }
     }
 
     /// As [`Self::new`], without the tables.
