@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# packages.sh GROUP...: installs the missing Debian packages of these groups: build, database, kafka, lint, cost.
+# packages.sh GROUP...: installs the missing Debian packages of these groups: build, database, kafka, browser, lint, cost.
 set -euo pipefail
 
 missing=()
@@ -14,6 +14,7 @@ has() { type -P "$1"; }
 java_17() { [ "$(java -version 2>&1 | sed -n 's/.* version "\([0-9]*\).*/\1/p')" -ge 17 ]; }
 postgres() { has postgres || compgen -G '/usr/lib/postgresql/*/bin/postgres' || compgen -G '/usr/pgsql-*/bin/postgres'; }
 pgbouncer() { PATH=$PATH:/usr/sbin:/usr/local/sbin has pgbouncer; }
+chromium() { has chromium || has google-chrome; }
 compose() { docker compose version || has docker-compose; }
 
 for what in "$@"; do
@@ -38,6 +39,9 @@ for what in "$@"; do
   kafka)
     need default-jre-headless java_17
     need maven has mvn
+    ;;
+  browser)
+    need chromium chromium
     ;;
   lint)
     need shellcheck has shellcheck

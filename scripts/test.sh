@@ -12,7 +12,7 @@ step() {
   times+=$(printf '%5d s  %s' $((SECONDS - started)) "$1")$'\n'
 }
 
-step "install: packages" scripts/packages.sh build database kafka lint cost
+step "install: packages" scripts/packages.sh build database kafka browser lint cost
 step "install: tools" scripts/tools.sh
 step "install: Apache Kafka" scripts/kafka.sh
 step "scripts" scripts/lint.sh

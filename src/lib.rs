@@ -7,7 +7,7 @@
 //! |---|---|
 //! | [`config`] | environment, `.env` file and flags -> checked settings, or a list of all faults in them |
 //! | [`booking`] | the event: JSON -> a valid [`booking::Booking`] -> a row of the table `booking_history` |
-//! | [`telemetry`] | log lines, and `/livez`, `/readyz` and `/metrics` over HTTP |
+//! | [`telemetry`] | log lines, and `/livez`, `/readyz`, `/metrics` and the status page over HTTP |
 //! | [`commands`] | one file for each command, and the exit codes |
 //!
 //! `booking` uses only the engine. `telemetry` uses `config`. `commands` uses all of them, and `main` only `commands` and

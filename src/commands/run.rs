@@ -14,6 +14,7 @@ use super::{CommandError, SchemaState, schema_state};
 use crate::booking::Booking;
 use crate::config::Settings;
 use crate::telemetry;
+use crate::telemetry::status_page::StatusPage;
 
 pub(super) const EXAMPLES: &str = "\
 Examples:
@@ -51,7 +52,9 @@ pub(super) async fn run(
                  one, or an empty one to have no HTTP"
             ))
         };
-        telemetry::http::serve(address, options.health.clone(), telemetry::metrics::PREFIX).await.map_err(in_use)?;
+        let page = StatusPage { group: settings.kafka_group_id.clone(), topic: settings.kafka_topic.clone() };
+        let served = telemetry::http::serve(address, options.health.clone(), telemetry::metrics::PREFIX, page);
+        served.await.map_err(in_use)?;
     }
     tokio::select! {
         ready = wait_for_schema(settings) => ready?,

@@ -75,7 +75,7 @@ pub struct RawSettings {
     /// Dead letters in a row that halt a partition; 0 = off
     #[arg(long, env, value_name = "NUMBER", default_value = "100")]
     pub breaker_consecutive: String,
-    /// The address for /livez, /readyz and /metrics; empty = none
+    /// The address for the status page, /livez, /readyz and /metrics; empty = none
     #[arg(long, env, value_name = "ADDRESS", default_value = "127.0.0.1:8080")]
     pub http_addr: String,
     /// How long schema, privileges, permissions in Kafka and authentication may be wrong at the start before exit 69

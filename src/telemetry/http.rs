@@ -1,4 +1,4 @@
-//! The HTTP server: `/livez`, `/readyz` and `/metrics`.
+//! The HTTP server: `/livez`, `/readyz`, `/metrics` and the status page.
 //!
 //! It only reads the health of the run, which contains no secret, and never blocks it. Its connections are limited in
 //! time and in number, so that no client takes the file descriptors that Kafka and `PostgreSQL` need, and no client
@@ -22,6 +22,7 @@ use tokio::task::JoinHandle;
 
 use super::metrics;
 use super::readiness::{Readiness, readiness};
+use super::status_page::{self, StatusPage};
 
 /// A connection ends after this time, with a slow request, a slow reader of the answer, or a client that sends nothing.
 const CONNECTION_TIMEOUT: Duration = Duration::from_secs(10);
@@ -32,7 +33,7 @@ const MAX_CONNECTIONS: usize = 64;
 ///
 /// # Errors
 /// The operating system refuses the address.
-pub async fn serve(address: SocketAddr, health: Health, prefix: &'static str) -> io::Result<()> {
+pub async fn serve(address: SocketAddr, health: Health, prefix: &'static str, page: StatusPage) -> io::Result<()> {
     let listener = TcpListener::bind(address).await?;
     tracing::info!(address = %listener.local_addr()?, "http_listening");
     let write_metrics = async move |Shared(health): Shared<Health>| {
@@ -42,7 +43,8 @@ pub async fn serve(address: SocketAddr, health: Health, prefix: &'static str) ->
         .route("/livez", get(async || "ok\n"))
         .route("/readyz", get(readyz))
         .route("/metrics", get(write_metrics))
-        .with_state(health);
+        .with_state(health.clone())
+        .merge(status_page::routes(page, health));
     tokio::spawn(accept(listener, router));
     Ok(())
 }

@@ -12,7 +12,7 @@ const VISIBLE_AFTER: Duration = Duration::from_secs(5);
 #[derive(Debug, PartialEq, Eq, Serialize)]
 pub(super) struct Readiness {
     pub(super) ready: bool,
-    reasons: Vec<String>,
+    pub(super) reasons: Vec<String>,
     partitions: Vec<PartitionLine>,
 }
 
@@ -126,6 +126,7 @@ mod tests {
             status,
             halt_reason,
             position: None,
+            log_end: None,
             lag: None,
             log_unanswered: false,
             records_wait: false,

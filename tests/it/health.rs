@@ -71,7 +71,7 @@ async fn ready_after_the_schema_and_the_first_assignment_and_not_while_a_partiti
 
     scene.command("offsets resume --partition 1");
     until_ready_says(&service, &[], &[RUNNING, RUNNING]).await;
-    assert_eq!(service.get("/").status, 404);
+    assert_eq!(service.get("/other").status, 404);
 }
 
 #[tokio::test]

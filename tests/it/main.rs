@@ -28,6 +28,7 @@ mod group;
 mod health;
 mod kafka_refusals;
 mod metrics;
+mod status_page;
 mod memory;
 mod booking_table;
 mod partitioned;

@@ -16,6 +16,7 @@ pub use crate::model::sqlstate::SqlState;
 pub use crate::postgres::error::{advice, classify, sqlstate_of};
 pub use crate::postgres::id_columns::{NearlyFullColumn, nearly_full_columns};
 pub use crate::postgres::ledger::Ledger;
+pub use crate::postgres::ledger::host::owner;
 pub use crate::postgres::ledger::operator::{AcknowledgedGap, PartitionRow, Resumption};
 pub use crate::postgres::privileges::missing_grants;
 pub use crate::postgres::retry::Backoff;

@@ -59,6 +59,7 @@ pub use self::model::event::{InsertOutcome, LogPoint, Lookup, Parsed, Reason, Re
 pub use self::model::failure::{Failure, PartitionFailure};
 pub use self::model::halt::HaltReason;
 pub use self::model::kafka_refusal::{KafkaNeed, KafkaRefusal};
+pub use self::model::open_work::{OpenGap, OpenLetters, OpenWork};
 pub use self::model::operation::DbOperation;
 pub use self::model::outcome::Totals;
 pub use self::model::record::{
@@ -70,7 +71,7 @@ pub use self::model::standing::{Membership, PartitionStatus};
 pub use self::model::start::StartPolicy;
 pub use self::model::topic_log::{GapPolicy, GapReason, LogBounds};
 pub use self::observe::counts::Counts;
-pub use self::observe::health::{Health, HealthSnapshot, PartitionHealth, RedriveFailure};
+pub use self::observe::health::{Health, HealthSnapshot, OpenWorkReading, PartitionHealth, RedriveFailure};
 pub use self::observe::histogram::Histogram;
 #[cfg(feature = "cost")]
 #[doc(hidden)]

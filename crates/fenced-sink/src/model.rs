@@ -21,6 +21,7 @@ pub(crate) mod operation;
 pub(crate) mod failure;
 pub(crate) mod kafka_refusal;
 pub(crate) mod standing;
+pub(crate) mod open_work;
 #[cfg(any(test, feature = "simulation"))]
 #[cfg_attr(not(feature = "simulation"), expect(unreachable_pub, reason = "the fuzz target uses it"))]
 pub mod simulation;

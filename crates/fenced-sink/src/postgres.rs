@@ -12,5 +12,6 @@ pub(crate) mod privileges;
 pub(crate) mod id_columns;
 pub(crate) mod ledger;
 pub(crate) mod dead_letters;
+pub(crate) mod open_work;
 pub(crate) mod copy;
 pub(crate) mod transaction;

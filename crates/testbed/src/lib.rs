@@ -12,6 +12,7 @@
 //! | [`proxy`] | a slow, black-holed or broken link to a server |
 //! | [`topic`], [`wire`], [`workload`] | topics, records of any bytes, and records with their expected outcomes |
 //! | [`service`], [`log_line`], [`http`] | the program as a child process, its log and its HTTP answers |
+//! | [`browser`] | a headless browser with the status page |
 //! | [`audit`], [`scene`] | what the tables hold, and all of this in one value |
 //! | [`pages`] | the samples in the documentation |
 //! | [`wait`] | conditions instead of sleeps |
@@ -34,6 +35,7 @@ pub mod postgres;
 pub mod wire;
 pub mod topic;
 pub mod http;
+pub mod browser;
 pub mod log_line;
 pub mod service;
 pub mod audit;

@@ -17,6 +17,7 @@ fn partition(number: i32, status: PartitionStatus, lag: Option<u64>, stalled: bo
         status,
         halt_reason: None,
         position: None,
+        log_end: None,
         lag,
         records_wait: false,
         log_unanswered: false,

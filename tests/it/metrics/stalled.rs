@@ -9,6 +9,7 @@ use booking_history::booking::Booking;
 use booking_history::commands::options;
 use booking_history::config::{RawSettings, Settings};
 use booking_history::telemetry;
+use booking_history::telemetry::status_page::StatusPage;
 use clap::Parser;
 use fenced_sink::{EngineError, Options, run};
 use serde_json::Value;
@@ -79,7 +80,8 @@ impl Run {
         let options = Options { stalled_after, ..options };
         let [port] = free_ports().unwrap();
         let address = SocketAddr::from((Ipv4Addr::LOCALHOST, port));
-        telemetry::http::serve(address, options.health.clone(), telemetry::metrics::PREFIX).await.unwrap();
+        let page = StatusPage { group: options.group_id.clone(), topic: options.topic.clone() };
+        telemetry::http::serve(address, options.health.clone(), telemetry::metrics::PREFIX, page).await.unwrap();
         Self { options, address, log, _logging: logging }
     }
 

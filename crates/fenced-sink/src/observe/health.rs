@@ -12,6 +12,7 @@ use crate::model::error_class::ErrorClass;
 use crate::model::failure::PartitionFailure;
 use crate::model::halt::HaltReason;
 use crate::model::kafka_refusal::KafkaRefusal;
+use crate::model::open_work::OpenWork;
 use crate::model::outcome::BatchOutcome;
 use crate::model::protocol::{LedgerRow, State};
 use crate::model::record::{Partition, Position};
@@ -22,6 +23,8 @@ use crate::observe::counts::Counts;
 /// A leader that does not answer for this time after its last answer became too old is reported. It is long enough for a
 /// broker that restarts.
 const UNANSWERED: Duration = Duration::from_secs(30);
+/// After [`Health::watch`], the run reads the open work for this time.
+const WATCHED: Duration = Duration::from_secs(10);
 
 /// The state of one run. All clones share it.
 ///
@@ -47,6 +50,8 @@ struct HealthState {
     disconnected: (usize, usize),
     connect_error: Option<String>,
     redrive: Option<(RedriveFailure, Instant)>,
+    watched_at: Option<Instant>,
+    open_work: Option<(Result<OpenWork, String>, Instant)>,
 }
 
 /// The state of a run at one time.
@@ -86,6 +91,8 @@ pub struct PartitionHealth {
     pub halt_reason: Option<HaltReason>,
     /// The position: all records below it are handled. `None`: this process does not own the row.
     pub position: Option<Position>,
+    /// The last known end of the partition log. `None`: Kafka does not answer.
+    pub log_end: Option<Position>,
     /// The offsets from the position to the last known end of the partition log. `None`: one of the two is unknown.
     pub lag: Option<u64>,
     /// Whether the partition is read, and Kafka has not answered about the end of its log for about a minute.
@@ -110,6 +117,15 @@ pub struct RedriveFailure {
     pub times: u32,
     /// The time since the first failure.
     pub lasts: Duration,
+}
+
+/// What waited for an operator at the last reading.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct OpenWorkReading {
+    /// The open work, or the error of the database.
+    pub found: Result<OpenWork, String>,
+    /// The time since the reading.
+    pub age: Duration,
 }
 
 impl Health {
@@ -160,6 +176,29 @@ impl Health {
     #[must_use]
     pub fn counts(&self) -> Counts {
         self.counting().clone()
+    }
+
+    /// A visitor looks at the run. The run reads the open work every few seconds, until 10 s after the last call of this
+    /// function. Without a call it never does.
+    pub fn watch(&self) {
+        self.lock().watched_at = Some(Instant::now());
+    }
+
+    /// The last reading of the open work. `None`: there is none yet.
+    #[must_use]
+    pub fn open_work(&self) -> Option<OpenWorkReading> {
+        let state = self.lock();
+        state.open_work.as_ref().map(|(found, at)| OpenWorkReading { found: found.clone(), age: at.elapsed() })
+    }
+
+    /// Whether [`Self::watch`] was called within [`WATCHED`].
+    pub(crate) fn is_watched(&self) -> bool {
+        self.lock().watched_at.is_some_and(|at| at.elapsed() < WATCHED)
+    }
+
+    /// The open work has been read, or the database has returned an error.
+    pub(crate) fn open_work_read(&self, found: Result<OpenWork, String>) {
+        self.lock().open_work = Some((found, Instant::now()));
     }
 
     /// The run starts. The counts stay as they are.
@@ -286,6 +325,7 @@ impl HealthState {
             status,
             halt_reason: self.halt_reasons.get(&partition).filter(|_| state == State::Halted).cloned(),
             position,
+            log_end: end,
             lag: end.zip(position).map(behind),
             log_unanswered: is_read && answer_ended.is_some_and(|lasts| lasts >= UNANSWERED),
             records_wait,

@@ -20,6 +20,7 @@ use crate::pipeline::failure::explained;
 use crate::pipeline::writer::WriterContext;
 use crate::postgres::dead_letters::{self, DueLetter};
 use crate::postgres::error::{classify, sqlstate_of};
+use crate::postgres::open_work::read_open_work;
 use crate::postgres::retry::Backoff;
 use crate::postgres::session::{Session, Transaction};
 use crate::postgres::transaction::mode::WriteMode;
@@ -31,6 +32,8 @@ const POLL: Duration = Duration::from_secs(1);
 const COUNT_INTERVAL: Duration = Duration::from_secs(15);
 /// Counting takes at most this fraction of the time (1/n): it reads all letters of the group and topic.
 const COUNT_SHARE: u32 = 100;
+/// The interval at which the task reads the open work while a visitor looks at it.
+const OPEN_WORK_INTERVAL: Duration = Duration::from_secs(4);
 /// The maximum time that one count may delay the redrive.
 const COUNT_LIMIT: Duration = Duration::from_secs(5);
 /// The longest delay between two attempts to connect. It is short, because readiness reports the failure until the next
@@ -50,6 +53,7 @@ pub(crate) struct Redrive<E> {
     /// are tried before these.
     passed_over: Vec<Uuid>,
     count_at: Instant,
+    open_work_at: Instant,
     warn_at: Instant,
 }
 
@@ -57,7 +61,15 @@ impl<E: Event> Redrive<E> {
     /// Not connected yet.
     pub(crate) fn new(context: Arc<WriterContext<E>>, backoff: Backoff) -> Self {
         let now = Instant::now();
-        Self { context, session: None, backoff, passed_over: Vec::new(), count_at: now, warn_at: now }
+        Self {
+            context,
+            session: None,
+            backoff,
+            passed_over: Vec::new(),
+            count_at: now,
+            open_work_at: now,
+            warn_at: now,
+        }
     }
 
     /// Runs until the scheduler stops.
@@ -91,6 +103,7 @@ impl<E: Event> Redrive<E> {
                 Err(error) => self.failed(&error).await,
             };
             self.count().await;
+            self.read_open_work().await;
             tokio::select! {
                 () = tokio::time::sleep(wait) => {}
                 () = self.context.scheduler.until_stopping() => {}
@@ -198,6 +211,21 @@ impl<E: Event> Redrive<E> {
                 tracing::debug!(%error, "dead_letters_not_counted");
             }
         }
+    }
+
+    /// Reads what waits for an operator, if a visitor looks at it and a reading is due.
+    async fn read_open_work(&mut self) {
+        let (began, context) = (Instant::now(), Arc::clone(&self.context));
+        let due = self.open_work_at <= began && context.health.is_watched();
+        let Some(session) = self.session.as_mut().filter(|_| due) else { return };
+        let read = session.run_at_most(COUNT_LIMIT, |c| read_open_work(c, &context.ledger)).await;
+        self.open_work_at = Instant::now() + OPEN_WORK_INTERVAL.max(began.elapsed().saturating_mul(COUNT_SHARE));
+        if let Err(error) = &read {
+            // After an answer of the server, the connection can still be used.
+            self.session = self.session.take().filter(|_| error.as_database_error().is_some());
+            tracing::debug!(%error, "open_work_not_read");
+        }
+        context.health.open_work_read(read.map_err(|error| error.to_string()));
     }
 
     fn log(&self, due: &DueLetter, outcome: &RecordOutcome) {

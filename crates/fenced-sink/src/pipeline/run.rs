@@ -24,7 +24,7 @@ use crate::pipeline::shared_scheduler::SharedScheduler;
 use crate::pipeline::watchdog::Watchdog;
 use crate::pipeline::writer::{Writer, WriterContext};
 use crate::postgres::ledger::Ledger;
-use crate::postgres::ledger::host::host_name;
+use crate::postgres::ledger::host::owner;
 use crate::postgres::retry::{Backoff, RetryDelays};
 use crate::postgres::transaction::WriteRules;
 
@@ -187,9 +187,4 @@ fn task_ended(ended: Result<Result<(), EngineError>, tokio::task::JoinError>) ->
 fn session_timeout(properties: &BTreeMap<String, String>) -> Duration {
     let millis = properties.get("session.timeout.ms").and_then(|text| text.parse().ok());
     Duration::from_millis(millis.unwrap_or(45_000))
-}
-
-/// The owner that a claimed row names, for people: host and process.
-fn owner() -> String {
-    format!("{}/{}", host_name(), std::process::id())
 }

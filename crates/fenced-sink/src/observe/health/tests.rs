@@ -139,6 +139,16 @@ fn lag_is_the_known_end_less_the_position_and_never_negative() {
 }
 
 #[test]
+fn open_work_is_read_only_for_a_visitor_and_the_last_error_is_kept() {
+    let health = Health::default();
+    assert_eq!((health.is_watched(), health.open_work()), (false, None));
+    health.watch();
+    assert!(health.is_watched());
+    health.open_work_read(Err("permission denied".to_owned()));
+    assert_eq!(health.open_work().unwrap().found, Err("permission denied".to_owned()));
+}
+
+#[test]
 fn two_runs_count_separately_and_clones_of_one_run_together() {
     let (one, other) = (Health::default(), Health::default());
     one.clone().gap(GapReason::RetentionGap, 30);

@@ -24,6 +24,7 @@ fn standing(status: PartitionStatus, position: Option<i64>, records_wait: bool) 
         status,
         halt_reason: None,
         position,
+        log_end: None,
         lag: None,
         log_unanswered: false,
         records_wait,

@@ -1,8 +1,14 @@
-//! The name of this machine. It is stored for people only: no statement compares it.
+//! The names of this machine and this process. They are stored for people only: no statement compares them.
 
-use std::fs;
+use std::{fs, process};
 
 /// The host name, as Linux has it. Empty if it cannot be read.
 pub(crate) fn host_name() -> String {
     fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default().trim().to_owned()
+}
+
+/// The owner that a claimed row names: host and process.
+#[must_use]
+pub fn owner() -> String {
+    format!("{}/{}", host_name(), process::id())
 }
