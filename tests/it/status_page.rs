@@ -35,7 +35,7 @@ async fn the_page_shows_what_works_what_is_halted_and_that_the_service_has_ended
     let browser = Browser::open(&format!("http://{}/", service.http_address()), 1_000, 900);
     scene.execute(&unacknowledged_gap(&scene)).await;
     scene.send((0..5).map(|n| Outgoing::to(0, booking(&format!("b-{n}"), "1")))).await;
-    scene.send((0..3).map(|n| Outgoing::to(1, format!("<img src=x onerror=document.body.remove()> {n}")))).await;
+    scene.send((0..3).map(|n| Outgoing::to(1, format!("poison {n}")))).await;
 
     let acknowledge = "update offset_gaps set acknowledged_at = now()";
     until_shown(
@@ -52,6 +52,8 @@ async fn the_page_shows_what_works_what_is_halted_and_that_the_service_has_ended
     )
     .await;
     assert_accessible(&browser);
+    scene.execute("update dead_letters set reason = '<i id=injected>' where \"offset\" = 0").await;
+    until_shown(&browser, &[&["<i id=injected>", "1", "0", "booking-history dead-letters list"]]).await;
     browser.resize(320, 600);
     let overflow = "document.documentElement.scrollWidth - document.documentElement.clientWidth";
     assert_eq!(browser.evaluate(overflow), 0, "only the tables scroll sideways");
