@@ -29,11 +29,14 @@ for what in "$@"; do
     need make has make
     need pkg-config has pkg-config
     need libssl-dev pkg-config --exists openssl
+    # librdkafka's configure looks for it, and leaves OAUTHBEARER out without it. The program contains the curl of curl-sys.
+    need libcurl4-openssl-dev pkg-config --exists libcurl
     ;;
   database)
     need postgresql postgres
     need postgresql-client has psql
     need pgbouncer pgbouncer
+    need openssl has openssl
     need locales test -d /usr/share/i18n/locales
     ;;
   kafka)

@@ -56,8 +56,14 @@ const CLASSIC_ONLY: [&str; 4] =
     ["partition.assignment.strategy", "session.timeout.ms", "heartbeat.interval.ms", "group.protocol.type"];
 
 /// Properties whose value is the path of a file. librdkafka's error does not name a file that is missing.
-const FILES: [&str; 5] =
-    ["ssl.ca.location", "ssl.certificate.location", "ssl.key.location", "ssl.keystore.location", "ssl.crl.location"];
+const FILES: [&str; 6] = [
+    "ssl.ca.location",
+    "ssl.certificate.location",
+    "ssl.key.location",
+    "ssl.keystore.location",
+    "ssl.crl.location",
+    "https.ca.location",
+];
 
 /// A property whose name contains one of these has a secret value.
 const SECRET: [&str; 7] = ["password", "passphrase", "secret", "pem", "token", "oauthbearer.config", "sasl.jaas"];
@@ -136,8 +142,9 @@ pub(super) fn choose(
             String::new()
         }),
     };
-    for (setting, text) in [("KAFKA_PROPERTIES", &inline), ("KAFKA_PROPERTIES_FILE", &file)] {
-        for (number, entry) in entries(text).into_iter().enumerate() {
+    // A comma separates nothing in a file: a password there can have any character.
+    for (setting, entries) in [("KAFKA_PROPERTIES", entries(&inline)), ("KAFKA_PROPERTIES_FILE", lines(&file))] {
+        for (number, entry) in entries.into_iter().enumerate() {
             let mut fault = |given, accepted| wrong.push(ConfigFault { setting, given, accepted });
             // The entry is not shown, because it may be a line of a private key.
             let Some((name, value)) = entry.split_once('=').map(|(name, value)| (name.trim(), value.trim())) else {
@@ -180,8 +187,7 @@ pub(super) fn choose(
 /// One entry per line, or one line of entries separated by commas. In one line, a comma separates only if a name and `=`
 /// follow it: in `client.id=a,b` it belongs to the value. In several lines, a comma always belongs to the value.
 fn entries(text: &str) -> Vec<&str> {
-    let lines: Vec<&str> =
-        text.lines().map(str::trim).filter(|line| !line.is_empty() && !line.starts_with('#')).collect();
+    let lines = lines(text);
     let [line] = lines.as_slice() else { return lines };
 
     let mut entries = Vec::new();
@@ -193,6 +199,11 @@ fn entries(text: &str) -> Vec<&str> {
     entries.push(rest);
     entries.retain(|entry| !entry.trim().is_empty());
     entries
+}
+
+/// The lines that are no comment.
+fn lines(text: &str) -> Vec<&str> {
+    text.lines().map(str::trim).filter(|line| !line.is_empty() && !line.starts_with('#')).collect()
 }
 
 fn split_before_next_name(line: &str) -> Option<(&str, &str)> {

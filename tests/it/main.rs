@@ -40,4 +40,5 @@ mod dead_letter_commands;
 mod offsets;
 mod replay;
 mod verify;
+mod security;
 mod docs;

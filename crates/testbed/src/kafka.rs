@@ -10,7 +10,11 @@ use std::{fs, process};
 
 use crate::proxy::Proxy;
 use crate::wait::PATIENCE;
-use crate::{Guardian, free_ports, quoted};
+use crate::{Guardian, certificates, free_ports, quoted};
+
+mod secure;
+
+pub use secure::SecureListeners;
 
 /// Where `make kafka` puts the broker and its libraries.
 const LIBRARIES: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../../.cache/kafka");
@@ -222,6 +226,9 @@ impl Kafka {
         let kafka = Self { guardian, port, controller, pid: AtomicI32::new(0) };
         if settings.iter().any(|(name, _)| *name == "ssl.keystore.location") {
             kafka.files(CERTIFICATE);
+        }
+        if settings.iter().any(|(name, _)| name.ends_with(".ssl.keystore.location")) {
+            certificates::create(&kafka.guardian).unwrap();
         }
         kafka.format(1);
         kafka.start();

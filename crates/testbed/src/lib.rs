@@ -8,7 +8,9 @@
 //! | module | holds |
 //! |---|---|
 //! | [`guardian`] | the process that ends a server after its owner |
+//! | [`certificates`] | certificates for TLS |
 //! | [`postgres_server`], [`pgbouncer`], [`postgres`], [`kafka`] | private servers, and those that all tests share |
+//! | [`token_endpoint`] | an OAuth token endpoint |
 //! | [`proxy`] | a slow, black-holed or broken link to a server |
 //! | [`topic`], [`wire`], [`workload`] | topics, records of any bytes, and records with their expected outcomes |
 //! | [`service`], [`log_line`], [`http`] | the program as a child process, its log and its HTTP answers |
@@ -26,11 +28,13 @@
 )]
 
 pub mod guardian;
+pub mod certificates;
 pub mod postgres_server;
 pub mod pgbouncer;
 pub mod wait;
 pub mod proxy;
 pub mod kafka;
+pub mod token_endpoint;
 pub mod postgres;
 pub mod wire;
 pub mod topic;

@@ -1,5 +1,6 @@
 //! The database servers of tests.
 
+use std::process::Command;
 use std::sync::OnceLock;
 
 use crate::Postgres;
@@ -24,15 +25,19 @@ pub async fn database() -> String {
 /// Makes a user with only the privileges that the service needs: its name, and the URL with which it connects.
 pub async fn plain_user(database: &str) -> (String, String) {
     let role = super::unique("user");
-    let grant = format!(
-        "create role \"{role}\" login password '{PASSWORD}'; \
-         grant select on all tables in schema public to \"{role}\"; \
-         grant insert on booking_history, consumer_offsets, dead_letters, dead_letter_attempts, offset_gaps to \"{role}\"; \
-         grant update on consumer_offsets, dead_letters, offset_gaps to \"{role}\""
-    );
-    run(database, &grant).await;
+    grant_least_privileges(database, &role);
+    run(database, &format!("alter role \"{role}\" password '{PASSWORD}'")).await;
     let place = database.split_once('@').unwrap().1;
     (role.clone(), format!("postgresql://{role}:{PASSWORD}@{place}"))
+}
+
+/// Runs `deploy/least-privilege.sql` as it stands, as an operator does. The script creates the role if it does not exist.
+pub fn grant_least_privileges(database: &str, role: &str) {
+    let script = concat!(env!("CARGO_MANIFEST_DIR"), "/../../deploy/least-privilege.sql");
+    let mut psql = Command::new("psql");
+    let psql = psql.args(["--no-psqlrc", "--quiet", database, "--set", &format!("role={role}"), "--file", script]);
+    let output = psql.output().unwrap_or_else(|error| panic!("psql: {error}\nTo install it: make test"));
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
 }
 
 /// The password of a [`plain_user`]. No output may show it.

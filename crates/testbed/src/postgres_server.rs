@@ -9,7 +9,7 @@ use std::time::Duration;
 use sqlx::{Connection as _, PgConnection};
 use uuid::Uuid;
 
-use crate::{Account, Guardian, ServerError, free_ports, quoted};
+use crate::{Account, Guardian, ServerError, certificates, free_ports, quoted};
 
 /// Long enough for a machine under load.
 const PATIENCE: Duration = Duration::from_mins(1);
@@ -18,6 +18,19 @@ const PATIENCE: Duration = Duration::from_mins(1);
 /// other programs are beside the file itself.
 const FIND: &str = "readlink -f \"$(command -v postgres || \
     ls -d /usr/lib/postgresql/*/bin/postgres /usr/pgsql-*/bin/postgres 2>/dev/null | sort -V | tail -n 1)\"";
+
+/// The settings of a server with TLS, for the host name `localhost`. Every user except the superuser needs TLS. The user
+/// `by_certificate` needs the certificate `client`, the others need a password.
+pub const TLS: &[(&str, &str)] = &[
+    ("ssl", "on"),
+    ("ssl_cert_file", "../server.pem"),
+    ("ssl_key_file", "../server.key"),
+    ("ssl_ca_file", "../ca.pem"),
+];
+
+/// Writes the rules of [`TLS`].
+const TLS_ONLY: &str = "printf '%s\\n' 'host all postgres all scram-sha-256' 'hostssl all by_certificate all cert' \
+    'hostssl all all all scram-sha-256' >data/pg_hba.conf";
 
 /// A running server. It is ended by immediate shutdown, and its data removed, when this value is dropped or this
 /// process ends.
@@ -66,6 +79,10 @@ impl Postgres {
         );
         if guardian.run(&initdb)? != 0 {
             return Err(ServerError(format!("initdb failed:\n{}", guardian.tail("log"))));
+        }
+        if settings.iter().any(|(name, _)| *name == "ssl") {
+            certificates::create(&guardian)?;
+            guardian.run(TLS_ONLY)?;
         }
         Self::start_with_data(guardian, &programs, settings, language, password)
     }
@@ -201,6 +218,12 @@ impl Postgres {
     #[must_use]
     pub fn log(&self) -> String {
         self.guardian.tail("log")
+    }
+
+    /// The path of a certificate or a key of a server with [`TLS`].
+    #[must_use]
+    pub fn certificate(&self, file: &str) -> String {
+        certificates::path(self.directory(), file)
     }
 
     /// Its working directory, which holds its data.

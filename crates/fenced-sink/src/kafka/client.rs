@@ -73,3 +73,20 @@ pub(crate) fn partition_list(topic: &str, partitions: impl IntoIterator<Item = P
     }
     list
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Without a library of C that `scripts/packages.sh` installs, librdkafka is built without some of them.
+    #[test]
+    fn librdkafka_has_each_codec_and_each_login_that_the_documentation_names() {
+        let features = ClientConfig::new().create_native_config().unwrap().get("builtin.features").unwrap();
+        let features: Vec<&str> = features.split(',').collect();
+        for feature in
+            ["gzip", "snappy", "lz4", "zstd", "ssl", "sasl_plain", "sasl_scram", "sasl_oauthbearer", "http", "oidc"]
+        {
+            assert!(features.contains(&feature), "no {feature} in {features:?}");
+        }
+    }
+}

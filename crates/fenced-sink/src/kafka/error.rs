@@ -277,10 +277,18 @@ pub(crate) fn connection_hint(error: &str) -> Option<&'static str> {
     // librdkafka's name of a broker ends with `/bootstrap` if it is in KAFKA_BOOTSTRAP_SERVERS. Otherwise it ends with the
     // number of the broker.
     let is_advertised = !has("/bootstrap:");
-    if has("certificate verify failed") {
+    if has("OAUTHBEARER token: ") {
+        Some(token_hint(error))
+    } else if has("invalid_token") {
+        Some(
+            "the broker refuses the token: check sasl.oauthbearer.scope in KAFKA_PROPERTIES, and what the listener demands of \
+             a token: issuer, audience, signature",
+        )
+    } else if has("certificate verify failed") {
         Some(
             "set ssl.ca.location in KAFKA_PROPERTIES to the CA of the broker, and check that the broker's certificate has \
-             the host name by which the service connects, and has not expired",
+             the host name by which the service connects, and has not expired; to see which check fails: `openssl s_client \
+             -connect HOST:PORT -verify_hostname HOST -CAfile FILE`",
         )
     } else if wants_client_certificate(error) {
         Some(
@@ -329,16 +337,37 @@ pub(crate) fn connection_hint(error: &str) -> Option<&'static str> {
     }
 }
 
+/// What to do if there is no token of the token endpoint. The error is one of libcurl, or the answer of the endpoint.
+fn token_hint(error: &str) -> &'static str {
+    if is_outage(error) {
+        "the token endpoint does not answer: check sasl.oauthbearer.token.endpoint.url in KAFKA_PROPERTIES, and the network"
+    } else if error.contains("certificate") {
+        "the certificate of the token endpoint failed a check: set https.ca.location in KAFKA_PROPERTIES to its authority, and \
+         use the host name of the certificate in sasl.oauthbearer.token.endpoint.url"
+    } else {
+        "the token endpoint gives no token: check sasl.oauthbearer.client.id, sasl.oauthbearer.client.secret, \
+         sasl.oauthbearer.scope and sasl.oauthbearer.token.endpoint.url in KAFKA_PROPERTIES"
+    }
+}
+
 /// Whether a broker refused the connection because of the certificate of the client (TLS alerts 42 and 116).
 fn wants_client_certificate(error: &str) -> bool {
     error.contains("alert bad certificate") || error.contains("alert certificate required")
 }
 
-/// Whether a login or a TLS handshake failed only because no answer came.
+/// Whether a login, a TLS handshake or a request for a token failed only because no answer came.
 fn is_outage(error: &str) -> bool {
-    ["Local: Timed out", "Local: Broker transport failure", "handshake failed: Local: ", "SSL transport error"]
-        .iter()
-        .any(|text| error.contains(text))
+    let outages = [
+        "Local: Timed out",
+        "Local: Broker transport failure",
+        "handshake failed: Local: ",
+        "SSL transport error",
+        // Of libcurl, about the token endpoint.
+        "Could not resolve host",
+        "Could not connect to server",
+        "timed out after",
+    ];
+    outages.iter().any(|text| error.contains(text))
 }
 
 /// Whether a broker ended a connection within two seconds after the client could use it, without a cause. A listener with
@@ -440,6 +469,17 @@ mod tests {
         let unreachable = "ssl://b:1/1: SSL handshake failed: SSL transport error: No route to host";
         assert_eq!(kind_with_text(Code::SSL, unreachable), transient);
         assert_eq!(kind_with_text(Code::SaslAuthenticationFailed, "Authentication failed"), connection);
+        check(
+            connection,
+            r#"acquire SASL OAUTHBEARER token: {"error":"invalid_client"}"#,
+            "sasl.oauthbearer.client.secret",
+        );
+        check(connection, "acquire SASL OAUTHBEARER token: SSL certificate problem: self-signed", "https.ca.location");
+        let absent =
+            "acquire SASL OAUTHBEARER token: Failed to connect to idp port 1 after 1 ms: Could not connect to server";
+        check(transient, absent, "does not answer");
+        assert_eq!(kind_with_text(Code::Authentication, absent), transient);
+        check(connection, r#"SASL authentication error: {"status":"invalid_token"}"#, "the broker refuses the token");
     }
 
     #[test]

@@ -61,6 +61,9 @@ pub fn sqlstate_of(error: &sqlx::Error) -> Option<SqlState> {
 /// a retry is the only help.
 #[must_use]
 pub fn advice(error: &sqlx::Error) -> Option<&'static str> {
+    if let sqlx::Error::Tls(cause) = decisive(error) {
+        return certificate_advice(&cause.to_string());
+    }
     match (classify(error).without_a_record(), sqlstate_of(error)?.as_str()) {
         (_, "53300") => Some(
             "raise max_connections of PostgreSQL or the connection limit of the role or the database, or lower WRITERS: an \
@@ -82,6 +85,29 @@ pub fn advice(error: &sqlx::Error) -> Option<&'static str> {
              sequence … as bigint no maxvalue`)",
         ),
         _ => None,
+    }
+}
+
+/// What to do about a certificate of the server that failed a check. It looks for the words of OpenSSL, which names the check
+/// at the end of its error.
+fn certificate_advice(error: &str) -> Option<&'static str> {
+    let has = |part| error.contains(part);
+    if has("certificate has expired") {
+        Some("renew the certificate of the server")
+    } else if has("certificate is not yet valid") {
+        Some("correct the clock of this machine, or the certificate of the server")
+    } else if has("ostname mismatch") || has("IP address mismatch") {
+        Some(
+            "the certificate of the server is for another host: use the host name of the certificate in DATABASE_URL, or a \
+             certificate for this host",
+        )
+    } else if has("issuer certificate") || has("self-signed certificate") {
+        Some(
+            "the service does not trust the authority that signed the certificate of the server: set sslrootcert in \
+             DATABASE_URL to the certificate of this authority",
+        )
+    } else {
+        None
     }
 }
 
