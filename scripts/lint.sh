@@ -3,4 +3,4 @@
 set -euo pipefail
 cd "$(dirname "$0")/.."
 shellcheck scripts/*.sh .ci/run
-shellcheck --shell=sh crates/testbed/src/guardian.sh
+shellcheck --shell=sh crates/testbed/src/guardian.sh crates/testbed/src/certificates.sh
