@@ -1,9 +1,9 @@
 # Each target first installs and builds what it needs. Downloads and builds stay in .cache and target.
-.PHONY: help demo test check bench fuzz cost sqlx advisories kafka
+.PHONY: help demo test test-docker check bench fuzz cost sqlx advisories kafka
 .DEFAULT_GOAL := help
 
 help: ## show this list
-	@sed -n 's/^\([a-z]*\):.* ## \(.*\)/  make \1\t\2/p' Makefile
+	@sed -n 's/^\([a-z-]*\):.* ## \(.*\)/  make \1\t\2/p' Makefile
 
 demo: ## run the service against private servers, and kill it in the middle
 	@scripts/packages.sh build database
@@ -12,6 +12,10 @@ demo: ## run the service against private servers, and kill it in the middle
 
 test: ## run the whole gate, as continuous integration does
 	@scripts/test.sh
+
+test-docker: ## build the image, and test it and the Compose files; needs Docker with Compose
+	@scripts/packages.sh build docker
+	cargo test --locked --test docker
 
 check: ## run the fast gate: format, lints, documentation, tests that need no server
 	@scripts/packages.sh build

@@ -11,7 +11,7 @@ mode=$1
 margin=5 # percent
 stored=crates/cost/$(uname -m).txt
 
-# The profile of the service, so that the figures are those of the service. scripts/docker.sh has built the dependencies.
+# The profile of the service, so that the figures are those of the service.
 cargo build --quiet --locked --release --package cost
 program=$(realpath "${CARGO_TARGET_DIR:-target}/release/cost")
 found=$(mktemp -d)

@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
 # packages.sh GROUP...: installs the missing Debian packages of these groups: build, database, kafka, browser, lint, cost.
+# The group docker installs nothing: it only checks that Docker can be used.
 set -euo pipefail
 
 missing=()
@@ -15,7 +16,6 @@ java_17() { [ "$(java -version 2>&1 | sed -n 's/.* version "\([0-9]*\).*/\1/p')"
 postgres() { has postgres || compgen -G '/usr/lib/postgresql/*/bin/postgres' || compgen -G '/usr/pgsql-*/bin/postgres'; }
 pgbouncer() { PATH=$PATH:/usr/sbin:/usr/local/sbin has pgbouncer; }
 chromium() { has chromium || has google-chrome; }
-compose() { docker compose version || has docker-compose; }
 
 for what in "$@"; do
   case $what in
@@ -48,11 +48,17 @@ for what in "$@"; do
     ;;
   lint)
     need shellcheck has shellcheck
-    need docker-compose compose
     need python3-pip python3 -m pip --version
     ;;
   cost)
     need valgrind has valgrind
+    ;;
+  docker)
+    if ! docker info >/dev/null 2>&1 || ! docker compose version >/dev/null 2>&1; then
+      echo "Needed: a running Docker Engine that this user may use, and Docker Compose 2.24.4 or newer." >&2
+      echo "See https://docs.docker.com/engine/install" >&2
+      exit 1
+    fi
     ;;
   *)
     echo "packages.sh: unknown group: $what" >&2

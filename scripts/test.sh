@@ -15,14 +15,13 @@ step() {
 step "install: packages" scripts/packages.sh build database kafka browser lint cost
 step "install: tools" scripts/tools.sh
 step "install: Apache Kafka" scripts/kafka.sh
-step "scripts" scripts/lint.sh
+step "scripts, Dockerfile" scripts/lint.sh
 step "format" cargo fmt --all --check
 step "lints" cargo clippy --quiet --locked --workspace --all-targets -- -D warnings
 step "documentation" env RUSTDOCFLAGS="-D warnings" cargo doc --quiet --locked --workspace --no-deps --document-private-items
 step "dependencies" env PATH="$PWD/.cache/tools/bin:$PATH" cargo deny --log-level error check bans licenses sources
 step "descriptions of SQL" scripts/sqlx.sh check
 step "fuzzing" scripts/fuzz.sh 20
-step "docker" scripts/docker.sh
 step "instructions of parse, batch, encode" scripts/cost.sh check
 step "the program" cargo build --quiet --locked
 step "tests: engine, testbed, demo" cargo test --quiet --locked --workspace --exclude booking-history --exclude cost

@@ -29,6 +29,14 @@ fn env_example_has_exactly_the_settings_with_their_defaults() {
 }
 
 #[test]
+fn the_compose_file_passes_exactly_the_settings_on() {
+    let lines = include_str!("../../docker/compose.include.yml").lines();
+    let names = lines.filter_map(|line| line.strip_prefix("    - ")?.split('=').next());
+    let settings = settings();
+    assert_eq!(names.collect::<Vec<_>>(), settings.iter().map(|(name, _)| name.as_str()).collect::<Vec<_>>());
+}
+
+#[test]
 fn the_page_of_settings_has_exactly_the_settings_with_their_defaults() {
     let rows = include_str!("../../docs/configuration.md").lines().filter_map(|line| line.strip_prefix("| `"));
     let cells = |row: &str| {
