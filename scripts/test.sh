@@ -15,6 +15,7 @@ step() {
 step "install: packages" scripts/packages.sh build database kafka browser lint cost
 step "install: tools" scripts/tools.sh
 step "install: Apache Kafka" scripts/kafka.sh
+step "install: libraries of the Python service" scripts/old_service.sh
 step "scripts, Dockerfile" scripts/lint.sh
 step "format" cargo fmt --all --check
 step "lints" cargo clippy --quiet --locked --workspace --all-targets -- -D warnings

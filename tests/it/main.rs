@@ -14,6 +14,7 @@ mod main_job;
 mod faults;
 mod takeover;
 mod topic_log;
+mod broker_cluster;
 mod letters;
 mod environment;
 mod partition_failures;

@@ -6,6 +6,7 @@ use testbed::postgres::own_postgres;
 use testbed::proxy::Proxy;
 use testbed::scene::Scene;
 use testbed::service::Service;
+use testbed::steady_flow::SteadyFlow;
 use testbed::topic::Topic;
 use testbed::wait::{PATIENCE, eventually};
 use testbed::workload::Workload;
@@ -84,6 +85,62 @@ async fn the_service_continues_on_a_standby_that_was_promoted_and_loses_nothing(
         text.contains("this server is a primary that can write, and target_session_attrs=standby is wanted"),
         "{text}"
     );
+}
+
+/// The network separates the primary from the service and from its standby, which is promoted. The standby lacks the newest
+/// commits, and no record comes that would show it. Then the old primary is reachable again, and a lost connection
+/// takes the service back to it: two primaries. Each of them is exact up to its own position, so either can be kept.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn after_a_split_each_primary_is_exact_and_the_one_that_is_kept_gets_all_records() {
+    let primary = own_postgres();
+    let scene = Scene::on(kafka(), &primary, 3).await;
+    let replication = Proxy::start(primary.port());
+    let standby = Postgres::start_standby(&primary, replication.port()).unwrap();
+    let network = Proxy::start(primary.port());
+    let (login, place) = scene.database.split_once('@').unwrap();
+    let database = place.split_once('/').unwrap().1.to_owned();
+    let hosts = format!("127.0.0.1:{},127.0.0.1:{}", network.port(), standby.port());
+    let url = format!("{login}@{hosts}/{database}?target_session_attrs=read-write");
+    let promoted = scene.clone().with_database(standby.url(&database));
+    let scene = scene.with("DATABASE_URL", &url);
+    let service = scene.start();
+    let flow = SteadyFlow::start(scene.topic.clone(), 3);
+    let handled = async |scene: &Scene| scene.totals().await.sum();
+    eventually(PATIENCE, |count| *count > 100, async || handled(&promoted).await).await;
+
+    replication.black_hole(true);
+    let known = handled(&promoted).await;
+    eventually(PATIENCE, |count| *count > known + 200, async || handled(&scene).await).await;
+    let first = flow.stop().await;
+    scene.assert_exact(&first).await;
+    let epochs =
+        async |scene: &Scene| -> Vec<i64> { scene.audit().rows().await.into_values().map(|row| row.epoch).collect() };
+    assert_eq!(epochs(&promoted).await, epochs(&scene).await, "only the positions differ");
+    assert!(handled(&promoted).await < handled(&scene).await, "the standby is behind");
+
+    network.black_hole(true);
+    network.cut();
+    promoted.execute("select pg_promote()").await;
+    promoted.assert_exact(&first).await;
+    promoted.command("verify");
+
+    network.black_hole(false);
+    let end = "select pg_terminate_backend(pid) from pg_stat_activity
+        where datname = current_database() and pid <> pg_backend_pid()";
+    promoted.execute(end).await;
+    let second = Workload::bookings("second", 300, 3);
+    scene.send(&second.records).await;
+    let mut all = first;
+    all.expected.extend(second.expected);
+    scene.assert_exact(&all).await;
+    scene.clone().with_database(scene.database.clone()).command("verify");
+    assert!(handled(&promoted).await < handled(&scene).await, "the records went to the old primary");
+    service.stop();
+
+    let service = promoted.start();
+    promoted.assert_exact(&all).await;
+    promoted.command("verify");
+    service.stop();
 }
 
 /// A proxy that is up while its server is not accepts a connection and ends it. With `STARTUP_TIMEOUT=0s`, each error that

@@ -1,5 +1,7 @@
 //! The first start: where the service begins to read a partition that has no row.
 
+mod python_service;
+
 use rdkafka::consumer::{BaseConsumer, CommitMode, Consumer as _};
 use rdkafka::{ClientConfig, Offset, TopicPartitionList};
 

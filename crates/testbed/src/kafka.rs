@@ -191,6 +191,38 @@ impl Kafka {
         (self.join_as(node, port, &proxy.address()), proxy)
     }
 
+    /// A cluster of the nodes 1, 2 and 3, each a broker and a controller. The topics of Kafka itself have a replica on each
+    /// node, and a new record is on at least two of them.
+    pub fn start_cluster() -> [Self; 3] {
+        const REPLICATED: &[(&str, &str)] = &[
+            ("offsets.topic.replication.factor", "3"),
+            ("transaction.state.log.replication.factor", "3"),
+            ("transaction.state.log.min.isr", "2"),
+            ("share.coordinator.state.topic.replication.factor", "3"),
+            ("share.coordinator.state.topic.min.isr", "2"),
+            ("default.replication.factor", "3"),
+            ("min.insync.replicas", "2"),
+        ];
+        let [one, two, three, voter_one, voter_two, voter_three] = free_ports().unwrap();
+        let voters = format!("1@127.0.0.1:{voter_one},2@127.0.0.1:{voter_two},3@127.0.0.1:{voter_three}");
+        let nodes = [(1, one, voter_one), (2, two, voter_two), (3, three, voter_three)];
+        let nodes = nodes.map(|(node, port, controller)| {
+            let own = format!(
+                "process.roles=broker,controller\nnode.id={node}\n\
+                 listeners=PLAINTEXT://127.0.0.1:{port},CONTROLLER://127.0.0.1:{controller}\n\
+                 advertised.listeners=PLAINTEXT://127.0.0.1:{port}\ncontroller.quorum.voters={voters}\n"
+            );
+            let node = Self::prepare_node(port, controller, &own, REPLICATED);
+            // One node alone opens no port: it waits for the majority of the controllers.
+            node.launch();
+            node
+        });
+        for node in &nodes {
+            node.wait_until_open();
+        }
+        nodes
+    }
+
     fn join_as(&self, node: u32, port: u16, advertised: &str) -> Self {
         let own = format!(
             "process.roles=broker\nnode.id={node}\nlisteners=PLAINTEXT://127.0.0.1:{port}\n\
@@ -214,10 +246,17 @@ impl Kafka {
     }
 
     fn start_node(port: u16, controller: u16, own: &str, settings: &[(&str, &str)]) -> Self {
+        let own = format!("{own}controller.quorum.voters=1@127.0.0.1:{controller}\n");
+        let kafka = Self::prepare_node(port, controller, &own, settings);
+        kafka.start();
+        kafka
+    }
+
+    fn prepare_node(port: u16, controller: u16, own: &str, settings: &[(&str, &str)]) -> Self {
         assert!(Path::new(LIBRARIES).is_dir(), "no Apache Kafka in {LIBRARIES}; to get it: make test");
         // It need not end in order, because its directory is removed.
         let guardian = Guardian::new("KILL", None).unwrap();
-        let mut properties = format!("{own}controller.quorum.voters=1@127.0.0.1:{controller}\n");
+        let mut properties = own.to_owned();
         for (name, value) in SETTINGS.iter().chain(settings) {
             writeln!(properties, "{name}={value}").unwrap();
         }
@@ -231,7 +270,6 @@ impl Kafka {
             certificates::create(&kafka.guardian).unwrap();
         }
         kafka.format(1);
-        kafka.start();
         kafka
     }
 
@@ -239,6 +277,13 @@ impl Kafka {
     pub fn replace(&self) {
         self.files("rm -rf data");
         self.format(2);
+    }
+
+    /// Gives it an empty disk, as a machine that replaces a lost one has. It has to be stopped. The nodes of the cluster that
+    /// still run have the data.
+    pub fn lose_data(&self) {
+        self.files("rm -rf data");
+        self.format(1);
     }
 
     fn format(&self, number: u32) {
@@ -256,7 +301,15 @@ impl Kafka {
 
     /// Starts it again on the same port with the same data; returns when the port is open.
     pub fn start(&self) {
+        self.launch();
+        self.wait_until_open();
+    }
+
+    fn launch(&self) {
         self.pid.store(self.guardian.start(&java("kafka.Kafka server.properties")).unwrap(), Ordering::Relaxed);
+    }
+
+    fn wait_until_open(&self) {
         let open = || TcpStream::connect((Ipv4Addr::LOCALHOST, self.port)).is_ok();
         self.guardian.wait_until(open, PATIENCE, "log").unwrap_or_else(|error| panic!("{error}"));
     }
@@ -329,14 +382,52 @@ impl Kafka {
             Rule::Deny => 2,
             Rule::Allow => 3,
         });
+        self.ask(&bytes).split_off(12) // correlation, throttle time, number of results
+    }
+
+    /// Sends a request that begins with its number, and returns the answer.
+    fn ask(&self, request: &[u8]) -> Vec<u8> {
         let mut stream = TcpStream::connect((Ipv4Addr::LOCALHOST, self.port)).unwrap();
-        let size = u32::try_from(bytes.len()).unwrap().to_be_bytes();
-        stream.write_all(&[&size, bytes.as_slice()].concat()).unwrap();
+        stream.set_read_timeout(Some(PATIENCE)).unwrap();
+        let size = u32::try_from(request.len()).unwrap().to_be_bytes();
+        stream.write_all(&[&size, request].concat()).unwrap();
         let mut size = [0; 4];
         stream.read_exact(&mut size).unwrap();
         let mut answer = vec![0; usize::try_from(u32::from_be_bytes(size)).unwrap()];
         stream.read_exact(&mut answer).unwrap();
-        answer.split_off(12) // correlation, throttle time, number of results
+        answer
+    }
+
+    /// Makes the preferred replica of each partition of its cluster the leader. Version 1 of the request.
+    pub fn elect_preferred_leaders(&self) {
+        // ElectLeaders, no client id, preferred, all partitions, a limit of 30 s.
+        let request = [0, 43, 0, 1, 0, 0, 0, 1, 255, 255, 0, 255, 255, 255, 255, 0, 0, 117, 48];
+        let answer = self.ask(&request);
+        // Correlation, throttle time, no error.
+        assert!(matches!(answer.as_slice(), [_, _, _, _, _, _, _, _, 0, 0, ..]), "{answer:?}");
+    }
+
+    /// Moves a partition of its cluster to these nodes, the preferred leader first. It returns before the data is moved.
+    /// Version 0 of the request.
+    pub fn reassign(&self, topic: &str, partition: i32, nodes: &[i32]) {
+        // Version 0 has compact arrays and texts: their length plus one comes first. 0 is also the end of a structure.
+        let compact = |length: usize| u8::try_from(length + 1).unwrap();
+        let mut request = vec![0, 45, 0, 0, 0, 0, 0, 1, 255, 255, 0];
+        request.extend(30_000_i32.to_be_bytes());
+        request.extend([2, compact(topic.len())]);
+        request.extend(topic.as_bytes());
+        request.push(2);
+        request.extend(partition.to_be_bytes());
+        request.push(compact(nodes.len()));
+        for node in nodes {
+            request.extend(node.to_be_bytes());
+        }
+        request.extend([0, 0, 0]);
+        let answer = self.ask(&request);
+        // Correlation, end, throttle time, no error, no text; one topic with its name, one partition with no error.
+        let (head, rest) = answer.split_at(4 + 1 + 4 + 3);
+        let code = rest.get(1 + 1 + topic.len() + 1 + 4..).unwrap();
+        assert!(head.ends_with(&[0, 0, 0]) && code.starts_with(&[0, 0]), "{answer:?}");
     }
 
     /// Changes the password of [`USER`], with a restart.

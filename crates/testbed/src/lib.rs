@@ -44,6 +44,7 @@ pub mod log_line;
 pub mod service;
 pub mod audit;
 pub mod workload;
+pub mod steady_flow;
 pub mod scene;
 pub mod pages;
 

@@ -59,12 +59,12 @@ impl Topic {
         topic
     }
 
-    /// Makes a topic with a new name and one partition, with replicas on these nodes of a cluster. The first of them is
-    /// the leader. Clients of the topic know all of `brokers`.
-    pub async fn replicated(brokers: &[&Kafka], replicas: &[i32], settings: &[(&str, &str)]) -> Self {
+    /// Makes a topic with a new name and one partition for each of these lists of nodes, which have its replicas. The first
+    /// node of a list is the leader. Clients of the topic know all of `brokers`.
+    pub async fn replicated(brokers: &[&Kafka], replicas: &[&[i32]], settings: &[(&str, &str)]) -> Self {
         let addresses: Vec<String> = brokers.iter().map(|broker| broker.address()).collect();
         let topic = Self { name: unique("bookings"), broker: addresses.join(",") };
-        topic.make(1, TopicReplication::Variable(&[replicas]), settings).await;
+        topic.make(i32::try_from(replicas.len()).unwrap(), TopicReplication::Variable(replicas), settings).await;
         topic
     }
 
@@ -153,6 +153,19 @@ impl Topic {
         let metadata = self.consumer("none").fetch_metadata(Some(&self.name), PATIENCE).unwrap();
         let mut partitions = metadata.topics().iter().flat_map(MetadataTopic::partitions);
         partitions.next().map_or((-1, 0), |partition| (partition.leader(), partition.isr().len()))
+    }
+
+    /// By partition the leader and the replicas, the preferred leader first. Empty while a replica of any topic, also of
+    /// Kafka's own ones, is not in sync.
+    pub fn placement(&self) -> BTreeMap<i32, (i32, Vec<i32>)> {
+        let metadata = self.consumer("none").fetch_metadata(None, PATIENCE).unwrap();
+        let all = || metadata.topics().iter().flat_map(MetadataTopic::partitions);
+        if all().any(|partition| partition.isr().len() < partition.replicas().len()) {
+            return BTreeMap::new();
+        }
+        let own = metadata.topics().iter().filter(|topic| topic.name() == self.name);
+        let of_partition = own.flat_map(MetadataTopic::partitions);
+        of_partition.map(|partition| (partition.id(), (partition.leader(), partition.replicas().to_vec()))).collect()
     }
 
     /// The end of each partition log: the offset that the next record gets. Transaction markers count.

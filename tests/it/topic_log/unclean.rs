@@ -40,7 +40,7 @@ impl Cluster {
     /// first, these records have a leader epoch that the follower never had.
     async fn unclean_election(&self, state: ServiceState, restart: bool) -> (Scene, Service) {
         let settings = [("unclean.leader.election.enable", "true"), ("min.insync.replicas", "1")];
-        let topic = Topic::replicated(&[&self.first, &self.second, &self.third], &[2, 3], &settings).await;
+        let topic = Topic::replicated(&[&self.first, &self.second, &self.third], &[&[2, 3]], &settings).await;
         wait_for_leader(&topic, (2, 2)).await;
         let scene = Scene::of(topic).await.with("TOPIC_CHECK_INTERVAL", "100ms");
         let service = scene.start();
