@@ -5,6 +5,7 @@
 //! No error text and no `Debug` shows a password.
 
 mod database;
+mod dotenv;
 mod faults;
 mod properties;
 mod raw;
@@ -21,6 +22,7 @@ use std::{
 use fenced_sink::{GapPolicy, StartPolicy};
 
 pub use database::Database;
+pub use dotenv::load_dotenv;
 pub use faults::{ConfigFault, ConfigFaults};
 pub use properties::{Properties, consumer_properties};
 pub use raw::RawSettings;
@@ -178,31 +180,6 @@ impl Settings {
                     .to_owned(),
         }))
     }
-}
-
-/// Adds a `.env` file of the working directory to the environment. The file does not change a variable that is already
-/// set. The file is optional.
-///
-/// Call it before the first thread starts, because it changes the environment of the process.
-///
-/// # Errors
-/// The file exists and cannot be read or parsed.
-pub fn load_dotenv(path: &Path) -> Result<(), ConfigFaults> {
-    let accepted = match dotenvy::from_path(path) {
-        Ok(()) => return Ok(()),
-        Err(error) if error.not_found() => return Ok(()),
-        // The error contains the whole line, which may contain a password.
-        Err(dotenvy::Error::LineParse(line, _)) => match line.split_once('=') {
-            Some((name, _)) if values::is_variable_name(name) => {
-                format!("NAME=value lines; the line of {name} can't be read (put its value in single quotes)")
-            }
-            _ => "NAME=value lines and comments; the file has another line (put a value with spaces, # or $ in single \
-                  quotes)"
-                .to_owned(),
-        },
-        Err(error) => format!("a file that can be read, or no file: {error}"),
-    };
-    Err(ConfigFaults::one(ConfigFault { setting: ".env", given: None, accepted }))
 }
 
 #[cfg(test)]

@@ -205,11 +205,63 @@ fn check_dotenv(text: &str, expected: Option<&str>) {
     assert!(!found.unwrap_or_default().contains("s3cret"));
 }
 
+/// The layouts that python-dotenv accepts: read with the same value, or refused by name.
+#[test]
+fn an_env_file_of_the_python_service_is_read_or_refused_by_name() {
+    let read = |line: &str| dotenv::variables(line);
+    for (line, value) in [
+        ("KAFKA_TOPIC=bookings\r\n", "bookings"),
+        ("\u{feff}KAFKA_TOPIC=bookings", "bookings"),
+        ("export KAFKA_TOPIC=bookings", "bookings"),
+        ("  export   KAFKA_TOPIC = \"bookings\"  # comment\r\n", "bookings"),
+        ("KAFKA_TOPIC='a # b $c ${d}'\r\n# comment\r\n\r\n", "a # b $c ${d}"),
+        ("KAFKA_TOPIC=bookings # comment", "bookings"),
+        ("KAFKA_TOPIC=bookings#1", "bookings#1"),
+        ("KAFKA_TOPIC=", ""),
+        ("KAFKA_TOPIC=\"a\nb\"", "a\nb"),
+        ("KAFKA_TOPIC=a\\$b", "a$b"),
+        ("KAFKA_TOPIC=a${BOOKING_HISTORY_TEST}b", "ab"),
+    ] {
+        assert_eq!(read(line), Ok(vec![("KAFKA_TOPIC".to_owned(), value.to_owned())]), "{line:?}");
+    }
+    for (lines, expected) in [
+        ("KAFKA_TOPIC=two words", "the line of KAFKA_TOPIC can't be read"),
+        ("KAFKA_TOPIC='open\r\nWRITERS=2\r\n", "the line of KAFKA_TOPIC can't be read"),
+        ("WRITERS=2\nKAFKA_TOPIC", "line 2 is another one"),
+        ("KAFKA_TOPIC: bookings", "line 1 is another one"),
+        ("DATABASE_URL=postgresql://u:s3$cret@h/d", "the value of DATABASE_URL in single quotes"),
+        ("DATABASE_URL=\"postgresql://u:s3cret$$@h/d\"", "the value of DATABASE_URL in single quotes"),
+        ("WRITERS=s3cret\nWRITERS=2", "each name once; WRITERS is there twice"),
+        ("database_url=s3cret", "DATABASE_URL in upper case"),
+    ] {
+        let error = read(lines).unwrap_err();
+        assert!(error.contains(expected) && !error.contains("cret"), "{lines:?}: {error}");
+    }
+}
+
+/// Docker's `--env-file` keeps quotes, and the end of a Windows line, as a part of the value.
+#[test]
+fn a_name_with_quotes_or_with_the_end_of_a_windows_line_is_refused() {
+    for value in ["\"bookings\"", "'bookings'", "bookings\r"] {
+        let error = settings(|raw| {
+            raw.kafka_topic = value.to_owned();
+            raw.kafka_group_id = value.to_owned();
+        });
+        let error = error.unwrap_err().to_string();
+        assert!(error.contains("KAFKA_TOPIC: given") && error.contains("KAFKA_GROUP_ID: given"), "{value:?}: {error}");
+    }
+    for url in ["\"postgresql://u:s3cret@h/d\"", "'postgresql://u:s3cret@h/d'"] {
+        let error = settings(|raw| raw.database_url = url.to_owned()).unwrap_err().to_string();
+        assert!(error.contains("DATABASE_URL: given") && !error.contains("s3cret"), "{error}");
+    }
+}
+
 #[test]
 fn the_error_of_a_malformed_env_file_shows_no_value() {
     check_dotenv("# nothing\n", None);
     check_dotenv("BOOKING_HISTORY_TEST='s3cret\n", Some("the line of BOOKING_HISTORY_TEST can't be read"));
-    check_dotenv("s3cret\n", Some("the file has another line"));
+    check_dotenv("# s3cret\n\ns3cret\n", Some("line 3 is another one"));
+    check_dotenv("A=b\nexport BOOKING_HISTORY_TEST=FOO=s3cret word\n", Some("the line of BOOKING_HISTORY_TEST"));
     assert_eq!(load_dotenv(Path::new("/nowhere/.env")), Ok(()));
 }
 

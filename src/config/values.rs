@@ -157,10 +157,11 @@ pub(super) fn topic(given: &str) -> Result<String, String> {
 }
 
 pub(super) fn name(given: &str) -> Result<String, String> {
-    if (1..=255).contains(&given.len()) && given.trim() == given && !given.contains(char::is_control) {
+    let is_bare = given.trim() == given && !given.starts_with(['"', '\'']);
+    if (1..=255).contains(&given.len()) && is_bare && !given.contains(char::is_control) {
         Ok(given.to_owned())
     } else {
-        Err("1 to 255 bytes without control characters or white space around them".to_owned())
+        Err("1 to 255 bytes without control characters, and without quotes or white space around them".to_owned())
     }
 }
 

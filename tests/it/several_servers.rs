@@ -100,7 +100,7 @@ async fn after_a_split_each_primary_is_exact_and_the_one_that_is_kept_gets_all_r
     let (login, place) = scene.database.split_once('@').unwrap();
     let database = place.split_once('/').unwrap().1.to_owned();
     let hosts = format!("127.0.0.1:{},127.0.0.1:{}", network.port(), standby.port());
-    let url = format!("{login}@{hosts}/{database}?target_session_attrs=read-write");
+    let url = format!("{login}@{hosts}/{database}?target_session_attrs=read-write&connect_timeout=1");
     let promoted = scene.clone().with_database(standby.url(&database));
     let scene = scene.with("DATABASE_URL", &url);
     let service = scene.start();

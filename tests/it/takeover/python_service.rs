@@ -65,9 +65,18 @@ async fn what_the_python_service_lost_is_named_and_stored_and_the_way_back_conti
     lost.insert(format!("in-flight-{}", taken[0]));
     all.extend(lost.iter().cloned().chain(in_flight));
 
-    // Its session ends when the server notices that the process is gone.
-    eventually(PATIENCE, |code| *code == 0, async || scene.finish("migrate up").0).await;
-    let service = scene.start();
+    // Its environment file, as an editor of Windows leaves it. Its session of the database ends when the server notices that
+    // the process is gone.
+    let file = format!(
+        "\u{feff}# The bookings\r\nexport DATABASE_URL=\"{url}\"  # of all hotels\r\n\r\nKAFKA_BOOTSTRAP_SERVERS = '{}'\r\n\
+         KAFKA_TOPIC={}\r\nexport KAFKA_GROUP_ID='{}'\r\nHTTP_ADDR=\r\n",
+        scene.topic.broker(),
+        scene.topic.name,
+        scene.group
+    );
+    let with_file = |command| Service::start_in(&[(".env", &file)], command, &environment(&[]));
+    eventually(PATIENCE, |code| *code == 0, async || with_file("migrate up").finished().0).await;
+    let service = with_file("run");
     all.extend(send("new", 10).await);
     wait_until_stored(&scene, all.len() - lost.len()).await;
     scene.wait_until_read().await;
