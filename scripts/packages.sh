@@ -38,6 +38,7 @@ for what in "$@"; do
     need pgbouncer pgbouncer
     need openssl has openssl
     need locales test -d /usr/share/i18n/locales
+    need groff-base has groff
     ;;
   kafka)
     need default-jre-headless java_17

@@ -17,6 +17,7 @@ use tracing::info;
 
 pub use created_at::CreatedAt;
 pub use fault::ValueFault;
+pub(crate) use table::{IdSequence, id_sequence};
 pub use valid::{Booking, BookingId, DiscountPercent, HotelId, Price, PromoCode, UserId};
 
 impl Event for Booking {

@@ -26,6 +26,7 @@ pub use dotenv::load_dotenv;
 pub use faults::{ConfigFault, ConfigFaults};
 pub use properties::{Properties, consumer_properties};
 pub use raw::RawSettings;
+pub(crate) use raw::{is_essential, is_used};
 pub use values::{LogFilter, LogFormat};
 
 /// All settings, checked. Each comment begins with the name in the environment.

@@ -2,6 +2,7 @@
 
 use fenced_sink::Event as _;
 use fenced_sink::admin::{self, ServerProblem, Session, connect_and_check};
+use sqlx::PgConnection;
 
 use super::{CommandError, SchemaState, schema_state};
 use crate::booking::Booking;
@@ -23,10 +24,15 @@ pub(super) async fn connect(settings: &Settings) -> Result<Session, CommandError
 /// The statements that grant what the user lacks of the privileges of `run`. Empty: it lacks none, or the database does
 /// not answer.
 pub(super) async fn missing_grants(settings: &Settings) -> Vec<String> {
+    let Ok(mut session) = connect(settings).await else { return Vec::new() };
+    session.run(missing_grants_of).await.unwrap_or_default()
+}
+
+/// The statements that grant what the user of the connection lacks of the privileges of `run`.
+pub(super) async fn missing_grants_of(connection: &mut PgConnection) -> sqlx::Result<Vec<String>> {
     let tables: Vec<_> =
         Booking::PRIVILEGES.iter().copied().chain([("_sqlx_migrations", ["select"].as_slice())]).collect();
-    let Ok(mut session) = connect(settings).await else { return Vec::new() };
-    session.run(|connection| admin::missing_grants(connection, &tables)).await.unwrap_or_default()
+    admin::missing_grants(connection, &tables).await
 }
 
 /// A session with a database whose schema is the one of this program.

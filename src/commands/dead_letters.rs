@@ -23,10 +23,7 @@ use letter::{LetterFilter, LetterSummary};
 
 pub(super) const EXAMPLES: &str = "\
 Examples:
-  booking-history dead-letters list                      the newest letters of the group and topic
   booking-history dead-letters list --status parked      letters that need an operator
-  booking-history dead-letters list --reason invalid_value --since 2026-02-15T14:00:00Z
-  booking-history dead-letters list --output json | jq .detail
   booking-history dead-letters show 0198a1c4-…           one letter with its payload and attempts
 
 To change letters, use SQL in psql. Each function returns one row per letter, with the result:
@@ -36,7 +33,19 @@ To change letters, use SQL in psql. Each function returns one row per letter, wi
   select * from dead_letters_discard('{ID}', 'why');
 Many letters at once:
   select * from dead_letters_requeue(array(
-      select id from dead_letters where status = 'parked' and reason = 'database_rejected'));
+      select id from dead_letters where status = 'parked' and reason = 'database_rejected'));";
+
+const LIST_EXAMPLES: &str = "\
+Examples:
+  booking-history dead-letters list                      the newest letters of the group and topic
+  booking-history dead-letters list --status parked      letters that need an operator
+  booking-history dead-letters list --reason invalid_value --since 2026-02-15T14:00:00Z
+  booking-history dead-letters list --output json | jq .detail";
+
+const SHOW_EXAMPLES: &str = "\
+Examples:
+  booking-history dead-letters show 0198a1c4-0000-7000-8000-000000000001
+  booking-history dead-letters show 0198a1c4-0000-7000-8000-000000000001 --output json | jq -r .value
 
 Exit code 1: no letter has that id.";
 
@@ -52,8 +61,10 @@ pub(super) struct DeadLettersArgs {
 #[derive(Subcommand)]
 enum DeadLettersCommand {
     /// List letters without their payload, the newest first
+    #[command(after_help = LIST_EXAMPLES)]
     List(ListArgs),
     /// Show one letter with its payload and each attempt to store it
+    #[command(after_help = SHOW_EXAMPLES)]
     Show {
         /// The id of the letter, as `list` shows it
         id: Uuid,

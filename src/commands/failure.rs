@@ -50,27 +50,45 @@ impl CommandError {
     /// The meaning of a database error for the user of a command. For operations in which no record can be the cause.
     #[must_use]
     pub fn database(error: &sqlx::Error, database: &Database) -> Self {
+        let DatabaseProblem { class, state, error, hint } = DatabaseProblem::of(error);
+        let code = state.as_ref().map(|state| format!(" ({state})")).unwrap_or_default();
+        if class == ErrorClass::Corrupt {
+            return Self::Internal(format!("PostgreSQL at {database} found corrupt data{code}: {error}"));
+        }
+        let hint = hint.map(|hint| format!("; {hint}")).unwrap_or_default();
+        let text = format!("can't use PostgreSQL at {database}{code}: {error}{hint}");
+        if state.is_some_and(|state| state.as_str() == "42501") {
+            Self::Privilege(text)
+        } else {
+            Self::Unavailable(text)
+        }
+    }
+}
+
+/// A database error for the user of a command.
+pub(super) struct DatabaseProblem {
+    class: ErrorClass,
+    state: Option<SqlState>,
+    /// Without details: they can contain rows.
+    pub(super) error: String,
+    /// What the user can do. `None`: the error says it, or the user can do nothing.
+    pub(super) hint: Option<String>,
+}
+
+impl DatabaseProblem {
+    pub(super) fn of(error: &sqlx::Error) -> Self {
+        let class = classify(error).without_a_record();
+        let state = sqlstate_of(error);
         // This error has its own instruction.
         if let sqlx::Error::Configuration(cause) = error {
-            return Self::Unavailable(format!("can't use PostgreSQL at {database}: {cause}"));
+            return Self { class, state, error: cause.to_string(), hint: None };
         }
-        let state = sqlstate_of(error);
-        let cause = match error.as_database_error() {
-            Some(refusal) => refusal.message().to_owned(),
-            None => error.to_string(),
-        };
-        let code = state.map(|state| format!(" ({state})")).unwrap_or_default();
-        // A hint from the server or from a migration is better than our advice. Details are not shown: they can hold rows.
-        let hint = error.as_database_error().and_then(|refusal| refusal.try_downcast_ref::<PgDatabaseError>()?.hint());
-        let class = classify(error).without_a_record();
-        if class == ErrorClass::Corrupt {
-            return Self::Internal(format!("PostgreSQL at {database} found corrupt data{code}: {cause}"));
-        }
-        let state = state.as_ref().map(SqlState::as_str);
-        let advice = hint.or(advice(error)).or_else(|| instruction(class, state, error));
-        let advice = advice.map(|advice| format!("; {advice}")).unwrap_or_default();
-        let text = format!("can't use PostgreSQL at {database}{code}: {cause}{advice}");
-        if state == Some("42501") { Self::Privilege(text) } else { Self::Unavailable(text) }
+        let refusal = error.as_database_error();
+        // A hint from the server or from a migration is better than our advice.
+        let hint = refusal.and_then(|refusal| refusal.try_downcast_ref::<PgDatabaseError>()?.hint());
+        let hint = hint.or(advice(error)).or_else(|| instruction(class, state.as_ref().map(SqlState::as_str), error));
+        let text = refusal.map_or_else(|| error.to_string(), |refusal| refusal.message().to_owned());
+        Self { class, state, error: text, hint: hint.map(str::to_owned) }
     }
 }
 

@@ -44,6 +44,27 @@ Examples:
   booking-history migrate down 2 --yes                the same, even if tables with rows are dropped
   booking-history migrate up --database-timeout 5m    wait longer for the locks of the tables";
 
+const UP_EXAMPLES: &str = "\
+Examples:
+  booking-history migrate up                          stop the service first
+  booking-history migrate up --database-timeout 5m    wait longer for the locks of the tables
+  booking-history migrate up --ignore-sessions        adopt the old table, although some sessions use the database
+
+Exit code 69: another session uses the tables, or the migration failed. A migration that failed changed nothing.";
+
+const DOWN_EXAMPLES: &str = "\
+Examples:
+  booking-history migrate down            revert the newest migration
+  booking-history migrate down 2          revert the newest two
+  booking-history migrate down 2 --yes    the same, even if tables with rows are dropped
+
+Exit code 2: tables with rows would be dropped, and --yes is missing. Nothing was changed.";
+
+const STATUS_EXAMPLES: &str = "\
+Examples:
+  booking-history migrate status
+  booking-history migrate status | grep pending    the migrations that `migrate up` would apply";
+
 /// The arguments of `migrate`.
 #[derive(Args)]
 pub(super) struct MigrateArgs {
@@ -61,12 +82,14 @@ impl MigrateArgs {
 #[derive(Subcommand)]
 enum MigrateCommand {
     /// Apply every missing migration
+    #[command(after_help = UP_EXAMPLES)]
     Up {
         /// Adopt the table of the Python service even if some sessions may belong to that service
         #[arg(long)]
         ignore_sessions: bool,
     },
     /// Revert the newest migrations
+    #[command(after_help = DOWN_EXAMPLES)]
     Down {
         /// The number of migrations to revert
         #[arg(default_value = "1")]
@@ -76,6 +99,7 @@ enum MigrateCommand {
         yes: bool,
     },
     /// Show each migration and whether it is applied
+    #[command(after_help = STATUS_EXAMPLES)]
     Status,
 }
 

@@ -20,12 +20,27 @@ use crate::config::Settings;
 
 pub(super) const EXAMPLES: &str = "\
 Examples:
-  booking-history offsets list                          position, lag, owner and state
-  booking-history offsets list --output json            one JSON object per line
-  booking-history offsets set --partition 3 --to 1200 --dry-run
-                                                        show how many records would be read again
-  booking-history offsets set --all --to 2026-02-15T14:00:00Z
-                                                        from the first record of that time on
+  booking-history offsets list                                       position, lag, owner and state
+  booking-history offsets set --partition 3 --to 1200 --dry-run      show what a move would do
+  booking-history offsets resume --partition 3                       resume a halted partition
+  booking-history offsets resume --help                              more examples";
+
+const LIST_EXAMPLES: &str = "\
+Examples:
+  booking-history offsets list
+  booking-history offsets list --output json | jq 'select(.lag > 0)'    the partitions with records to read
+  booking-history offsets list --kafka-group-id replay-1                another group";
+
+const SET_EXAMPLES: &str = "\
+Examples:
+  booking-history offsets set --partition 3 --to 1200 --dry-run    show how many records would be read again
+  booking-history offsets set --all --to earliest                  read everything again that Kafka still has
+  booking-history offsets set --all --to 2026-02-15T14:00:00Z      from the first record of that time on
+
+Exit code 2: the topic log has no such position, or a partition has no row yet. Nothing was changed.";
+
+const RESUME_EXAMPLES: &str = "\
+Examples:
   booking-history offsets resume --partition 3          resume a halted partition
   booking-history offsets resume --all --at earliest    resume at another position
 
@@ -51,14 +66,17 @@ impl OffsetsArgs {
 #[derive(Subcommand)]
 enum OffsetsCommand {
     /// Show each partition: position, topic log, lag, owner, state and totals
+    #[command(after_help = LIST_EXAMPLES)]
     List {
         /// The format of the output
         #[arg(long, value_enum, default_value = "table")]
         output: OutputFormat,
     },
     /// Move positions; a running service follows within two seconds
+    #[command(after_help = SET_EXAMPLES)]
     Set(set::SetArgs),
     /// Resume halted partitions; a running service follows within two seconds
+    #[command(after_help = RESUME_EXAMPLES)]
     Resume(resume::ResumeArgs),
 }
 
@@ -95,7 +113,7 @@ pub(super) async fn run(args: &OffsetsArgs, settings: &Settings) -> Result<(), C
 }
 
 /// The rows of the group and topic. The owner is empty: these commands claim no row.
-fn ledger(settings: &Settings) -> Ledger {
+pub(super) fn ledger(settings: &Settings) -> Ledger {
     Ledger::new(settings.kafka_group_id.clone(), settings.kafka_topic.clone(), String::new())
 }
 

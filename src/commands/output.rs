@@ -11,9 +11,9 @@ use crate::telemetry::standard_error;
 /// The format of the output.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub(super) enum OutputFormat {
-    /// Aligned columns
+    /// columns, for people
     Table,
-    /// One JSON object per line
+    /// one JSON object per line, for programs
     Json,
 }
 

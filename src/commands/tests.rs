@@ -71,6 +71,69 @@ fn a_flag_is_accepted_before_and_after_the_command() {
     assert_eq!(topic(&["booking-history", "migrate", "down", "2"]), "booking-events");
 }
 
+/// Each command and subcommand with its words, as help shows it.
+fn every_command() -> Vec<(String, clap::Command)> {
+    fn add(words: &str, command: &clap::Command, all: &mut Vec<(String, clap::Command)>) {
+        for one in command.get_subcommands().filter(|one| one.get_name() != "help") {
+            let words = format!("{words} {}", one.get_name());
+            add(&words, one, all);
+            all.push((words.trim().to_owned(), one.clone().term_width(100)));
+        }
+    }
+    let mut command = CommandLine::described();
+    command.build();
+    let mut all = vec![(String::new(), command.clone().term_width(100))];
+    add("", &command, &mut all);
+    all
+}
+
+#[test]
+fn short_help_fits_on_one_screen_and_has_examples() {
+    for (words, mut command) in every_command() {
+        let help = command.render_help().to_string();
+        assert!(help.lines().count() <= 40, "{words}: {} lines\n{help}", help.lines().count());
+        assert!(help.lines().all(|line| line.chars().count() <= 120), "{words}: {help}");
+        assert!(help.contains(&format!("Examples:\n  booking-history {words}")), "{words}: {help}");
+    }
+}
+
+#[test]
+fn long_help_has_the_settings_that_the_command_uses_in_groups() {
+    let check = |words: &str, headings: &[&str], shown: usize| {
+        let (_, mut command) = every_command().into_iter().find(|(other, _)| other == words).unwrap();
+        let help = command.render_long_help().to_string();
+        let is_heading =
+            |line: &&str| line.ends_with(':') && !line.starts_with(' ') && !matches!(*line, "Examples:" | "Options:");
+        let found: Vec<&str> = help.lines().filter(is_heading).filter(|line| *line != "Arguments:").collect();
+        assert_eq!(found, headings, "{help}");
+        assert_eq!(help.matches("[env: ").count(), shown, "{help}");
+    };
+    let all = settings().len();
+    check("run", &["Database:", "Kafka:", "Logs:", "Batches:", "Dead letters:", "HTTP:", "Start and stop:"], all);
+    check("migrate down", &["Database:", "Logs:"], 5);
+    check("offsets list", &["Database:", "Kafka:", "Logs:"], 10);
+    check("check", &["Database:", "Kafka:", "Logs:"], 10);
+    check("dead-letters show", &["Database:", "Kafka:", "Logs:"], 7);
+}
+
+#[test]
+fn every_command_accepts_every_setting() {
+    for (words, _) in every_command().into_iter().filter(|(_, command)| !command.has_subcommands()) {
+        let argument = match words.as_str() {
+            "dead-letters show" => " 0198a1c4-0000-7000-8000-000000000001",
+            "offsets set" => " --all --to earliest",
+            "offsets resume" => " --all",
+            "completions" => " bash",
+            "man" => " pages",
+            _ => "",
+        };
+        let line = format!("booking-history {words}{argument} --writers 7");
+        let command = CommandLine::described().mut_args(|arg| arg.env(None::<&str>));
+        let matches = command.try_get_matches_from(line.split(' ')).unwrap();
+        assert_eq!(CommandLine::from_arg_matches(&matches).unwrap().settings.writers, "7", "{line}");
+    }
+}
+
 fn check_code(error: &CommandError, expected: i32) {
     assert_eq!(error.exit_code(), expected, "{error}");
 }

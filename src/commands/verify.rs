@@ -24,6 +24,10 @@ Examples:
   booking-history verify --from 0                   also records from before the totals
   booking-history verify --output json              one finding per line; the last line has the sums
 
+Exit code 1: there are findings. 69 or 70: the command could not compare everything; the error has the reason.";
+
+/// What `--help` adds.
+pub(super) const NOTES: &str = "\
 Each record must be in the tables with the same content: as a row, or as a dead letter with the same bytes. The totals \
 must add up. Findings:
   missing  a record has neither a row nor a dead letter
@@ -33,9 +37,7 @@ must add up. Findings:
 At the end, the command lists what it could not check, and why.
 
 It changes nothing. It compares with one snapshot of the database and reads Kafka outside the consumer group, so it is \
-safe while services run. While it runs, vacuum cannot remove row versions that were replaced since its start.
-
-Exit code 1: there are findings. 69 or 70: the command could not compare everything; the error has the reason.";
+safe while services run. While it runs, vacuum cannot remove row versions that were replaced since its start.";
 
 /// The arguments of `verify`.
 #[derive(Args)]

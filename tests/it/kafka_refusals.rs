@@ -5,6 +5,7 @@ use std::sync::OnceLock;
 
 use serde_json::Value;
 
+use super::check::Checked;
 use testbed::kafka::{Kafka, Listeners, Operation, Resource, USER, USER_PASSWORD};
 use testbed::log_line::LogLine;
 use testbed::postgres::postgres;
@@ -248,4 +249,48 @@ async fn a_command_that_cannot_ask_kafka_says_why() {
         assert_eq!(ended_with, code, "{command}, {hint}: {lines:#?}");
         assert!(lines.iter().any(|line| line.contains(hint)), "{command}, {hint}: {lines:#?}");
     }
+}
+
+#[tokio::test]
+async fn check_names_the_step_of_the_connection_and_the_permission_that_is_missing() {
+    let (kafka, listeners) = guarded();
+    let tls = format!("security.protocol=ssl,ssl.ca.location={}", listeners.ca);
+    let trusted = scene_at(kafka, &listeners.tls, &tls).await;
+    Checked::ends_with(&trusted, 0).assert("kafka_tls", "ok", "").assert("kafka_answer", "ok", &listeners.tls);
+    let by_address = listeners.tls.replace("localhost", "127.0.0.1");
+    Checked::ends_with(&trusted.clone().with("KAFKA_BOOTSTRAP_SERVERS", &by_address), 1)
+        .assert("kafka_tls", "failed", "host name")
+        .assert("kafka_answer", "skipped", "kafka_tls failed");
+    let advertised = trusted.with("KAFKA_BOOTSTRAP_SERVERS", &listeners.unresolvable).with("KAFKA_PROPERTIES", "");
+    Checked::ends_with(&advertised, 1).assert("kafka_answer", "ok", &listeners.unresolvable).assert(
+        "kafka_dns",
+        "failed",
+        "advertised.listeners",
+    );
+
+    let scene = user_scene(kafka, listeners, "").await;
+    let wrong = scene.clone().with("KAFKA_PROPERTIES", &login("wrong"));
+    Checked::ends_with(&wrong, 1).assert("kafka_login", "failed", "sasl.password").assert(
+        "kafka_group_permission",
+        "skipped",
+        "kafka_login failed",
+    );
+    Checked::ends_with(&scene, 1)
+        .assert("kafka_login", "ok", &format!("PLAIN as {USER}"))
+        .assert("kafka_topic", "failed", &format!("grant READ on the topic {}", scene.topic.name))
+        .assert("kafka_group_permission", "failed", &format!("grant READ on the group {}", scene.group));
+    kafka.allow(Resource::Topic(&scene.topic.name), Operation::Describe);
+    kafka.allow(Resource::Group(&scene.group), Operation::Describe);
+    Checked::ends_with(&scene, 1)
+        .assert("kafka_topic", "ok", "")
+        .assert("kafka_topic_permission", "failed", "grant READ on the topic")
+        .assert("kafka_group_permission", "failed", "grant READ on the group")
+        .assert("kafka_retention", "not_visible", "DESCRIBE_CONFIGS");
+    kafka.allow(Resource::Topic(&scene.topic.name), Operation::Read);
+    kafka.allow(Resource::Group(&scene.group), Operation::Read);
+    kafka.allow(Resource::Topic(&scene.topic.name), Operation::DescribeConfigs);
+    Checked::ends_with(&scene, 0)
+        .assert("kafka_topic_permission", "ok", "")
+        .assert("kafka_group_permission", "ok", "")
+        .assert("kafka_retention", "ok", "delete");
 }

@@ -1,5 +1,6 @@
 //! `DATABASE_URL` names servers in every usual form, and the service finds the one that can write.
 
+use super::check::Checked;
 use testbed::Postgres;
 use testbed::kafka::kafka;
 use testbed::postgres::own_postgres;
@@ -48,6 +49,14 @@ async fn the_service_continues_on_a_standby_that_was_promoted_and_loses_nothing(
         .with("LOG_LEVEL", "DEBUG")
         .start_command("offsets list")
         .wait_for_event_with("database_connected", &[("server", &hosts[1])]);
+
+    Checked::ends_with(&scene, 0)
+        .assert("database_connection", "warning", &hosts[0])
+        .assert("database_connection", "ok", "a standby")
+        .assert("database_writable", "ok", "a primary");
+    Checked::ends_with(&scene.clone().with("DATABASE_URL", &standby.url(database)), 1)
+        .assert("database_writable", "failed", "the server is a standby")
+        .assert("database_schema", "ok", "");
 
     replication.black_hole(true);
     producer.send(parts[1]).await;

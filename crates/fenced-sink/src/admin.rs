@@ -9,8 +9,10 @@ use crate::model::leader_epochs::{Divergence, divergence};
 use crate::model::record::{Partition, Position};
 use crate::model::stored_row::StoredRow;
 
+pub use crate::kafka::broker_check::{BrokerProblem, ConnectionStep, advertised_brokers};
 pub use crate::kafka::properties::{GUARANTEED, enforce};
-pub use crate::kafka::topic_log_client::{TopicLogClient, TopicLogError};
+pub use crate::kafka::topic_log_client::{ReadPermission, TopicLogClient, TopicLogError};
+pub use crate::kafka::topic_settings::{TopicSettings, topic_settings};
 pub use crate::model::error_class::{ErrorClass, RetryCause};
 pub use crate::model::sqlstate::SqlState;
 pub use crate::postgres::error::{advice, classify, sqlstate_of};
@@ -21,6 +23,9 @@ pub use crate::postgres::ledger::operator::{AcknowledgedGap, PartitionRow, Resum
 pub use crate::postgres::privileges::missing_grants;
 pub use crate::postgres::retry::Backoff;
 pub use crate::postgres::server_check::{ServerProblem, connect_and_check};
+pub use crate::postgres::server_facts::{
+    ColumnCollation, ServerFacts, SessionSetting, language_collations, session_settings,
+};
 pub use crate::postgres::session::{Session, Transaction};
 pub use crate::postgres::time::Time;
 

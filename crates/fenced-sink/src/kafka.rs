@@ -14,6 +14,7 @@ mod reused_client;
 pub(crate) mod probe;
 pub(crate) mod epoch_ends;
 pub(crate) mod topic_log_client;
-pub(crate) mod compaction;
+pub(crate) mod topic_settings;
+pub(crate) mod broker_check;
 pub(crate) mod record_memory;
 pub(crate) mod replay;

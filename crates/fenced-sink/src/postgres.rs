@@ -3,6 +3,7 @@
 pub(crate) mod servers;
 pub(crate) mod session;
 pub(crate) mod server_check;
+pub(crate) mod server_facts;
 pub(crate) mod time;
 pub(crate) mod error;
 pub(crate) mod retry;

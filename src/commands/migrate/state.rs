@@ -34,31 +34,43 @@ pub enum SchemaState {
     },
 }
 
-impl fmt::Display for SchemaState {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let list = |versions: &[i64]| versions.iter().map(|v| format!("{v:04}")).collect::<Vec<_>>().join(", ");
+impl SchemaState {
+    /// What is wrong, or that nothing is.
+    pub(crate) fn finding(&self) -> String {
         match self {
-            Self::Current => f.write_str("the database schema is up to date"),
-            Self::Missing => {
-                f.write_str("the database has none of our tables: run `booking-history migrate up`, then start again")
+            Self::Current => "the database schema is up to date".to_owned(),
+            Self::Missing => "the database has none of our tables".to_owned(),
+            Self::Older { pending } => format!("the database schema lacks {}", list(pending)),
+            Self::Newer { unknown } => {
+                format!("the database schema is newer than this program, which does not know {}", list(unknown))
             }
-            Self::Older { pending } => write!(
-                f,
-                "the database schema lacks {}: stop the service, run `booking-history migrate up`, then start again",
-                list(pending)
-            ),
-            Self::Newer { unknown } => write!(
-                f,
-                "the database schema is newer than this program, which does not know {}: use the newer program, or revert \
-                 with it (`booking-history migrate down`)",
-                list(unknown)
-            ),
-            Self::Altered { version } => write!(
-                f,
-                "migration {version:04} in the database differs from the one in this program: use the program that applied it"
-            ),
+            Self::Altered { version } => {
+                format!("migration {version:04} in the database differs from the one in this program")
+            }
         }
     }
+
+    /// What to do. `None`: nothing.
+    pub(crate) fn hint(&self) -> Option<&'static str> {
+        match self {
+            Self::Current => None,
+            Self::Missing => Some("run `booking-history migrate up`, then start again"),
+            Self::Older { .. } => Some("stop the service, run `booking-history migrate up`, then start again"),
+            Self::Newer { .. } => Some("use the newer program, or revert with it (`booking-history migrate down`)"),
+            Self::Altered { .. } => Some("use the program that applied it"),
+        }
+    }
+}
+
+impl fmt::Display for SchemaState {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.finding())?;
+        self.hint().map_or(Ok(()), |hint| write!(f, ": {hint}"))
+    }
+}
+
+fn list(versions: &[i64]) -> String {
+    versions.iter().map(|version| format!("{version:04}")).collect::<Vec<_>>().join(", ")
 }
 
 /// Compares the schema in the `search_path` of the connection with this program. Changes nothing.

@@ -5,7 +5,7 @@ use testbed::scene::Scene;
 use testbed::topic::Outgoing;
 use testbed::workload::SEED;
 
-pub const SAMPLES: &[&str] = &["bad-settings", "schema-missing", "migrate-up", "log-lines"];
+pub const SAMPLES: &[&str] = &["bad-settings", "schema-missing", "check", "migrate-up", "log-lines"];
 
 #[tokio::test]
 async fn the_samples_of_a_start() {
@@ -13,6 +13,8 @@ async fn the_samples_of_a_start() {
     walk.run("bad-settings").await;
     walk.turn_to("docs/operate/exit-codes.md");
     walk.run("schema-missing").await;
+    walk.turn_to("docs/operate/check.md");
+    walk.run("check").await;
     walk.turn_to("docs/deploy.md");
     walk.run("migrate-up").await;
 

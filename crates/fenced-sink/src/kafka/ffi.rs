@@ -309,6 +309,9 @@ pub(crate) struct TopicDescription {
     pub(crate) id: Option<TopicId>,
     /// Whether READ is among the operations that the broker lists for this user (KIP-430). `None`: it lists none.
     pub(crate) lists_read: Option<bool>,
+    /// Whether the broker lists any operation. A user who sees the topic has at least one, so a broker with an empty list
+    /// does not fill in the list.
+    pub(crate) lists_any: bool,
 }
 
 /// Asks one broker about a topic, and waits up to `limit`. `None`: no answer, or no such topic.
@@ -373,11 +376,87 @@ unsafe fn described(event: *mut sys::rd_kafka_event_t) -> Option<TopicDescriptio
         }
         let mut count = 0;
         let operations = sys::rd_kafka_TopicDescription_authorized_operations(*topics, &raw mut count);
-        let lists_read = (!operations.is_null()).then(|| {
-            let read = sys::rd_kafka_AclOperation_t::RD_KAFKA_ACL_OPERATION_READ;
-            std::slice::from_raw_parts(operations, count).contains(&read)
-        });
-        Some(TopicDescription { id: topic_id(sys::rd_kafka_TopicDescription_topic_id(*topics)), lists_read })
+        let (lists_read, lists_any) = listed(operations, count);
+        Some(TopicDescription { id: topic_id(sys::rd_kafka_TopicDescription_topic_id(*topics)), lists_read, lists_any })
+    }
+}
+
+/// Whether READ is in a list of operations (`None`: there is no list), and whether the list has any operation.
+///
+/// # Safety
+/// The pointer is null, or it points to `count` operations that live until this function returns.
+unsafe fn listed(operations: *const sys::rd_kafka_AclOperation_t, count: usize) -> (Option<bool>, bool) {
+    if operations.is_null() {
+        return (None, false);
+    }
+    // SAFETY: the caller guarantees it.
+    let operations = unsafe { std::slice::from_raw_parts(operations, count) };
+    (Some(operations.contains(&sys::rd_kafka_AclOperation_t::RD_KAFKA_ACL_OPERATION_READ)), !operations.is_empty())
+}
+
+/// Asks Kafka about a consumer group, and waits up to `limit`. Returns what [`listed`] says about the operations that
+/// Kafka lists for this user, or the code of the refusal.
+pub(crate) fn describe_group<C: ConsumerContext>(
+    consumer: &BaseConsumer<C>,
+    group: &str,
+    limit: Duration,
+) -> Result<(Option<bool>, bool), RDKafkaErrorCode> {
+    let name = CString::new(group).map_err(|_| RDKafkaErrorCode::InvalidArgument)?;
+    let limit = i32::try_from(limit.as_millis()).unwrap_or(i32::MAX);
+    let client = consumer.client().native_ptr();
+    // SAFETY: the borrow keeps the client alive, and `name` lives longer than the call that copies it. This block
+    // creates the queue, the options and the event, and destroys each once, after the last use. `described_group` copies
+    // what it reads of the event. Only the event can be null (the admin operation is a known one), and it is checked.
+    // librdkafka counts the references to the queue: an answer that arrives after the limit still has its queue.
+    unsafe {
+        let queue = sys::rd_kafka_queue_new(client);
+        let operation = sys::rd_kafka_admin_op_t::RD_KAFKA_ADMIN_OP_DESCRIBECONSUMERGROUPS;
+        let options = sys::rd_kafka_AdminOptions_new(client, operation);
+        let error = sys::rd_kafka_AdminOptions_set_include_authorized_operations(options, 1);
+        if !error.is_null() {
+            sys::rd_kafka_error_destroy(error);
+        }
+        sys::rd_kafka_DescribeConsumerGroups(client, [name.as_ptr()].as_mut_ptr(), 1, options, queue);
+        let event = sys::rd_kafka_queue_poll(queue, limit);
+        let description = described_group(event);
+        if !event.is_null() {
+            sys::rd_kafka_event_destroy(event);
+        }
+        sys::rd_kafka_AdminOptions_destroy(options);
+        sys::rd_kafka_queue_destroy(queue);
+        description
+    }
+}
+
+/// The operations in the answer about a group.
+///
+/// # Safety
+/// The event is null, or it lives until this function returns.
+unsafe fn described_group(event: *mut sys::rd_kafka_event_t) -> Result<(Option<bool>, bool), RDKafkaErrorCode> {
+    let none = sys::rd_kafka_resp_err_t::RD_KAFKA_RESP_ERR_NO_ERROR;
+    // SAFETY: the caller guarantees that the event lives. The event owns everything that is read here, and every
+    // pointer that can be null is checked before use. The code of an error that is null is "no error".
+    unsafe {
+        if event.is_null() {
+            return Err(RDKafkaErrorCode::OperationTimedOut);
+        }
+        let error = sys::rd_kafka_event_error(event);
+        if error != none {
+            return Err(error.into());
+        }
+        let result = sys::rd_kafka_event_DescribeConsumerGroups_result(event);
+        let mut count = 0;
+        let groups = sys::rd_kafka_DescribeConsumerGroups_result_groups(result, &raw mut count);
+        if groups.is_null() || count == 0 {
+            return Ok((None, false));
+        }
+        let error = sys::rd_kafka_error_code(sys::rd_kafka_ConsumerGroupDescription_error(*groups));
+        if error != none {
+            return Err(error.into());
+        }
+        let mut count = 0;
+        let operations = sys::rd_kafka_ConsumerGroupDescription_authorized_operations(*groups, &raw mut count);
+        Ok(listed(operations, count))
     }
 }
 

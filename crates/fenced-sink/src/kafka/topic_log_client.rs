@@ -41,6 +41,41 @@ pub struct TopicLogError {
     hint: String,
 }
 
+impl TopicLogError {
+    /// Why there is no answer.
+    #[must_use]
+    pub fn error(&self) -> &str {
+        &self.error
+    }
+
+    /// What to do.
+    #[must_use]
+    pub fn hint(&self) -> &str {
+        &self.hint
+    }
+}
+
+/// Whether Kafka permits this user to read, by the operations that it lists (KIP-430).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ReadPermission {
+    /// READ is listed.
+    Listed,
+    /// Other operations are listed, and READ is not.
+    NotListed,
+    /// The broker lists no operations.
+    NotVisible,
+}
+
+impl ReadPermission {
+    fn of(lists_read: Option<bool>, lists_any: bool) -> Self {
+        match lists_read {
+            Some(true) => Self::Listed,
+            Some(false) if lists_any => Self::NotListed,
+            Some(false) | None => Self::NotVisible,
+        }
+    }
+}
+
 /// Asks the brokers about one topic. Every method blocks for a bounded time. Any thread may call it.
 pub struct TopicLogClient {
     topic: String,
@@ -180,6 +215,28 @@ impl TopicLogClient {
         (described.ok().and_then(|description| description.id), facts)
     }
 
+    /// Whether this user may read the topic.
+    ///
+    /// # Errors
+    /// Kafka did not answer in time, does not show the topic, or has none with this name.
+    pub fn topic_permission(&self) -> Result<ReadPermission, TopicLogError> {
+        let description = self.describe(self.timeout)?;
+        Ok(ReadPermission::of(description.lists_read, description.lists_any))
+    }
+
+    /// Whether this user may read the consumer group of the properties, which is the permission to join it.
+    ///
+    /// # Errors
+    /// Kafka did not answer in time, or does not show the group.
+    pub fn group_permission(&self) -> Result<ReadPermission, TopicLogError> {
+        self.ask(&self.client, |client| match ffi::describe_group(client, &self.names.group, self.timeout) {
+            Ok((lists_read, lists_any)) => Ok(ReadPermission::of(lists_read, lists_any)),
+            // Kafka shows that there is no such group yet.
+            Err(RDKafkaErrorCode::GroupIdNotFound) => Ok(ReadPermission::NotVisible),
+            Err(code) => Err(KafkaError::Global(code)),
+        })
+    }
+
     fn describe(&self, limit: Duration) -> Result<TopicDescription, TopicLogError> {
         self.ask(&self.client, |client| {
             let metadata = self.metadata(client, limit)?;
@@ -192,7 +249,10 @@ impl TopicLogClient {
     }
 
     /// The number of partitions of the topic.
-    pub(crate) fn partition_count(&self) -> Result<usize, TopicLogError> {
+    ///
+    /// # Errors
+    /// Kafka did not answer in time, does not show the topic, or has none with this name.
+    pub fn partition_count(&self) -> Result<usize, TopicLogError> {
         self.ask(&self.client, |client| {
             let metadata = self.metadata(client, self.timeout)?;
             Ok(metadata.topics().iter().map(|topic| topic.partitions().len()).sum())

@@ -1,6 +1,7 @@
 //! Checks of the server and of a connection pooler in front of it. A retry does not help against these problems.
 
 use sqlx::{PgConnection, Row as _};
+use std::fmt;
 use std::pin::pin;
 use std::time::Duration;
 use tokio::time::timeout;
@@ -18,23 +19,53 @@ const MARK: &str = "select set_config('fenced_sink.mark', gen_random_uuid()::tex
 /// The mark of the session.
 const READ_MARK: &str = "select current_setting('fenced_sink.mark', true)";
 
-/// Why the service can't work with a server. A retry does not help. `Display` writes an instruction.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+/// Why the service can't work with a server. A retry does not help. `Display` adds what to do.
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum ServerProblem {
     /// The statements of one session are executed in several sessions of the server.
-    #[error(
-        "a connection pooler executes the statements of one session in several sessions of PostgreSQL (transaction or \
-         statement mode), and this service needs a session for each connection: use session mode (PgBouncer: pool_mode = \
-         session for this database), or connect to PostgreSQL directly"
-    )]
     SharedSession,
     /// The encoding of the database does not have every character.
-    #[error(
-        "the encoding of the database is {0}, which can't store every character: create a database with encoding UTF8 (create \
-         database NAME encoding 'UTF8' template template0), copy the tables, and change DATABASE_URL"
-    )]
     Encoding(String),
 }
+
+impl ServerProblem {
+    /// What is wrong.
+    #[must_use]
+    pub fn finding(&self) -> String {
+        match self {
+            Self::SharedSession => {
+                "a connection pooler executes the statements of one session in several sessions of PostgreSQL (transaction \
+                 or statement mode), and this service needs a session for each connection"
+                    .to_owned()
+            }
+            Self::Encoding(encoding) => {
+                format!("the encoding of the database is {encoding}, which can't store every character")
+            }
+        }
+    }
+
+    /// What to do.
+    #[must_use]
+    pub const fn hint(&self) -> &'static str {
+        match self {
+            Self::SharedSession => {
+                "use session mode (PgBouncer: pool_mode = session for this database), or connect to PostgreSQL directly"
+            }
+            Self::Encoding(_) => {
+                "create a database with encoding UTF8 (create database NAME encoding 'UTF8' template template0), copy the \
+                 tables, and change DATABASE_URL"
+            }
+        }
+    }
+}
+
+impl fmt::Display for ServerProblem {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: {}", self.finding(), self.hint())
+    }
+}
+
+impl std::error::Error for ServerProblem {}
 
 /// Opens a session, and finds the problems of the server. If a [`ServerProblem::SharedSession`] is among them, the
 /// session has no time limits on the server, because other clients would get them.

@@ -121,6 +121,11 @@ impl DatabaseServers {
         iter::once(&self.first).chain(&self.others)
     }
 
+    /// Each server alone, with its address. Any kind of session is wanted.
+    pub fn each(&self) -> impl Iterator<Item = (String, Self)> {
+        self.iter().map(|server| (address(server), Self::from(server.clone())))
+    }
+
     /// The user that connects.
     #[must_use]
     pub fn user(&self) -> &str {

@@ -7,10 +7,10 @@ use tokio::sync::mpsc;
 
 use crate::event::Event;
 use crate::kafka::client::check_client;
-use crate::kafka::compaction::is_compacted;
 use crate::kafka::replay;
 use crate::kafka::replay::ReplayMessage;
 use crate::kafka::topic_log_client::TopicLogClient;
+use crate::kafka::topic_settings::topic_settings;
 use crate::model::batch::Entry;
 use crate::model::record::{Partition, Position, Step, TopicId};
 use crate::model::topic_log::LogBounds;
@@ -54,7 +54,8 @@ impl VerifiedTopic {
         });
         let answer = answer.await.map_err(|error| self.unavailable(&error))?;
         let (bounds, since, topic_id) = answer.map_err(|error| self.unavailable(&error))?;
-        let compacted = is_compacted(&self.properties, &self.name).await;
+        let settings = topic_settings(&self.properties, &self.name).await;
+        let compacted = settings.map(|settings| settings.is_compacted());
         Ok(TopicFacts { bounds, since, compacted, topic_id })
     }
 
