@@ -53,6 +53,8 @@ async fn three_instances_store_a_booking_without_privileges_and_stop_cleanly() {
     project.produce(SEED);
     eventually(PATIENCE, |found| found == &["13"], async || project.bookings()).await;
 
+    project.compose(&["run", "--rm", "check"]);
+
     let log = project.compose(&["logs", "--no-color", "--no-log-prefix", "booking-history"]);
     let events: Vec<Value> = log.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
     assert!(events.iter().any(|event| event["event"] == "http_listening"), "{log}");
