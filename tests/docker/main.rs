@@ -36,6 +36,8 @@ fn the_image_is_small_and_says_what_it_contains() {
     let size = docker(&["run", "--rm", "--entrypoint", "stat", IMAGE, "--format=%s", binary]);
     let size: u64 = size.trim().parse().unwrap();
     assert!(size < 25_000_000, "the program has {size} bytes");
+    let files = ["/usr/share/bash-completion/completions/booking-history", "/usr/share/man/man1/booking-history-run.1"];
+    docker(&[&["run", "--rm", "--entrypoint", "ls", IMAGE], &files[..]].concat());
     // The section with the list of dependencies, which scanners read.
     docker(&["run", "--rm", "--entrypoint", "grep", IMAGE, "--quiet", "--text", r"\.dep-v0", binary]);
 }
