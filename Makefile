@@ -1,5 +1,5 @@
 # Each target first installs and builds what it needs. Downloads and builds stay in .cache and target.
-.PHONY: help demo test test-docker check bench fuzz cost sqlx advisories kafka
+.PHONY: help demo test test-docker test-matrix check bench fuzz cost sqlx advisories kafka
 .DEFAULT_GOAL := help
 
 help: ## show this list
@@ -16,6 +16,11 @@ test: ## run the whole gate, as continuous integration does
 test-docker: ## build the image, and test it and the Compose files; needs Docker with Compose
 	@scripts/packages.sh build docker
 	cargo test --locked --test docker
+
+test-matrix: ## run the integration tests with each version of Kafka and PostgreSQL; TESTS=main_job:: for a part
+	@scripts/packages.sh build database kafka browser cost
+	@scripts/kafka.sh
+	@scripts/matrix.sh $(TESTS)
 
 check: ## run the fast gate: format, lints, documentation, tests that need no server
 	@scripts/packages.sh build

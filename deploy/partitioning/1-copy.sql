@@ -1,6 +1,6 @@
 -- Step 1 of 2: a copy of booking_history that is partitioned by the hash of booking_id. The service continues to work.
 --
--- Run it as the owner of the tables: psql --set ON_ERROR_STOP=1 --file 1-copy.sql
+-- Run it as the owner of the tables: psql "$OWNER_URL" --set ON_ERROR_STOP=1 --file 1-copy.sql
 -- docs/scale-out.md explains both steps.
 
 begin;

@@ -1,7 +1,7 @@
 -- Step 2 of 2: copies the rows that were stored since step 1, and exchanges the names of the tables, in one transaction. The
 -- writers of the service wait for it, and then continue with the new table.
 --
--- Run it as the owner of the tables: psql --set ON_ERROR_STOP=1 --file 2-swap.sql
+-- Run it as the owner of the tables: psql "$OWNER_URL" --set ON_ERROR_STOP=1 --file 2-swap.sql
 
 begin;
 

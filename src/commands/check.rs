@@ -20,7 +20,7 @@ pub(super) const EXAMPLES: &str = "\
 Examples:
   booking-history check                       settings, database and Kafka: one line for each part
   booking-history check --output json         one JSON object per line
-  docker compose run --rm booking-history check
+  docker compose --file docker/compose.yml run --rm check
 
 Results: ok; warning: the service works; failed: the service can't work, or records can be lost; not_visible: the server \
 does not show it; skipped: a part that it needs failed.

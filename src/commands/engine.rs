@@ -47,7 +47,10 @@ pub(super) fn explain(error: EngineError, settings: &Settings) -> CommandError {
         EngineError::Kafka(ConsumerError::Configuration(why)) => CommandError::Config(ConfigFaults::one(ConfigFault {
             setting: "KAFKA_PROPERTIES",
             given: None,
-            accepted: format!("properties that librdkafka accepts; the error of librdkafka: {why}"),
+            accepted: format!(
+                "properties that librdkafka accepts; the error of librdkafka: {}",
+                settings.kafka_properties.without_secrets(&why)
+            ),
         })),
         EngineError::Kafka(_) => CommandError::Unavailable(error.to_string()),
         EngineError::Database(error) => CommandError::database(&error, &settings.database),

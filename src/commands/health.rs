@@ -20,7 +20,7 @@ Examples:
   booking-history health                            0: ready, 1: not ready, or no answer
   booking-history health --http-addr 127.0.0.1:81   an instance with another HTTP_ADDR
 
-HTTP_ADDR must be that of the instance. Instead of an address for all networks, such as 0.0.0.0, this machine is asked.";
+HTTP_ADDR must be that of the instance. If it is an address for all networks, such as 0.0.0.0, the command asks this machine.";
 
 /// The instance answers from its memory. A health check must not wait for a process that does not answer.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(5);
@@ -29,7 +29,7 @@ const MAX_ANSWER_BYTES: usize = 16 << 20;
 
 /// The part of the answer of `/readyz` that this command needs.
 #[derive(Deserialize)]
-struct Answer {
+struct ReadyzAnswer {
     ready: bool,
     reasons: Vec<String>,
 }
@@ -40,8 +40,8 @@ pub(super) async fn run(settings: &Settings) -> Result<(), CommandError> {
     };
     let asked = tokio::time::timeout(ANSWER_TIMEOUT, ask(address)).await;
     let no_answer = match asked {
-        Ok(Ok(Answer { ready: true, .. })) => return output::print("ready\n"),
-        Ok(Ok(Answer { reasons, .. })) => {
+        Ok(Ok(ReadyzAnswer { ready: true, .. })) => return output::print("ready\n"),
+        Ok(Ok(ReadyzAnswer { reasons, .. })) => {
             return Err(CommandError::Finding(format!("not ready: {}", reasons.join("; "))));
         }
         Ok(Err(error)) => error.to_string(),
@@ -62,7 +62,7 @@ fn on_this_machine(mut address: SocketAddr) -> SocketAddr {
     address
 }
 
-async fn ask(address: SocketAddr) -> Result<Answer, Box<dyn Error + Send + Sync>> {
+async fn ask(address: SocketAddr) -> Result<ReadyzAnswer, Box<dyn Error + Send + Sync>> {
     let stream = TcpStream::connect(address).await?;
     let (mut requests, connection) = http1::handshake(TokioIo::new(stream)).await?;
     tokio::spawn(connection);

@@ -49,6 +49,12 @@ pub(super) fn variables(text: &str) -> Result<Vec<(String, String)>, String> {
         if !literal.is_ok_and(|(_, literal)| literal.replace(DOLLAR, "$") == value) {
             return Err(format!("the value of {name} in single quotes, because it contains a $"));
         }
+        if text.lines().filter_map(|line| value_of(&name, line)).any(is_ambiguous) {
+            return Err(format!(
+                "the value of {name} without a backslash, a quote or a default in ${{…}}, because python-dotenv reads it in \
+                 another way: set this variable in the environment"
+            ));
+        }
         found.push((name, value));
     }
     Ok(found)
@@ -64,9 +70,31 @@ const DOLLAR: &str = "\u{e000}";
 
 /// The text as python-dotenv reads it: `${NAME}` is replaced and `$NAME` is not.
 fn with_literal_dollars(text: &str) -> String {
-    let (escaped, braces) = ("\u{e001}", "\u{e002}");
-    let literal = text.replace("\\$", escaped).replace("${", braces).replace('$', DOLLAR);
-    literal.replace(escaped, "\\$").replace(braces, "${")
+    let braces = "\u{e001}";
+    text.replace("${", braces).replace('$', DOLLAR).replace(braces, "${")
+}
+
+/// The value of this variable as it is in the line.
+fn value_of<'a>(name: &str, line: &'a str) -> Option<&'a str> {
+    let line = line.trim_start();
+    let (found, value) = line.strip_prefix("export ").unwrap_or(line).split_once('=')?;
+    (found.trim() == name).then(|| value.trim())
+}
+
+/// Whether python-dotenv reads this value in another way: escapes depend on the quotes, and `${NAME:-default}`.
+fn is_ambiguous(value: &str) -> bool {
+    match value.chars().next() {
+        Some('\'') => value.contains("\\\\") || value.contains("\\'"),
+        Some('"') => value.contains("\\$") || has_default(value),
+        _ => {
+            let value = value.split(" #").next().unwrap_or_default();
+            value.contains(['\\', '"', '\'']) || has_default(value)
+        }
+    }
+}
+
+fn has_default(value: &str) -> bool {
+    value.split_once("${").is_some_and(|(_, rest)| rest.contains(":-"))
 }
 
 fn is_setting(name: &str) -> bool {

@@ -78,6 +78,13 @@ impl Properties {
     pub fn get(&self, name: &str) -> Option<&str> {
         self.0.get(name).map(String::as_str)
     }
+
+    /// An error text of librdkafka, which can contain a value, without the secret ones.
+    #[must_use]
+    pub fn without_secrets(&self, text: &str) -> String {
+        let secrets = self.0.iter().filter(|(name, value)| !value.is_empty() && is_hidden(name, value));
+        secrets.fold(text.to_owned(), |text, (_, value)| text.replace(value, HIDDEN))
+    }
 }
 
 impl IntoIterator for Properties {
@@ -144,6 +151,7 @@ pub(super) fn choose(
     };
     // A comma separates nothing in a file: a password there can have any character.
     for (setting, entries) in [("KAFKA_PROPERTIES", entries(&inline)), ("KAFKA_PROPERTIES_FILE", lines(&file))] {
+        let is_only = entries.len() == 1;
         for (number, entry) in entries.into_iter().enumerate() {
             let mut fault = |given, accepted| wrong.push(ConfigFault { setting, given, accepted });
             // The entry is not shown, because it may be a line of a private key.
@@ -151,7 +159,9 @@ pub(super) fn choose(
                 fault(None, format!("key=value; entry {} has no =", number + 1));
                 continue;
             };
-            if let Some(accepted) = refusal(name, value) {
+            if setting == "KAFKA_PROPERTIES_FILE" && is_only && has_another_property(value) {
+                fault(None, format!("one property in each line; entry {} has several", number + 1));
+            } else if let Some(accepted) = refusal(name, value) {
                 fault(Some(shown(name, value)), accepted);
             } else if all.insert(name.to_owned(), value.to_owned()).is_some() {
                 fault(Some(shown(name, value)), format!("each property once; {name} is given twice"));
@@ -217,6 +227,11 @@ fn split_before_next_name(line: &str) -> Option<(&str, &str)> {
         .find(|(_, rest)| starts_with_name(rest) || trailing(rest))
 }
 
+/// Whether a value continues with a comma and another property, as in the one-line form of `KAFKA_PROPERTIES`.
+fn has_another_property(value: &str) -> bool {
+    split_before_next_name(value).and_then(|(_, rest)| rest.split_once('=')).is_some_and(|(name, _)| name.contains('.'))
+}
+
 /// What is accepted instead of a property that is refused, and why. A property with its fixed value is accepted.
 fn refusal(name: &str, value: &str) -> Option<String> {
     // librdkafka reads `topic.auto.offset.reset` as `auto.offset.reset`.
@@ -232,8 +247,16 @@ fn refusal(name: &str, value: &str) -> Option<String> {
     }
 }
 
+/// Stands for a secret value.
+const HIDDEN: &str = "(hidden)";
+
 fn shown(name: &str, value: &str) -> String {
-    format!("{name}={}", if is_secret(name) { "(hidden)" } else { value })
+    format!("{name}={}", if is_hidden(name, value) { HIDDEN } else { value })
+}
+
+/// Also a value that names a secret property: a wrong separator can have put a second property into it.
+fn is_hidden(name: &str, value: &str) -> bool {
+    is_secret(name) || value.contains('=') && is_secret(value)
 }
 
 fn is_secret(name: &str) -> bool {

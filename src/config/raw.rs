@@ -28,8 +28,10 @@ pub(crate) fn is_used(setting: &str, command: &str) -> bool {
     match setting {
         "log_level" | "log_format" => true,
         "http_addr" => matches!(command, "run" | "health"),
-        "database_url" | "database_url_file" | "database_timeout" => command != "health",
-        "kafka_topic" | "kafka_group_id" => !matches!(command, "migrate" | "health"),
+        "database_url" | "database_url_file" | "database_timeout" => {
+            !matches!(command, "health" | "completions" | "man")
+        }
+        "kafka_topic" | "kafka_group_id" => !matches!(command, "migrate" | "health" | "completions" | "man"),
         "kafka_bootstrap_servers" | "kafka_properties" | "kafka_properties_file" => {
             matches!(command, "run" | "check" | "offsets" | "verify")
         }

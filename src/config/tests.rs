@@ -219,7 +219,8 @@ fn an_env_file_of_the_python_service_is_read_or_refused_by_name() {
         ("KAFKA_TOPIC=bookings#1", "bookings#1"),
         ("KAFKA_TOPIC=", ""),
         ("KAFKA_TOPIC=\"a\nb\"", "a\nb"),
-        ("KAFKA_TOPIC=a\\$b", "a$b"),
+        ("KAFKA_TOPIC=\"a\\\\b\"", "a\\b"),
+        ("KAFKA_TOPIC='a\\b' # it's", "a\\b"),
         ("KAFKA_TOPIC=a${BOOKING_HISTORY_TEST}b", "ab"),
     ] {
         assert_eq!(read(line), Ok(vec![("KAFKA_TOPIC".to_owned(), value.to_owned())]), "{line:?}");
@@ -233,6 +234,11 @@ fn an_env_file_of_the_python_service_is_read_or_refused_by_name() {
         ("DATABASE_URL=\"postgresql://u:s3cret$$@h/d\"", "the value of DATABASE_URL in single quotes"),
         ("WRITERS=s3cret\nWRITERS=2", "each name once; WRITERS is there twice"),
         ("database_url=s3cret", "DATABASE_URL in upper case"),
+        ("DATABASE_URL=postgresql://u:s3cret\\\\@h/d", "the value of DATABASE_URL without a backslash"),
+        ("DATABASE_URL=\"s3cret\\$b\"", "the value of DATABASE_URL "),
+        ("DATABASE_URL='s3cret\\\\b'", "the value of DATABASE_URL without a backslash"),
+        ("DATABASE_URL=s3cret\"b\"", "the value of DATABASE_URL without a backslash"),
+        ("DATABASE_URL=s3cret${HOST:-localhost}", "the value of DATABASE_URL without a backslash"),
     ] {
         let error = read(lines).unwrap_err();
         assert!(error.contains(expected) && !error.contains("cret"), "{lines:?}: {error}");

@@ -17,12 +17,12 @@ const AXE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../../.cache/axe/axe_pla
 
 /// A browser. It ends when this value is dropped, or when the test binary ends in any way.
 pub struct Browser {
-    pipes: RefCell<Pipes>,
+    pipes: RefCell<DevToolsPipes>,
     session: Value,
     _guardian: Guardian,
 }
 
-struct Pipes {
+struct DevToolsPipes {
     commands: File,
     answers: BufReader<File>,
     calls: u64,
@@ -40,7 +40,7 @@ impl Browser {
         // The browser opens its ends in the same order. Each `open` waits for the other end.
         let commands = File::options().write(true).open(guardian.directory().join("commands")).unwrap();
         let answers = BufReader::new(File::open(guardian.directory().join("answers")).unwrap());
-        let pipes = RefCell::new(Pipes { commands, answers, calls: 0 });
+        let pipes = RefCell::new(DevToolsPipes { commands, answers, calls: 0 });
         let mut browser = Self { pipes, session: Value::Null, _guardian: guardian };
         let page = browser.call("Target.createTarget", &json!({"url": "about:blank"}));
         let attach = json!({"targetId": page["targetId"], "flatten": true});

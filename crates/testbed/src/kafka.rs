@@ -4,8 +4,8 @@ use std::fmt::Write as _;
 use std::io::{Read as _, Write as _};
 use std::net::{Ipv4Addr, TcpStream};
 use std::path::Path;
-use std::sync::OnceLock;
 use std::sync::atomic::{AtomicI32, Ordering};
+use std::sync::{LazyLock, OnceLock};
 use std::{fs, process};
 
 use crate::proxy::Proxy;
@@ -16,8 +16,11 @@ mod secure;
 
 pub use secure::SecureListeners;
 
-/// Where `make kafka` puts the broker and its libraries.
-const LIBRARIES: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../../.cache/kafka");
+/// Where `scripts/kafka.sh` puts the broker and its libraries. `TEST_KAFKA` names another version.
+static LIBRARIES: LazyLock<String> = LazyLock::new(|| {
+    let version = crate::switch("TEST_KAFKA").map(|version| format!("-{version}")).unwrap_or_default();
+    format!("{}/../../.cache/kafka{version}", env!("CARGO_MANIFEST_DIR"))
+});
 
 /// Each differs from Kafka's default to make tests quick or the broker small.
 const SETTINGS: &[(&str, &str)] = &[
@@ -253,7 +256,8 @@ impl Kafka {
     }
 
     fn prepare_node(port: u16, controller: u16, own: &str, settings: &[(&str, &str)]) -> Self {
-        assert!(Path::new(LIBRARIES).is_dir(), "no Apache Kafka in {LIBRARIES}; to get it: make test");
+        let libraries = &*LIBRARIES;
+        assert!(Path::new(libraries).is_dir(), "no Apache Kafka in {libraries}; to get it: make test");
         // It need not end in order, because its directory is removed.
         let guardian = Guardian::new("KILL", None).unwrap();
         let mut properties = own.to_owned();
@@ -504,6 +508,6 @@ fn java(main: &str) -> String {
     format!(
         "exec java -Xmx256m -XX:+UseSerialGC -XX:TieredStopAtLevel=1 -XX:-UsePerfData -Djava.io.tmpdir=tmp \
          -cp {} {main} >>log 2>&1",
-        quoted(format!("{LIBRARIES}/*"))
+        quoted(format!("{}/*", *LIBRARIES))
     )
 }

@@ -48,6 +48,7 @@ pub mod steady_flow;
 pub mod scene;
 pub mod pages;
 
+use std::env;
 use std::sync::atomic::{AtomicU32, Ordering};
 
 pub use guardian::{Account, Guardian, free_ports, quoted};
@@ -62,4 +63,10 @@ pub struct ServerError(pub String);
 pub fn unique(what: &str) -> String {
     static NUMBER: AtomicU32 = AtomicU32::new(0);
     format!("{what}-{}-{}", std::process::id(), NUMBER.fetch_add(1, Ordering::Relaxed))
+}
+
+/// An environment variable that changes a whole run of the tests.
+#[expect(clippy::disallowed_methods, reason = "a switch of the tests, not a setting of the program")]
+pub(crate) fn switch(name: &str) -> Option<String> {
+    env::var_os(name).map(|value| value.into_string().unwrap())
 }

@@ -5,9 +5,9 @@
 //! rewritten and the test passes; with `UPDATE_DOCS=all` every sample is, so that the times of a page agree.
 
 use std::collections::BTreeSet;
+use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
-use std::{env, fs};
 
 use crate::log_line::LogLine;
 
@@ -137,11 +137,10 @@ enum Update {
     All,
 }
 
-#[expect(clippy::disallowed_methods, reason = "a switch of the tests, not a setting of the program")]
 fn update() -> Update {
-    match env::var_os("UPDATE_DOCS") {
+    match crate::switch("UPDATE_DOCS").as_deref() {
         None => Update::None,
-        Some(value) if value == "all" => Update::All,
+        Some("all") => Update::All,
         Some(_) => Update::Stale,
     }
 }

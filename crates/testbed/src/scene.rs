@@ -2,7 +2,6 @@
 //! them.
 
 use std::borrow::Borrow;
-use std::env;
 
 use sqlx::{AssertSqlSafe, Connection as _, PgConnection};
 
@@ -13,7 +12,7 @@ use crate::service::{Environment, Service, environment};
 use crate::topic::{Outgoing, Topic};
 use crate::wait::{PATIENCE, eventually};
 use crate::workload::Workload;
-use crate::{Postgres, pages, unique};
+use crate::{Postgres, pages, switch, unique};
 
 /// A topic, a consumer group and a database of a test's own. Each instance that it starts is of this group.
 #[derive(Clone)]
@@ -49,12 +48,11 @@ impl Scene {
     }
 
     /// Partitions the new table of bookings if `TEST_TABLE=partitioned`, so that the same tests run on such a table.
-    #[expect(clippy::disallowed_methods, reason = "the gate chooses the table for all tests of a run")]
     async fn choose_table(&self) {
-        match env::var("TEST_TABLE").as_deref() {
-            Err(_) => {}
-            Ok("partitioned") => self.partition_table().await,
-            Ok(other) => panic!("TEST_TABLE={other}: only `partitioned` is known"),
+        match switch("TEST_TABLE").as_deref() {
+            None => {}
+            Some("partitioned") => self.partition_table().await,
+            Some(other) => panic!("TEST_TABLE={other}: only `partitioned` is known"),
         }
     }
 
@@ -70,9 +68,12 @@ impl Scene {
         Self::between(Topic::create(kafka(), partitions).await, database().await)
     }
 
-    /// This topic and this database, as they are.
+    /// This topic and this database, as they are. `TEST_GROUP_PROTOCOL` is the group protocol of tests that set no properties.
     pub fn between(topic: Topic, database: String) -> Self {
-        let environment = environment(&[("HTTP_ADDR", "")]);
+        let mut environment = environment(&[("HTTP_ADDR", "")]);
+        if let Some(protocol) = switch("TEST_GROUP_PROTOCOL") {
+            environment.insert("KAFKA_PROPERTIES".to_owned(), format!("group.protocol={protocol}"));
+        }
         let scene = Self { topic: topic.clone(), group: String::new(), database: String::new(), environment };
         scene.with_topic(topic).with_group(&unique("group")).with_database(database)
     }

@@ -39,14 +39,14 @@ const OLDEST_VERSION: i32 = 140_000;
 const CLOCK_TOLERANCE: TimeDelta = TimeDelta::seconds(2);
 
 /// What the parts found.
-pub(super) struct DatabaseReport {
+pub(super) struct DatabaseChecks {
     pub(super) lines: Vec<CheckLine>,
     /// The stored positions, or the part because of which they can't be read.
     pub(super) rows: Result<Vec<PartitionRow>, &'static str>,
 }
 
 /// Checks all parts. Each statement and each connect ends within the limit.
-pub(super) async fn check(settings: &Settings, limit: Duration) -> DatabaseReport {
+pub(super) async fn check(settings: &Settings, limit: Duration) -> DatabaseChecks {
     let servers = settings.database.servers();
     let target = settings.database.to_string();
     let mut lines = check_servers(servers, limit).await;
@@ -76,7 +76,7 @@ pub(super) async fn check(settings: &Settings, limit: Duration) -> DatabaseRepor
         });
     }
     complete(&mut lines, &PARTS, &target, rows.as_ref().err().unwrap_or(&SCHEMA));
-    DatabaseReport { lines, rows }
+    DatabaseChecks { lines, rows }
 }
 
 /// Why the parts that follow are not checked.

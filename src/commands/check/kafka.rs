@@ -16,7 +16,7 @@ use tokio::task::spawn_blocking;
 use tokio::time::timeout;
 
 use super::positions::TopicLogFacts;
-use super::report::{CheckLine, CheckResult, complete};
+use super::report::{CheckLine, CheckResult, complete, skipped};
 use crate::config::{Settings, consumer_properties};
 
 const DNS: &str = "kafka_dns";
@@ -35,14 +35,14 @@ const PARTS_OF_TOPIC: [&str; 4] = [TOPIC, TOPIC_PERMISSION, GROUP_PERMISSION, RE
 const PORT: u16 = 9092;
 
 /// What the parts found.
-pub(super) struct KafkaReport {
+pub(super) struct KafkaChecks {
     pub(super) lines: Vec<CheckLine>,
     /// The topic log, or the part because of which it can't be read.
     pub(super) topic_log: Result<TopicLogFacts, &'static str>,
 }
 
 /// Checks all parts. Each of them ends within the limit, or within the limit of the engine, which is 10 s.
-pub(super) async fn check(settings: &Settings, limit: Duration) -> KafkaReport {
+pub(super) async fn check(settings: &Settings, limit: Duration) -> KafkaChecks {
     let connection = Arc::new(Connection::new(settings, limit));
     let servers: Vec<String> = settings.kafka_bootstrap_servers.split(',').map(without_protocol).collect();
     let found = check_brokers(&connection, servers.iter().cloned().map(|server| (server, Source::Setting))).await;
@@ -70,9 +70,13 @@ pub(super) async fn check(settings: &Settings, limit: Duration) -> KafkaReport {
         let is_cause = |line: &&CheckLine| line.result == CheckResult::Failed;
         Err(lines.iter().rfind(is_cause).map_or(ANSWER, |line| line.part))
     };
-    complete(&mut of_topic, &PARTS_OF_TOPIC, &settings.kafka_topic, topic_log.as_ref().err().unwrap_or(&TOPIC));
+    let cause = topic_log.as_ref().err().unwrap_or(&TOPIC);
+    if !of_topic.iter().any(|line| line.part == GROUP_PERMISSION) {
+        of_topic.push(skipped(GROUP_PERMISSION, &settings.kafka_group_id, cause));
+    }
+    complete(&mut of_topic, &PARTS_OF_TOPIC, &settings.kafka_topic, cause);
     lines.extend(of_topic);
-    KafkaReport { lines, topic_log }
+    KafkaChecks { lines, topic_log }
 }
 
 /// How each broker is reached.
@@ -197,7 +201,7 @@ impl Connection {
                          between"
                     }
                     Source::Broker => {
-                        "the broker advertises this address: check that it runs, that no firewall is between, and \
+                        "the broker advertises this address: check that it runs, that no firewall blocks it, and \
                          advertised.listeners of the broker"
                     }
                 }));

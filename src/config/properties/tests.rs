@@ -15,6 +15,22 @@ fn entries_are_separated_by_lines_or_by_commas() {
     check_entries("sasl.password=x,y.z=1\nc.d=2", &["sasl.password=x,y.z=1", "c.d=2"]);
 }
 
+#[test]
+fn properties_in_one_value_show_no_secret() {
+    let file = |text: &'static str| {
+        settings_with_files(|raw| raw.kafka_properties_file = Some("f".to_owned()), move |_| Ok(text.to_owned()))
+    };
+    let error = file("security.protocol=sasl_ssl,sasl.password=s3cret").unwrap_err().to_string();
+    assert!(error.contains("entry 1 has several") && !error.contains("s3cret"), "{error}");
+    assert_eq!(file("sasl.password=a,x=1").unwrap().kafka_properties.get("sasl.password"), Some("a,x=1"));
+
+    let settings = settings(|raw| raw.kafka_properties = Some("acks=1;sasl.password=s3cret".to_owned())).unwrap();
+    let error = "acks: Invalid value \"1;sasl.password=s3cret\"";
+    assert_eq!(settings.kafka_properties.without_secrets(error), "acks: Invalid value \"(hidden)\"");
+    let error = file("enable.auto.commit=true;sasl.password=s3cret").unwrap_err().to_string();
+    assert!(!error.contains("s3cret"), "{error}");
+}
+
 fn check_refused(property: &str, reason: &str) {
     let faults = settings(|raw| raw.kafka_properties = Some(property.to_owned())).unwrap_err().to_string();
     assert!(faults.contains(reason), "{property} gave {faults}");

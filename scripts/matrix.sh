@@ -1,0 +1,36 @@
+#!/usr/bin/env bash
+# matrix.sh [FILTER...]: runs the integration tests with each version of Kafka and of PostgreSQL, the other server as in `make test`.
+# FILTER: a part of a test's name, such as main_job::. Without one all tests run, about half an hour for each version.
+#
+# Each line of its output is a row of docs/versions.md. The output of the tests is in target/matrix.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+
+filters=("$@")
+failed=0
+row() { # SERVERS VARIABLE=VALUE... [-- ARGUMENT...]: sets the variables, and gives the arguments to the test binary
+  local servers=$1 log variables=() arguments=()
+  shift
+  while [ $# -gt 0 ] && [ "$1" != -- ]; do
+    variables+=("$1")
+    shift
+  done
+  arguments=("${@:2}")
+  log="target/matrix/$servers.log"
+  env "${variables[@]}" cargo test --locked --test it -- "${filters[@]}" "${arguments[@]}" >"$log" 2>&1 || failed=1
+  echo "| $servers | $(date --utc +%F) | ${filters[*]:-all} | $(sed -n 's/^test result: \(.*\); 0 measured.*/\1/p' "$log") |"
+}
+
+mkdir -p target/matrix
+cargo build --quiet --locked
+for version in 3.9.1 4.0.1 4.1.1; do
+  scripts/kafka.sh "$version"
+  row "Kafka $version" TEST_KAFKA="$version"
+done
+row "Kafka 4.1.1, group.protocol=consumer" TEST_KAFKA=4.1.1 TEST_GROUP_PROTOCOL=consumer
+for version in 14.20.0 15.15.0 16.11.0 17.7.0 18.1.0; do
+  scripts/postgres.sh "$version"
+  # These builds have no pg_basebackup, which makes a standby.
+  row "PostgreSQL ${version%.0}" PATH="$PWD/.cache/postgres-$version/bin:$PATH" -- --skip several_servers:: --skip check_names
+done
+exit "$failed"
