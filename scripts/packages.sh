@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# packages.sh GROUP...: installs the missing Debian packages of these groups: build, database, kafka, browser, lint, cost.
+# packages.sh GROUP...: installs the missing Debian packages of these groups: build, database, kafka, browser, monitoring, lint, cost.
 # The group docker installs nothing: it only checks that Docker can be used.
 set -euo pipefail
 
@@ -47,6 +47,9 @@ for what in "$@"; do
   browser)
     need chromium chromium
     ;;
+  monitoring)
+    need prometheus has promtool
+    ;;
   lint)
     need shellcheck has shellcheck
     need python3-pip python3 -m pip --version
@@ -85,8 +88,10 @@ echo "Installing missing packages: ${missing[*]}"
 "${as_root[@]}" apt-get update -qq
 "${as_root[@]}" env DEBIAN_FRONTEND=noninteractive apt-get install -qq --yes --no-install-recommends "${missing[@]}" \
   </dev/null
-# The package starts a service for the whole machine, also without systemd. The tests start their own.
-if [[ " ${missing[*]} " == *" pgbouncer "* ]]; then
-  "${as_root[@]}" service pgbouncer stop >/dev/null 2>&1 || true
-  "${as_root[@]}" update-rc.d pgbouncer disable >/dev/null 2>&1 || true
-fi
+# These packages start a service for the whole machine, also without systemd. The tests start their own.
+for service in pgbouncer prometheus; do
+  if [[ " ${missing[*]} " == *" $service "* ]]; then
+    "${as_root[@]}" service "$service" stop >/dev/null 2>&1 || true
+    "${as_root[@]}" update-rc.d "$service" disable >/dev/null 2>&1 || true
+  fi
+done

@@ -12,7 +12,7 @@ step() {
   times+=$(printf '%5d s  %s' $((SECONDS - started)) "$1")$'\n'
 }
 
-step "install: packages" scripts/packages.sh build database kafka browser lint cost
+step "install: packages" scripts/packages.sh build database kafka browser monitoring lint cost
 step "install: tools" scripts/tools.sh
 step "install: Apache Kafka" scripts/kafka.sh
 step "install: libraries of the Python service" scripts/old_service.sh
@@ -23,6 +23,7 @@ step "documentation" env RUSTDOCFLAGS="-D warnings" cargo doc --quiet --locked -
 step "dependencies" env PATH="$PWD/.cache/tools/bin:$PATH" cargo deny --log-level error check bans licenses sources
 step "descriptions of SQL" scripts/sqlx.sh check
 step "fuzzing" scripts/fuzz.sh 20
+step "alerts, Kubernetes manifests" scripts/deploy.sh
 step "instructions of parse, batch, encode" scripts/cost.sh check
 step "the program" cargo build --quiet --locked
 step "tests: engine, testbed, demo" cargo test --quiet --locked --workspace --exclude booking-history --exclude cost

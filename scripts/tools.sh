@@ -20,3 +20,11 @@ if [ ! -d ".cache/axe/axe_playwright_python-$axe.dist-info" ]; then
   rm -rf .cache/axe
   python3 -m pip install --quiet --disable-pip-version-check --no-deps --target .cache/axe "axe-playwright-python==$axe"
 fi
+# The schemas of Kubernetes that scripts/deploy.sh uses. Those of the other versions need 100 MB.
+kubernetes=1.37.0
+if [ ! -d ".cache/kubernetes/kubernetes_validate-$kubernetes.dist-info" ]; then
+  rm -rf .cache/kubernetes
+  python3 -m pip install --quiet --disable-pip-version-check --target .cache/kubernetes "kubernetes-validate==$kubernetes"
+  find .cache/kubernetes/kubernetes_validate/kubernetes-json-schema -mindepth 1 -maxdepth 1 -type d \
+    ! -name 'v1.27.0*' ! -name 'v1.37.0*' -exec rm -r {} +
+fi

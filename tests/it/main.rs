@@ -30,6 +30,7 @@ mod check;
 mod health;
 mod kafka_refusals;
 mod metrics;
+mod monitoring;
 mod status_page;
 mod memory;
 mod booking_table;

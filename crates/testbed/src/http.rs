@@ -15,9 +15,18 @@ pub struct Answer {
 
 /// Sends a GET request to an address, and waits for the answer.
 pub fn get(address: &str, path: &str) -> Answer {
+    request(address, path, "1.1")
+}
+
+/// As [`get`], of a server that sends a long answer in chunks to a client of HTTP/1.1.
+pub fn get_whole(address: &str, path: &str) -> Answer {
+    request(address, path, "1.0")
+}
+
+fn request(address: &str, path: &str, version: &str) -> Answer {
     let mut stream = TcpStream::connect(address).unwrap();
     stream.set_read_timeout(Some(Duration::from_secs(10))).unwrap();
-    write!(stream, "GET {path} HTTP/1.1\r\nhost: here\r\nconnection: close\r\n\r\n").unwrap();
+    write!(stream, "GET {path} HTTP/{version}\r\nhost: here\r\nconnection: close\r\n\r\n").unwrap();
     let mut answer = String::new();
     stream.read_to_string(&mut answer).unwrap();
     let (head, body) = answer.split_once("\r\n\r\n").unwrap();

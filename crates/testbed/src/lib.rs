@@ -16,6 +16,7 @@
 //! | [`service`], [`log_line`], [`http`] | the program as a child process, its log and its HTTP answers |
 //! | [`browser`] | a headless browser with the status page |
 //! | [`audit`], [`scene`] | what the tables hold, and all of this in one value |
+//! | [`prometheus`] | a private Prometheus |
 //! | [`pages`] | the samples in the documentation |
 //! | [`wait`] | conditions instead of sleeps |
 #![expect(
@@ -46,6 +47,7 @@ pub mod audit;
 pub mod workload;
 pub mod steady_flow;
 pub mod scene;
+pub mod prometheus;
 pub mod pages;
 
 use std::env;

@@ -106,6 +106,14 @@ pub fn check(page: &str, name: &str, printed: &[String]) {
     }
 }
 
+/// Compares a file of the documentation that a test makes, by its path in the repository, and fails if it is stale.
+pub fn check_file(path: &str, text: &str) {
+    if update() != Update::None {
+        fs::write(root().join(path), text).unwrap();
+    }
+    assert!(fs::read_to_string(root().join(path)).is_ok_and(|found| found == text), "{path} is stale: UPDATE_DOCS=1");
+}
+
 /// The printed lines that an excerpt shows, each once: the same line, else the same event.
 fn excerpt(lines: &[String], mut printed: Vec<String>) -> Option<Vec<String>> {
     let mut fresh = Vec::new();

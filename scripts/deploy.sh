@@ -1,0 +1,16 @@
+#!/usr/bin/env bash
+# Checks deploy/: the configuration and the alerts of Prometheus, with the unit tests of the alerts, and the Kubernetes manifests
+# against the schemas of an old and of the newest version.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+
+# Prints its report only if something is wrong.
+quiet() {
+  local report
+  report=$("$@" 2>&1) || { echo "$report"; exit 1; }
+}
+quiet promtool check config deploy/prometheus/prometheus.yml
+quiet promtool test rules deploy/prometheus/alerts_test.yml
+for version in 1.27 1.37; do
+  PYTHONPATH=.cache/kubernetes python3 -m kubernetes_validate --strict --quiet -k "$version" deploy/kubernetes/*.yaml
+done
