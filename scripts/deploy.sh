@@ -14,3 +14,8 @@ quiet promtool test rules deploy/prometheus/alerts_test.yml
 for version in 1.27 1.37; do
   PYTHONPATH=.cache/kubernetes python3 -m kubernetes_validate --strict --quiet -k "$version" deploy/kubernetes/*.yaml
 done
+
+version=$(sed -n 's/^version = "\(.*\)"/\1/p' Cargo.toml | head -n 1)
+named=$(grep -ohE 'booking-history(:|-migrate-)[0-9][0-9.-]*' deploy/kubernetes/*.yaml docs/deploy.md | sort -u)
+expected=$(printf '%s\n' "booking-history-migrate-${version//./-}" "booking-history:$version" | sort)
+[ "$named" = "$expected" ] || { echo "the manifests or docs/deploy.md have another version than $version: $named" >&2; exit 1; }
