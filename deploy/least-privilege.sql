@@ -23,10 +23,16 @@ grant select, insert, update on consumer_offsets, dead_letters, offset_gaps to :
 -- The commands compare the schema with the migrations of the program. The views are for people.
 grant select on _sqlx_migrations, dead_letters_overview, dead_letters_readable to :"role";
 
+select format('grant usage on schema %I to %I', nspname, :'role')
+from pg_class
+join pg_namespace on pg_namespace.oid = relnamespace
+where pg_class.oid = 'booking_history'::regclass \gexec
+
 -- The id of a table that the Python service created is a serial: its default needs the sequence.
-select format('grant usage on sequence %s to %I', pg_get_serial_sequence('booking_history', 'id'), :'role')
-from pg_attribute
-where attrelid = 'booking_history'::regclass and attname = 'id' and attidentity = ''
-    and pg_get_serial_sequence('booking_history', 'id') is not null \gexec
+select format('grant usage on sequence %s to %I', refobjid::regclass, :'role')
+from pg_attrdef
+join pg_depend on classid = 'pg_attrdef'::regclass and objid = pg_attrdef.oid
+join pg_class on pg_class.oid = refobjid and relkind = 'S'
+where adrelid = 'booking_history'::regclass \gexec
 
 commit;

@@ -27,11 +27,26 @@ begin
         where refclassid = 'pg_class'::regclass and refobjid = 'booking_history'::regclass
         union select 'trigger ' || tgname from pg_trigger where tgrelid = 'booking_history'::regclass and not tgisinternal
         union select 'policy ' || polname from pg_policy where polrelid = 'booking_history'::regclass
-        union select 'foreign key ' || conname from pg_constraint where confrelid = 'booking_history'::regclass
+        union select 'foreign key ' || conname
+        from pg_constraint
+        where contype = 'f' and 'booking_history'::regclass in (conrelid, confrelid)
+        union select 'publication ' || pubname
+        from pg_publication_rel
+        join pg_publication on pg_publication.oid = prpubid
+        where prrelid = 'booking_history'::regclass
+        union select 'privileges of the column ' || attname
+        from pg_attribute
+        where attrelid = 'booking_history'::regclass and attacl is not null
+        union select 'generated column ' || attname
+        from pg_attribute
+        where attrelid = 'booking_history'::regclass and attgenerated <> ''
+        union select 'owner ' || relowner::regrole || ' (run this script as this role)'
+        from pg_class
+        where pg_class.oid = 'booking_history'::regclass and pg_get_userbyid(relowner) <> current_user
     ) as objects;
     if why is not null then
-        raise exception 'booking_history is used by: %', why
-            using hint = 'Drop them, run this script again, and create them again after step 2.';
+        raise exception 'the new table would lack: %', why
+            using hint = 'Drop these objects, run this script again, and create them again after step 2.';
     end if;
 
     for part in 0 .. partitions - 1 loop
@@ -55,7 +70,7 @@ begin
 end
 $$;
 
-insert into booking_history_partitioned table booking_history;
+insert into booking_history_partitioned overriding system value table booking_history;
 
 create unique index on booking_history_partitioned (booking_id);
 create index on booking_history_partitioned (id);

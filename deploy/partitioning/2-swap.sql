@@ -7,7 +7,7 @@ begin;
 
 lock table booking_history in access exclusive mode;
 
-insert into booking_history_partitioned
+insert into booking_history_partitioned overriding system value
 select stored.*
 from booking_history stored
 where not exists (select from booking_history_partitioned copied where copied.booking_id = stored.booking_id);

@@ -40,7 +40,10 @@ pub(super) fn variables(text: &str) -> Result<Vec<(String, String)>, String> {
     {
         let (name, value) = variable.map_err(|error| unreadable(text, &error))?;
         let upper = name.to_ascii_uppercase();
-        if name != upper && is_setting(&upper) {
+        if !is_setting(&upper) {
+            continue;
+        }
+        if name != upper {
             return Err(format!("{upper} in upper case"));
         }
         if !names.insert(name.clone()) {
@@ -84,13 +87,21 @@ fn value_of<'a>(name: &str, line: &'a str) -> Option<&'a str> {
 /// Whether python-dotenv reads this value in another way: escapes depend on the quotes, and `${NAME:-default}`.
 fn is_ambiguous(value: &str) -> bool {
     match value.chars().next() {
-        Some('\'') => value.contains("\\\\") || value.contains("\\'"),
-        Some('"') => value.contains("\\$") || has_default(value),
+        Some('\'') => ["\\\\", "\\'", "${"].iter().any(|part| value.contains(part)) || has_text_after(value, '\''),
+        Some('"') => value.contains("\\$") || value.contains("\\ ") || has_default(value) || has_text_after(value, '"'),
+        Some('#') => true,
         _ => {
             let value = value.split(" #").next().unwrap_or_default();
             value.contains(['\\', '"', '\'']) || has_default(value)
         }
     }
+}
+
+/// Whether text that is no comment follows the closing quote. In the first line of a value with several lines, none follows.
+fn has_text_after(value: &str, quote: char) -> bool {
+    let (_, after) = value.rsplit_once(quote).unwrap_or_default();
+    let is_closed = value.matches(quote).count() > 1;
+    is_closed && !after.trim().is_empty() && !after.trim_start().starts_with('#') && !value.contains(" #")
 }
 
 fn has_default(value: &str) -> bool {
@@ -106,8 +117,11 @@ fn is_setting(name: &str) -> bool {
 fn unreadable(text: &str, error: &dotenvy::Error) -> String {
     let dotenvy::Error::LineParse(part, _) = error else { return format!("a file that can be read: {error}") };
     let end = part.lines().next().unwrap_or_default().trim_end();
-    let is_this = |line: &str| line.trim_end().ends_with(end) && !line.trim_start().starts_with('#');
-    let (line, number) = text.lines().zip(1..).find(|(line, _)| is_this(line)).unwrap_or_default();
+    // dotenvy has removed a comment at the end of the line.
+    let is_this = |line: &str| line.contains(end) && !line.trim_start().starts_with('#');
+    let Some((line, number)) = text.lines().zip(1..).find(|(line, _)| is_this(line)) else {
+        return "NAME=value lines and comments; a line is another one".to_owned();
+    };
     let line = line.trim_start();
     let name = line.strip_prefix("export ").unwrap_or(line).split_once('=').map(|(name, _)| name.trim());
     match name.filter(|name| values::is_variable_name(name)) {

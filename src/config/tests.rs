@@ -214,7 +214,7 @@ fn an_env_file_of_the_python_service_is_read_or_refused_by_name() {
         ("\u{feff}KAFKA_TOPIC=bookings", "bookings"),
         ("export KAFKA_TOPIC=bookings", "bookings"),
         ("  export   KAFKA_TOPIC = \"bookings\"  # comment\r\n", "bookings"),
-        ("KAFKA_TOPIC='a # b $c ${d}'\r\n# comment\r\n\r\n", "a # b $c ${d}"),
+        ("KAFKA_TOPIC='a # b $c'\r\n# comment\r\n\r\n", "a # b $c"),
         ("KAFKA_TOPIC=bookings # comment", "bookings"),
         ("KAFKA_TOPIC=bookings#1", "bookings#1"),
         ("KAFKA_TOPIC=", ""),
@@ -238,6 +238,9 @@ fn an_env_file_of_the_python_service_is_read_or_refused_by_name() {
         ("DATABASE_URL=\"s3cret\\$b\"", "the value of DATABASE_URL "),
         ("DATABASE_URL='s3cret\\\\b'", "the value of DATABASE_URL without a backslash"),
         ("DATABASE_URL=s3cret\"b\"", "the value of DATABASE_URL without a backslash"),
+        ("DATABASE_URL='s3cret${HOST}'", "the value of DATABASE_URL without a backslash"),
+        ("DATABASE_URL=\"s3cret\"b", "the value of DATABASE_URL without a backslash"),
+        ("KAFKA_TOPIC=two words # comment", "the line of KAFKA_TOPIC can't be read"),
         ("DATABASE_URL=s3cret${HOST:-localhost}", "the value of DATABASE_URL without a backslash"),
     ] {
         let error = read(lines).unwrap_err();

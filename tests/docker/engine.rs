@@ -68,7 +68,9 @@ impl Project {
 
     /// Starts the services and waits until they are healthy, and until those that run once have succeeded.
     pub fn up(&self, words: &[&str]) {
-        self.compose(&[&["up", "--no-build", "--detach", "--wait", "--quiet-pull"], words].concat());
+        self.compose(
+            &[&["up", "--no-build", "--detach", "--wait", "--wait-timeout", "600", "--quiet-pull"], words].concat(),
+        );
     }
 
     /// The container ids of a service, also of containers that have ended.

@@ -2,7 +2,7 @@
 //! same.
 
 use std::collections::BTreeSet;
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::time::{SystemTime, UNIX_EPOCH};
 
 use serde_json::Value;
 
@@ -93,7 +93,6 @@ async fn a_wrong_setting_or_address_is_named_and_the_other_parts_are_checked() {
     let servers = format!("kafka.invalid:9092,127.0.0.1:1,{broker}");
     let wrong = scene.clone().with("DATABASE_URL", &url).with("DATABASE_TIMEOUT", "1s");
     let wrong = wrong.with("KAFKA_BOOTSTRAP_SERVERS", &servers).with("KAFKA_TOPIC", &unique("absent"));
-    let began = Instant::now();
     Checked::ends_with(&wrong, 1)
         .assert("database_connection", "failed", "no answer from the database within 1s")
         .assert("kafka_dns", "warning", "kafka.invalid:9092")
@@ -103,7 +102,6 @@ async fn a_wrong_setting_or_address_is_named_and_the_other_parts_are_checked() {
         .assert("kafka_topic_permission", "skipped", "kafka_topic failed")
         .assert("kafka_group_permission", "ok", &scene.group)
         .assert("positions", "skipped", "database_connection failed");
-    assert!(began.elapsed() < Duration::from_secs(30), "{:?}", began.elapsed());
 }
 
 #[tokio::test]

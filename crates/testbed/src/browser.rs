@@ -34,7 +34,8 @@ impl Browser {
         let guardian = Guardian::new("TERM", None).unwrap();
         assert_eq!(guardian.run("mkfifo commands answers").unwrap(), 0);
         // A browser has no sandbox of its own as root. It shows only pages of the service.
-        let words = "exec $(command -v chromium || command -v google-chrome) --headless --no-sandbox --disable-gpu --disable-dev-shm-usage --hide-scrollbars \
+        // The pipes close at its end, so a browser that hangs does not hold the test.
+        let words = "exec timeout --kill-after=9 600 $(command -v chromium || command -v google-chrome) --headless --no-sandbox --disable-gpu --disable-dev-shm-usage --hide-scrollbars \
                      --user-data-dir=\"$PWD/profile\" --remote-debugging-pipe about:blank 3<commands 4>answers 2>log";
         guardian.start(words).unwrap();
         // The browser opens its ends in the same order. Each `open` waits for the other end.

@@ -130,8 +130,10 @@ impl Connection {
         let tls = protocol.ends_with("ssl").then_some((ConnectionStep::Tls, TLS));
         let login = protocol.starts_with("sasl").then_some((ConnectionStep::Login, LOGIN));
         let parts = [tls, login, Some((ConnectionStep::Answer, ANSWER))].into_iter().flatten().collect();
-        let mechanism = ["sasl.mechanism", "sasl.mechanisms"].map(property).concat();
-        let login = format!("{mechanism} as {}", property("sasl.username"));
+        let mechanism = ["sasl.mechanism", "sasl.mechanisms"].map(property).into_iter().find(|one| !one.is_empty());
+        let user = Some(property("sasl.username")).filter(|user| !user.is_empty());
+        let user = user.map(|user| format!(" as {user}")).unwrap_or_default();
+        let login = format!("{}{user}", mechanism.unwrap_or("GSSAPI"));
         Self { topic: settings.kafka_topic.clone(), limit, parts, login, properties }
     }
 

@@ -26,6 +26,7 @@ pub(super) struct TopicLogFacts {
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 enum PositionFinding {
     Halted,
+    Absent,
     Lost,
     ExpiresSoon,
     AboveEnd,
@@ -36,7 +37,7 @@ impl PositionFinding {
         if row.halt_reason.is_some() {
             return Some(Self::Halted);
         }
-        let bounds = facts.bounds.get(&row.partition)?;
+        let Some(bounds) = facts.bounds.get(&row.partition) else { return Some(Self::Absent) };
         let kept = facts.kept.as_ref().and_then(|kept| kept.get(&row.partition));
         match row.next {
             next if next < bounds.start => Some(Self::Lost),
@@ -48,7 +49,7 @@ impl PositionFinding {
 
     const fn result(self) -> CheckResult {
         match self {
-            Self::Halted | Self::Lost => CheckResult::Failed,
+            Self::Halted | Self::Absent | Self::Lost => CheckResult::Failed,
             Self::ExpiresSoon | Self::AboveEnd => CheckResult::Warning,
         }
     }
@@ -56,6 +57,7 @@ impl PositionFinding {
     const fn detail(self) -> &'static str {
         match self {
             Self::Halted => "halted",
+            Self::Absent => "Kafka has no such partition",
             Self::Lost => "Kafka deleted records before they were read",
             Self::ExpiresSoon => "the oldest unread record is older than 80 % of the retention",
             Self::AboveEnd => "the position is above the end of the log",
@@ -67,6 +69,7 @@ impl PositionFinding {
             Self::Halted => {
                 "`booking-history offsets list` shows the reason, `booking-history offsets resume` resumes the partition"
             }
+            Self::Absent => "the topic may be another one: check KAFKA_TOPIC, and the brokers",
             Self::Lost => {
                 "the service records the gap and halts the partition, or continues with KAFKA_GAP_POLICY=skip; raise \
                  retention.ms of the topic"
@@ -85,7 +88,9 @@ impl PositionFinding {
 pub(super) fn positions(target: &str, rows: &[PartitionRow], facts: &TopicLogFacts) -> CheckLine {
     let lag: i64 =
         rows.iter().filter_map(|row| Some((facts.bounds.get(&row.partition)?.end.0 - row.next.0).max(0))).sum();
-    let unread = format!("{} of {} partitions have a position; {lag} records to read", rows.len(), facts.bounds.len());
+    let age = if facts.kept.is_none() { "; their age is not compared with a retention" } else { "" };
+    let unread =
+        format!("{} of {} partitions have a position; {lag} records to read{age}", rows.len(), facts.bounds.len());
     let mut found: BTreeMap<PositionFinding, Vec<Partition>> = BTreeMap::new();
     for row in rows {
         if let Some(finding) = PositionFinding::of(row, facts) {
