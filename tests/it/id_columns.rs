@@ -80,7 +80,9 @@ async fn a_full_column_of_another_service_is_not_the_cause_of_an_error_of_a_reco
 async fn a_user_that_cannot_read_the_sequence_gets_a_grant() {
     let scene = scene("bigint").await.with_http().with("STARTUP_TIMEOUT", "1s");
     let (user, url) = plain_user(&scene.database).await;
-    scene.execute(&format!("grant update on sequence ids to \"{user}\"")).await;
+    scene
+        .execute(&format!("revoke usage on sequence ids from \"{user}\"; grant update on sequence ids to \"{user}\""))
+        .await;
     let with_user = scene.clone().with("DATABASE_URL", &url);
     let (code, lines) = with_user.finish("run");
     let lacks = "grant usage on sequence ids to";
