@@ -8,7 +8,7 @@ mod topic_log;
 mod position;
 mod list;
 mod set;
-mod resume;
+pub(super) mod resume;
 
 use clap::{Args, Subcommand, value_parser};
 use fenced_sink::Partition;

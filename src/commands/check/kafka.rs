@@ -270,7 +270,7 @@ async fn check_topic(
     });
     let facts = ask(&client, move |client| {
         let kept = old.map(|millis| client.at_timestamp(millis)).transpose()?;
-        Ok(TopicLogFacts { bounds: client.bounds()?, kept })
+        Ok(TopicLogFacts { topic_id: client.topic_id(), bounds: client.bounds()?, kept })
     });
     facts.await.inspect_err(|error| lines.push(failed(TOPIC, topic, error))).ok()
 }

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use fenced_sink::admin::PartitionRow;
-use fenced_sink::{LogBounds, Partition, Position};
+use fenced_sink::{LogBounds, Partition, Position, TopicId};
 
 use super::report::{CheckLine, CheckResult};
 
@@ -16,6 +16,8 @@ const NAMED: usize = 5;
 /// What Kafka answered about the topic log.
 #[derive(Default)]
 pub(super) struct TopicLogFacts {
+    /// `None`: Kafka has no topic ids.
+    pub(super) topic_id: Option<TopicId>,
     pub(super) bounds: BTreeMap<Partition, LogBounds>,
     /// The first records that Kafka keeps for more than a fifth of the retention. `None`: the retention has no limit, or it
     /// is not visible.
@@ -27,6 +29,7 @@ pub(super) struct TopicLogFacts {
 enum PositionFinding {
     Halted,
     Absent,
+    Replaced,
     Lost,
     ExpiresSoon,
     AboveEnd,
@@ -38,6 +41,9 @@ impl PositionFinding {
             return Some(Self::Halted);
         }
         let Some(bounds) = facts.bounds.get(&row.partition) else { return Some(Self::Absent) };
+        if row.topic_id.as_ref().zip(facts.topic_id.as_ref()).is_some_and(|(read, now)| read != now) {
+            return Some(Self::Replaced);
+        }
         let kept = facts.kept.as_ref().and_then(|kept| kept.get(&row.partition));
         match row.next {
             next if next < bounds.start => Some(Self::Lost),
@@ -49,7 +55,7 @@ impl PositionFinding {
 
     const fn result(self) -> CheckResult {
         match self {
-            Self::Halted | Self::Absent | Self::Lost => CheckResult::Failed,
+            Self::Halted | Self::Absent | Self::Replaced | Self::Lost => CheckResult::Failed,
             Self::ExpiresSoon | Self::AboveEnd => CheckResult::Warning,
         }
     }
@@ -58,6 +64,7 @@ impl PositionFinding {
         match self {
             Self::Halted => "halted",
             Self::Absent => "Kafka has no such partition",
+            Self::Replaced => "the topic was created again since its records were read",
             Self::Lost => "Kafka deleted records before they were read",
             Self::ExpiresSoon => "the oldest unread record is older than 80 % of the retention",
             Self::AboveEnd => "the position is above the end of the log",
@@ -70,6 +77,9 @@ impl PositionFinding {
                 "`booking-history offsets list` shows the reason, `booking-history offsets resume` resumes the partition"
             }
             Self::Absent => "the topic may be another one: check KAFKA_TOPIC, and the brokers",
+            Self::Replaced => {
+                "the service halts the partition: `booking-history offsets resume --at OFFSET` lets it continue"
+            }
             Self::Lost => {
                 "the service records the gap and halts the partition, or continues with KAFKA_GAP_POLICY=skip; raise \
                  retention.ms of the topic"
@@ -117,4 +127,34 @@ fn named(partitions: &[Partition]) -> String {
     let more = partitions.len().saturating_sub(NAMED);
     let more = if more > 0 { format!(" and {more} more") } else { String::new() };
     format!("{word} {}{more}", numbers.join(", "))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::commands::offsets::resume::tests::row;
+
+    /// The log of partition 0 from 10 to 20, in which records from 15 on are kept for long enough.
+    fn check(row: PartitionRow, result: CheckResult, words: &str) {
+        let bounds = [(Partition(0), LogBounds { start: Position(10), end: Position(20) })].into();
+        let kept = Some([(Partition(0), Position(15))].into());
+        let facts = TopicLogFacts { topic_id: Some(TopicId("now".to_owned())), bounds, kept };
+        let line = positions("target", &[row], &facts);
+        assert_eq!(line.result, result, "{}", line.detail);
+        assert!(line.detail.contains(words), "{}", line.detail);
+    }
+
+    #[test]
+    fn each_position_that_is_not_in_its_log_is_a_finding() {
+        check(row(0, 15, None), CheckResult::Ok, "1 of 1 partitions have a position; 5 records to read");
+        check(row(0, 20, None), CheckResult::Ok, "0 records to read");
+        check(row(0, 15, Some("log_corrupt")), CheckResult::Failed, "halted (partition 0)");
+        check(row(1, 15, None), CheckResult::Failed, "Kafka has no such partition (partition 1)");
+        let topic_id = |id: &str| Some(TopicId(id.to_owned()));
+        check(PartitionRow { topic_id: topic_id("now"), ..row(0, 15, None) }, CheckResult::Ok, "");
+        check(PartitionRow { topic_id: topic_id("before"), ..row(0, 15, None) }, CheckResult::Failed, "created again");
+        check(row(0, 9, None), CheckResult::Failed, "deleted records");
+        check(row(0, 14, None), CheckResult::Warning, "80 % of the retention");
+        check(row(0, 21, None), CheckResult::Warning, "above the end of the log");
+    }
 }

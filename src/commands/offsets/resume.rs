@@ -189,4 +189,4 @@ fn cells(row: &PartitionRow, planned: &[Resumption], gaps: &[AcknowledgedGap]) -
 }
 
 #[cfg(test)]
-mod tests;
+pub(in crate::commands) mod tests;

@@ -3,12 +3,13 @@ use fenced_sink::{Epoch, LogBounds, Partition};
 
 use super::*;
 
-fn row(partition: i32, next_offset: i64, halt_reason: Option<&str>) -> PartitionRow {
+pub(in crate::commands) fn row(partition: i32, next_offset: i64, halt_reason: Option<&str>) -> PartitionRow {
     let halt_reason = halt_reason.map(HaltReason::parse);
     let never = Time::default();
     PartitionRow {
         partition: Partition(partition),
         next: Position(next_offset),
+        topic_id: None,
         epoch: Epoch(1),
         owner: None,
         halted_at: halt_reason.is_some().then_some(never),

@@ -22,6 +22,8 @@ pub struct PartitionRow {
     pub partition: Partition,
     /// All records below it are handled.
     pub next: Position,
+    /// The topic whose records were read. `None`: no record was read, or Kafka has no topic ids.
+    pub topic_id: Option<TopicId>,
     /// How many times the row was claimed or resumed.
     pub epoch: Epoch,
     /// The host and the process of the last claim. `None`: no service has claimed it.
@@ -96,7 +98,7 @@ impl Ledger {
     ) -> sqlx::Result<Vec<PartitionRow>> {
         // One snapshot of the rows. Each row has the newest open gap with the reason of its halt.
         let rows = sqlx::query!(
-            r#"select partition, next_offset, epoch, owner, halted_at as "halted_at: Time", halt_reason,
+            r#"select partition, next_offset, topic_id, epoch, owner, halted_at as "halted_at: Time", halt_reason,
                       gap.from_offset as "gap_from?", gap.to_offset as "gap_to?", updated_at as "updated_at: Time",
                       letters_in_a_row, counted_from, stored, duplicates, ignored, dead_lettered
                from consumer_offsets as held
@@ -117,6 +119,7 @@ impl Ledger {
         let rows = rows.into_iter().map(|row| PartitionRow {
             partition: Partition(row.partition),
             next: Position(row.next_offset),
+            topic_id: row.topic_id.map(TopicId),
             epoch: Epoch(row.epoch),
             owner: row.owner,
             halted_at: row.halted_at,
