@@ -7,7 +7,7 @@ cd "$(dirname "$0")/.."
 directory=.cache/kafka${1:+-$1}
 cmp -s crates/testbed/kafka/pom.xml "$directory/pom.xml" && exit 0
 rm -rf "$directory"
-mvn --batch-mode --quiet --file crates/testbed/kafka/pom.xml dependency:copy-dependencies ${1:+-Dkafka.version="$1"} \
+mvn --batch-mode --quiet -Dstyle.color=never --file crates/testbed/kafka/pom.xml dependency:copy-dependencies ${1:+-Dkafka.version="$1"} \
   -DoutputDirectory="$PWD/$directory"
 # This copy is the last step: if the file exists, the download is complete.
 cp crates/testbed/kafka/pom.xml "$directory/"

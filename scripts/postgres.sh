@@ -6,7 +6,7 @@ cd "$(dirname "$0")/.."
 directory=$PWD/.cache/postgres-$1
 [ ! -d "$directory" ] || exit 0
 rm -rf "$directory.part"
-mvn --batch-mode --quiet --file crates/testbed/postgres/pom.xml dependency:copy-dependencies -Dpostgres.version="$1" \
+mvn --batch-mode --quiet -Dstyle.color=never --file crates/testbed/postgres/pom.xml dependency:copy-dependencies -Dpostgres.version="$1" \
   -DoutputDirectory="$directory.part"
 cd "$directory.part"
 python3 -m zipfile --extract ./*.jar .
