@@ -110,8 +110,9 @@ impl ConsumerHandle {
             if let Some(consumer) = consumer {
                 consumer.leave();
             }
-            let left = tell_left.send(());
-            tracing::debug!(told = told.is_ok(), asked = asked.is_ok(), left = left.is_ok(), "consumer_thread_ended");
+            // Before the handle knows it: the last line of the process comes after this one.
+            tracing::debug!(told = told.is_ok(), asked = asked.is_ok(), "consumer_thread_ended");
+            tell_left.send(()).unwrap_or_default();
         });
         match thread {
             Ok(_) => Ok(Self { ended, leave, left }),
