@@ -76,7 +76,7 @@ async fn ready_after_the_schema_and_the_first_assignment_and_not_while_a_partiti
 
 #[tokio::test]
 async fn health_ends_with_1_if_no_instance_answers() {
-    let scene = Scene::new(1).await.with("DATABASE_URL", "postgresql://nobody@127.0.0.1:1/none");
+    let scene = Scene::new(1).await.with("DATABASE_URL", "postgresql://user@127.0.0.1:1/none");
     let silent = TcpListener::bind("127.0.0.1:0").unwrap();
     let other = TcpListener::bind("127.0.0.1:0").unwrap();
     let (silent_at, other_at) = (silent.local_addr().unwrap().port(), other.local_addr().unwrap());
