@@ -80,30 +80,20 @@ pub(crate) struct IdSequence {
 
 /// The sequence that fills the column `id`, also if it belongs to an adopted table. `None`: the column has none.
 pub(crate) async fn id_sequence(connection: &mut PgConnection) -> sqlx::Result<Option<IdSequence>> {
+    let Some(sequence) = IdColumn::read(connection).await?.sequence else { return Ok(None) };
     sqlx::query_as!(
         IdSequence,
         r#"
-        with used as (
-            -- a serial or an identity
-            select refobjid as table_id, refobjsubid as number, objid as sequence_id from pg_depend
-            where classid = 'pg_class'::regclass and refclassid = 'pg_class'::regclass and deptype in ('a', 'i')
-            union
-            -- a default that calls nextval()
-            select adrelid, adnum, refobjid from pg_attrdef
-            join pg_depend on classid = 'pg_attrdef'::regclass and objid = pg_attrdef.oid
-                and refclassid = 'pg_class'::regclass
-        )
-        select sequence_id::regclass::text as "sequence!",
-            case when has_sequence_privilege(sequence_id, 'usage, select')
+        select pg_class.oid::regclass::text as "sequence!",
+            case when has_sequence_privilege(pg_class.oid, 'usage, select')
                 then coalesce(last_value + increment_by, start_value) end as next,
             (select max(id)::bigint from booking_history) as largest
-        from used
-        join pg_attribute on attrelid = table_id and attnum = number
-        join pg_class on pg_class.oid = sequence_id and relkind = 'S'
+        from pg_class
         join pg_namespace on pg_namespace.oid = relnamespace
         join pg_sequences on schemaname = nspname and sequencename = relname
-        where table_id = to_regclass('booking_history') and attname = 'id'
-        "#
+        where pg_class.oid = $1::text::regclass
+        "#,
+        sequence
     )
     .fetch_optional(connection)
     .await
