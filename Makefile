@@ -49,7 +49,7 @@ sqlx: ## update .sqlx after a change to SQL or a migration
 advisories: ## check the dependencies for known vulnerabilities; downloads the advisory database
 	@scripts/packages.sh build lint
 	@scripts/tools.sh
-	PATH="$$PWD/.cache/tools/bin:$$PATH" cargo deny --log-level error check advisories
+	PATH="$$PWD/.cache/cargo-deny/bin:$$PATH" cargo deny --log-level error check advisories
 
 kafka: # the broker of the tests
 	@scripts/packages.sh build database kafka

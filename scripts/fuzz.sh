@@ -2,7 +2,7 @@
 # fuzz.sh SECONDS: runs each fuzz target for this time, from its committed seeds. Crashes are stored in fuzz/artifacts.
 set -euo pipefail
 cd "$(dirname "$0")/.."
-PATH=$PWD/.cache/tools/bin:$PATH
+PATH=$PWD/.cache/cargo-fuzz/bin:$PATH
 
 targets=$(cargo fuzz list)
 for target in $targets; do

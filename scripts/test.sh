@@ -3,6 +3,8 @@
 # printed before them.
 set -euo pipefail
 cd "$(dirname "$0")/.."
+# A clean checkout reuses nothing.
+[ -z "${CI:-}" ] || export CARGO_INCREMENTAL=0
 
 times=
 step() {
@@ -20,7 +22,7 @@ step "scripts, Dockerfile" scripts/lint.sh
 step "format" cargo fmt --all --check
 step "lints" cargo clippy --quiet --locked --workspace --all-targets -- -D warnings
 step "documentation" env RUSTDOCFLAGS="-D warnings" cargo doc --quiet --locked --workspace --no-deps --document-private-items
-step "dependencies" env PATH="$PWD/.cache/tools/bin:$PATH" cargo deny --log-level error check bans licenses sources
+step "dependencies" env PATH="$PWD/.cache/cargo-deny/bin:$PATH" cargo deny --log-level error check bans licenses sources
 step "descriptions of SQL" scripts/sqlx.sh check
 step "fuzzing" scripts/fuzz.sh 20
 step "alerts, Kubernetes manifests" scripts/deploy.sh
