@@ -1,6 +1,6 @@
 //! The time when a booking was created: RFC 3339 in the message, `timestamptz` in the table.
 
-use chrono::{DateTime, Datelike as _, Utc};
+use chrono::{DateTime, Datelike as _, NaiveDate, SubsecRound as _, Utc};
 
 use super::fault::ValueFault;
 
@@ -21,7 +21,7 @@ impl CreatedAt {
         if instant.timestamp_subsec_nanos() >= 1_000_000_000 {
             return Err(ValueFault::invalid("a leap second"));
         }
-        DateTime::from_timestamp_micros(instant.timestamp_micros()).map(Self).ok_or(ValueFault::invalid("not a time"))
+        Ok(Self(instant.trunc_subsecs(6)))
     }
 
     /// Reads RFC 3339 with an offset. It is stricter than chrono, which also accepts a space instead of the `T`, and
@@ -30,6 +30,9 @@ impl CreatedAt {
     /// # Errors
     /// The text is not RFC 3339, or [`CreatedAt::new`] refuses the instant.
     pub fn from_rfc3339(text: &str) -> Result<Self, ValueFault> {
+        if let Some(instant) = usual(text) {
+            return Self::new(instant);
+        }
         let strict = text.is_ascii() && matches!(text.as_bytes().get(10), Some(b'T' | b't'));
         match DateTime::parse_from_rfc3339(text) {
             Ok(instant) if strict => Self::new(instant.to_utc()),
@@ -44,9 +47,38 @@ impl CreatedAt {
     }
 }
 
+/// Reads the usual form, as chrono does but faster: `2026-02-15T14:37:34`, up to nine digits after a point, and `Z` or
+/// `+00:00`. `None` says that chrono must decide.
+fn usual(text: &str) -> Option<DateTime<Utc>> {
+    let (date_time, rest) = text.as_bytes().split_first_chunk()?;
+    let [y1, y2, y3, y4, b'-', m1, m2, b'-', d1, d2, b'T', h1, h2, b':', min1, min2, b':', s1, s2] = *date_time else {
+        return None;
+    };
+    let ([fraction @ .., b'Z'] | [fraction @ .., b'+', b'0', b'0', b':', b'0', b'0']) = rest else { return None };
+    let nanos = match fraction {
+        [] => 0,
+        [b'.', digits @ ..] if (1..=9).contains(&digits.len()) => {
+            number(digits)? * 10_u32.pow(9 - u32::try_from(digits.len()).ok()?)
+        }
+        _ => return None,
+    };
+    let year = i32::try_from(number(&[y1, y2, y3, y4])?).ok()?;
+    let date = NaiveDate::from_ymd_opt(year, number(&[m1, m2])?, number(&[d1, d2])?)?;
+    let time = date.and_hms_nano_opt(number(&[h1, h2])?, number(&[min1, min2])?, number(&[s1, s2])?, nanos)?;
+    Some(time.and_utc())
+}
+
+/// At most nine digits.
+fn number(digits: &[u8]) -> Option<u32> {
+    digits.iter().try_fold(0, |number, digit| digit.is_ascii_digit().then(|| number * 10 + u32::from(digit - b'0')))
+}
+
 #[cfg(test)]
 mod tests {
+    use std::cell::Cell;
+
     use proptest::prelude::*;
+    use proptest::test_runner::TestRunner;
 
     use super::*;
 
@@ -119,6 +151,24 @@ mod tests {
         check_time("2026-02-15T14:37:34.8590679Z", Some("2026-02-15T14:37:34.859067+00:00"));
         check_time("2026-02-15T14:37:34.9999999999999999Z", Some("2026-02-15T14:37:34.999999+00:00"));
         check_time("2026-02-15T14:37:34.0000009Z", Some("2026-02-15T14:37:34+00:00"));
+    }
+
+    #[test]
+    fn the_usual_form_is_read_as_chrono_reads_it() {
+        const CASES: u32 = 5_000;
+        let text = "[0-9]{4}-[01][0-9]-[0-3][0-9][Tt ][0-2][0-9]:[0-6][0-9]:[0-6][0-9](\\.[0-9]{0,10})?(Z|z|[+-]00:0[01])[Z ]?";
+        let usual_text = "[0-9]{4}-0[1-9]-[12][0-9]T1[0-9]:[0-5][0-9]:[0-5][0-9](\\.[0-9]{1,9})?(Z|\\+00:00)";
+        let accepted = Cell::new(0_u32);
+        let config = ProptestConfig { cases: CASES, ..ProptestConfig::with_source_file(file!()) };
+        let result = TestRunner::new(config).run(&prop_oneof![text, usual_text], |text| {
+            if let Some(instant) = usual(&text) {
+                prop_assert_eq!(DateTime::parse_from_rfc3339(&text).map(|read| read.to_utc()), Ok(instant));
+                accepted.set(accepted.get() + 1);
+            }
+            Ok(())
+        });
+        result.unwrap();
+        assert!(accepted.get() > CASES / 3, "{accepted:?}");
     }
 
     proptest! {

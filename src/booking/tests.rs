@@ -1,10 +1,12 @@
 //! From the bytes of a message to a booking or a refusal.
 
+use std::cell::Cell;
 use std::fs;
 use std::path::Path;
 
 use fenced_sink::{Bytes, Offset, Partition, Timestamp, TimestampType};
 use proptest::prelude::*;
+use proptest::test_runner::TestRunner;
 use rust_decimal::Decimal;
 
 use super::*;
@@ -81,6 +83,8 @@ fn a_refusal_names_the_field_by_its_path() {
     check_refused(&message(r#""test-user-2""#, r#""""#), Reason::InvalidValue, Some("data.user_id"));
     check_refused(&message("test-hotel-1", r"\u0000"), Reason::NulCharacter, Some("data.hotel_id"));
     check_refused(&message("90.0", "90.001"), Reason::InvalidValue, Some("data.price"));
+    // 2 to the power of 64, and 90.
+    check_refused(&message("90.0", "18446744073709551706"), Reason::InvalidValue, Some("data.price"));
     check_refused(&message("TESTCODE1", &"x".repeat(257)), Reason::TooLong, Some("data.promo_code"));
     check_refused(&message("10.0", "null"), Reason::WrongType, Some("data.discount_percent"));
     check_refused(&message("+00:00", ""), Reason::InvalidValue, Some("data.created_at"));
@@ -162,6 +166,97 @@ prop_compose! {
 /// Every character as an escape.
 fn escaped(text: &str) -> String {
     text.encode_utf16().map(|unit| format!("\\u{unit:04x}")).collect::<Vec<_>>().concat()
+}
+
+/// A strategy that reads the pattern once.
+fn regex(pattern: &str) -> impl Strategy<Value = String> {
+    proptest::string::string_regex(pattern).unwrap()
+}
+
+/// The JSON of one field: mostly as a producer writes it, and sometimes in another way or with a fault.
+fn field(key: &'static str) -> impl Strategy<Value = String> {
+    let text = prop_oneof![
+        40 => regex("[a-zA-Z0-9é€-]{1,40}").prop_map(|text| format!(r#""{text}""#)),
+        1 => regex(".{0,20}").prop_map(|text| serde_json::json!(text).to_string()),
+        1 => regex("[a-z]{1,8}").prop_map(|text| format!(r#""{}""#, escaped(&text))),
+        1 => (250_usize..260).prop_map(|length| format!(r#""{}""#, "x".repeat(length))),
+    ];
+    let number = prop_oneof![
+        40 => regex("[1-9][0-9]?(\\.[0-9]{1,2})?"),
+        1 => regex("-?[0-9]{1,11}(\\.[0-9]{0,3})?"),
+        1 => regex("[0-9.eE+-]{1,6}"),
+        1 => regex("(0|1|100)\\.0{1,30}1?"),
+    ];
+    let time = prop_oneof![
+        40 => regex("\"20[0-9]{2}-0[1-9]-[12][0-9]T1[0-9]:[0-5][0-9]:[0-5][0-9](\\.[0-9]{1,9})?(Z|\\+00:00)\""),
+        1 => regex("\"[12][019][0-9]{2}-[01][0-9]-[0-3][0-9][Tt ][0-2][0-9]:[0-6][0-9]:[0-6][0-9](\\.[0-9]{0,11})?(Z|z|[+-]0[0-9]:[0-9]0)?\""),
+    ];
+    let other =
+        prop::sample::select(vec!["null", "true", "false", "nul", "-0", "[1]", r#"{"id":1}"#, r#""\ud800""#, "\"\n\""]);
+    let (text, number, time, other) =
+        (text.boxed(), number.boxed(), time.boxed(), other.prop_map(str::to_owned).boxed());
+    let usual = match key {
+        "price" | "discount_percent" => number,
+        "created_at" => time,
+        "unknown" => prop_oneof![text, number, other.clone()].boxed(),
+        _ => text,
+    };
+    prop_oneof![150 => usual, 1 => other].prop_map(move |value| format!(r#""{key}":{value}"#))
+}
+
+prop_compose! {
+    /// The bytes of a booking, or of nearly one.
+    fn any_message()(
+        fields in ["id", "user_id", "hotel_id", "price", "promo_code", "discount_percent", "created_at", "unknown"].map(field),
+        order in prop_oneof![
+            16 => Just(vec![0, 1, 2, 3, 4, 5, 6, 7]).prop_shuffle(),
+            1 => prop::collection::vec(0..8_usize, 0..10),
+        ],
+        unknown in prop::option::weighted(0.2, field("unknown")),
+        space in prop_oneof![12 => regex("[ \t\r\n]{0,2}"), 1 => regex("[ \u{b}\u{c}\u{a0}]{0,1}")],
+        event_type in prop_oneof![40 => Just("BookingCreated"), 1 => Just("BookingCancelled"), 1 => Just("Booking\\u0043reated")],
+        data_first in any::<bool>(),
+        after in prop_oneof![40 => regex("[ \n]{0,2}"), 1 => regex("[ }0]{0,2}")],
+        changed in prop::option::weighted(0.25, (any::<prop::sample::Index>(), prop_oneof![b' '..=b'~', any::<u8>()], 0..3)),
+    ) -> Vec<u8> {
+        let comma = format!("{space},{space}");
+        let data: Vec<&str> = order.iter().map(|place| fields[*place].as_str()).collect();
+        let mut outer = vec![format!(r#""event_type"{space}:"{event_type}""#), format!(r#""data":{{{space}{}{space}}}"#, data.join(&comma))];
+        if data_first {
+            outer.reverse();
+        }
+        outer.extend(unknown);
+        let mut bytes = format!("{space}{{{}}}{after}", outer.join(&comma)).into_bytes();
+        if let Some((place, byte, kind)) = changed {
+            let place = place.index(bytes.len());
+            match kind {
+                0 => bytes[place] = byte,
+                1 => bytes.insert(place, byte),
+                _ => drop(bytes.remove(place)),
+            }
+        }
+        bytes
+    }
+}
+
+#[test]
+fn the_fast_way_accepts_most_bookings_and_nothing_else() {
+    const CASES: u32 = 5_000;
+    let [fast, slow, other] = [const { Cell::new(0_u32) }; 3];
+    let config = ProptestConfig { cases: CASES, ..ProptestConfig::with_source_file(file!()) };
+    let result = TestRunner::new(config).run(&any_message(), |bytes| {
+        // `parse` compares both ways.
+        let counter = match (wire::usual::read(&Bytes::copy_from_slice(&bytes)), parse(&bytes)) {
+            (Some(_), _) => &fast,
+            (None, Ok(Parsed::Event(_))) => &slow,
+            (None, _) => &other,
+        };
+        counter.set(counter.get() + 1);
+        Ok(())
+    });
+    result.unwrap();
+    let counts = [&fast, &slow, &other].map(Cell::get);
+    assert!(counts.iter().all(|count| *count > CASES / 20) && counts[0] > counts[1], "{counts:?}");
 }
 
 proptest! {

@@ -42,6 +42,12 @@ macro_rules! text {
             /// The text is outside the bounds above, or has a NUL character.
             pub fn new(text: impl Into<ByteString>) -> Result<Self, ValueFault> {
                 let text = text.into();
+                check_nul(&text)?;
+                Self::without_nul(text)
+            }
+
+            /// As [`Self::new`], for a text that is known to have no NUL character.
+            pub(super) fn without_nul(text: ByteString) -> Result<Self, ValueFault> {
                 $check(&text)?;
                 Ok(Self(text))
             }
@@ -84,7 +90,6 @@ fn check_id(text: &str) -> Result<(), ValueFault> {
 }
 
 fn check_text(text: &str) -> Result<(), ValueFault> {
-    check_nul(text)?;
     if text.len() > 256 {
         return Err(ValueFault { reason: Reason::TooLong, detail: "at most 256 bytes" });
     }
@@ -109,11 +114,7 @@ impl Price {
     /// # Errors
     /// The amount is outside the bounds above.
     pub fn new(amount: Decimal) -> Result<Self, ValueFault> {
-        let amount = bounded(amount)?;
-        if amount >= Decimal::from(10_000_000_000_u64) {
-            return Err(ValueFault::invalid("at most 10 digits before the point"));
-        }
-        Ok(Self(amount))
+        bounded(amount, 999_999_999_999, "at most 10 digits before the point").map(Self)
     }
 
     /// The amount, without trailing zeros.
@@ -133,11 +134,7 @@ impl DiscountPercent {
     /// # Errors
     /// The number is outside the bounds above.
     pub fn new(percent: Decimal) -> Result<Self, ValueFault> {
-        let percent = bounded(percent)?;
-        if percent > Decimal::ONE_HUNDRED {
-            return Err(ValueFault::invalid("at most 100"));
-        }
-        Ok(Self(percent))
+        bounded(percent, 10_000, "at most 100").map(Self)
     }
 
     /// The number, without trailing zeros.
@@ -147,16 +144,20 @@ impl DiscountPercent {
     }
 }
 
-/// The bounds that prices and percents share.
-fn bounded(number: Decimal) -> Result<Decimal, ValueFault> {
+/// The bounds that prices and percents share: 0 to `most` hundredths. Integers are compared, because a comparison of
+/// decimals costs more.
+fn bounded(number: Decimal, most: i128, too_much: &'static str) -> Result<Decimal, ValueFault> {
     let number = number.normalize();
     if number.is_sign_negative() {
         return Err(ValueFault::invalid("must not be negative"));
     }
-    if number.scale() > 2 {
-        return Err(ValueFault::invalid("at most 2 digits after the point"));
-    }
-    Ok(number)
+    let hundredths = match number.scale() {
+        0 => number.mantissa() * 100,
+        1 => number.mantissa() * 10,
+        2 => number.mantissa(),
+        _ => return Err(ValueFault::invalid("at most 2 digits after the point")),
+    };
+    if hundredths > most { Err(ValueFault::invalid(too_much)) } else { Ok(number) }
 }
 
 #[cfg(test)]

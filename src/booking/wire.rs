@@ -1,10 +1,12 @@
 //! The JSON of a message: which fields exist, each once, and of which type.
 //!
-//! `{"event_type":"BookingCreated","data":{…}}` is read in one pass. The values are checked afterwards, and only if the
+//! Nearly all messages have the usual form, which [`usual`] reads fast. Each other message is read by [`read_any`], which
+//! accepts all JSON: `{"event_type":"BookingCreated","data":{…}}` is split into its fields in one pass. The values are checked afterwards, and only if the
 //! type of the event is `BookingCreated`: the content of another event never matters. `serde_json` skips ignored fields
 //! without recursion, so deep nesting cannot overflow the stack.
 
 mod object;
+pub(super) mod usual;
 
 use std::borrow::Cow;
 
@@ -25,11 +27,9 @@ const EVENT_TYPE: &str = "BookingCreated";
 
 /// Reads a message. The texts of the booking share the memory of the message.
 pub(super) fn read(bytes: &Bytes) -> Result<Parsed<Booking>, Refusal> {
-    // Nearly all messages are bookings without an escape. Each other message is read again in the way that accepts all JSON.
-    let plain = std::str::from_utf8(bytes).ok().and_then(|text| serde_json::from_str(text).ok());
-    match plain.map(|envelope| parsed::<&str>(bytes, envelope)) {
-        Some(Ok(booking @ Parsed::Event(_))) => Ok(booking),
-        _ => read_any(bytes),
+    match usual::read(bytes) {
+        Some(booking) => Ok(Parsed::Event(booking)),
+        None => read_any(bytes),
     }
 }
 
@@ -42,7 +42,7 @@ pub(super) fn read_any(bytes: &Bytes) -> Result<Parsed<Booking>, Refusal> {
         });
     }
     match serde_json::from_slice(bytes) {
-        Ok(envelope) => parsed::<&RawValue>(bytes, envelope),
+        Ok(envelope) => parsed(bytes, envelope),
         Err(error) => read_unreadable(bytes, &error),
     }
 }
@@ -87,12 +87,12 @@ fn first_byte(bytes: &[u8]) -> Option<u8> {
 /// Reads bytes that the one pass could not read. They may be another event with data that this program cannot read. Or
 /// `data` is a number that no float can hold, which is valid JSON.
 fn read_unreadable(bytes: &[u8], error: &serde_json::Error) -> Result<Parsed<Booking>, Refusal> {
-    let skipped: Envelope<&RawValue, IgnoredAny> = serde_json::from_slice(bytes).map_err(|error| not_json(&error))?;
+    let skipped: Envelope<'_, IgnoredAny> = serde_json::from_slice(bytes).map_err(|error| not_json(&error))?;
     if let Some(event_type) = other_type(skipped.event_type)? {
         return Ok(Parsed::Ignored { event_type });
     }
     required("data", skipped.data, |_| Ok(()))?;
-    match serde_json::from_slice::<Envelope<&RawValue, &RawValue>>(bytes) {
+    match serde_json::from_slice::<Envelope<'_, &RawValue>>(bytes) {
         Ok(Envelope { data: JsonField::Once(data), .. }) if !data.get().starts_with('{') => {
             Err(refusal("data", NOT_AN_OBJECT))
         }
@@ -100,9 +100,9 @@ fn read_unreadable(bytes: &[u8], error: &serde_json::Error) -> Result<Parsed<Boo
     }
 }
 
-fn parsed<'a, T: JsonText<'a>>(
+fn parsed(
     message: &Bytes,
-    Envelope { event_type, data }: Envelope<T, DataValue<'a, T>>,
+    Envelope { event_type, data }: Envelope<'_, DataValue<'_>>,
 ) -> Result<Parsed<Booking>, Refusal> {
     match other_type(event_type)? {
         Some(event_type) => Ok(Parsed::Ignored { event_type }),
@@ -111,12 +111,12 @@ fn parsed<'a, T: JsonText<'a>>(
 }
 
 /// The name of the event type, if it is not `BookingCreated`.
-fn other_type<'a, T: JsonText<'a>>(event_type: JsonField<T>) -> Result<Option<String>, Refusal> {
-    let event_type = required("event_type", event_type, T::text)?;
+fn other_type(event_type: JsonField<&RawValue>) -> Result<Option<String>, Refusal> {
+    let event_type = required("event_type", event_type, text)?;
     Ok((event_type != EVENT_TYPE).then(|| event_type.into_owned()))
 }
 
-fn booking<'a, T: JsonText<'a>>(message: &Bytes, data: JsonField<DataValue<'a, T>>) -> Result<Booking, Refusal> {
+fn booking(message: &Bytes, data: JsonField<DataValue<'_>>) -> Result<Booking, Refusal> {
     let fields = required("data", data, |data| match data {
         DataValue::Object(fields) => Ok(fields),
         DataValue::NotAnObject => Err(NOT_AN_OBJECT),
@@ -132,7 +132,7 @@ fn booking<'a, T: JsonText<'a>>(message: &Bytes, data: JsonField<DataValue<'a, T
             DiscountPercent::new(decimal::parse(json)?)
         })?,
         created_at: required("data.created_at", created_at, |json| {
-            let text = json.text()?;
+            let text = text(json)?;
             valid::check_nul(&text)?;
             CreatedAt::from_rfc3339(&text)
         })?,
@@ -162,33 +162,21 @@ fn optional<T, V>(
     }
 }
 
-/// JSON that may be a string.
-trait JsonText<'a> {
-    fn text(self) -> Result<Cow<'a, str>, ValueFault>;
-}
-
-impl<'a> JsonText<'a> for &'a str {
-    fn text(self) -> Result<Cow<'a, str>, ValueFault> {
-        Ok(Cow::Borrowed(self))
+/// The text of JSON that must be a string.
+fn text(json: &RawValue) -> Result<Cow<'_, str>, ValueFault> {
+    let Some(quoted) = json.get().strip_prefix('"').and_then(|rest| rest.strip_suffix('"')) else {
+        return Err(ValueFault { reason: Reason::WrongType, detail: "must be a string" });
+    };
+    // `serde_json` has checked the grammar. Without an escape, what is between the quotes is the text.
+    if !quoted.contains('\\') {
+        return Ok(Cow::Borrowed(quoted));
     }
-}
-
-impl<'a> JsonText<'a> for &'a RawValue {
-    fn text(self) -> Result<Cow<'a, str>, ValueFault> {
-        let Some(quoted) = self.get().strip_prefix('"').and_then(|rest| rest.strip_suffix('"')) else {
-            return Err(ValueFault { reason: Reason::WrongType, detail: "must be a string" });
-        };
-        // `serde_json` has checked the grammar. Without an escape, what is between the quotes is the text.
-        if !quoted.contains('\\') {
-            return Ok(Cow::Borrowed(quoted));
-        }
-        serde_json::from_str(self.get()).map(Cow::Owned).map_err(|_| NOT_TEXT)
-    }
+    serde_json::from_str(json.get()).map(Cow::Owned).map_err(|_| NOT_TEXT)
 }
 
 /// The text shares the memory of the message, if it has no escape.
-fn shared<'a>(message: &Bytes, json: impl JsonText<'a>) -> Result<ByteString, ValueFault> {
-    match json.text()? {
+fn shared(message: &Bytes, json: &RawValue) -> Result<ByteString, ValueFault> {
+    match text(json)? {
         Cow::Borrowed(text) => ByteString::try_from(message.slice_ref(text.as_bytes())).map_err(|_| NOT_TEXT),
         Cow::Owned(text) => Ok(text.into()),
     }

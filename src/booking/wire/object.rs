@@ -1,8 +1,5 @@
 //! The two objects of a message, split into fields without checking them: each known key is missing, present once or
 //! duplicate. Unknown keys are skipped.
-//!
-//! `T` is the form in which the strings are read. A `&RawValue` accepts any JSON. A `&str` accepts only a string without
-//! an escape, and is faster: `serde_json` looks at each byte once.
 
 use std::fmt;
 use std::marker::PhantomData;
@@ -33,28 +30,28 @@ impl<'de, T: Deserialize<'de>> JsonField<T> {
 
 /// The outer object. `D` decides which part of `data` is read.
 #[derive(Debug)]
-pub(super) struct Envelope<T, D> {
-    pub(super) event_type: JsonField<T>,
+pub(super) struct Envelope<'a, D> {
+    pub(super) event_type: JsonField<&'a RawValue>,
     pub(super) data: JsonField<D>,
 }
 
 /// The value of `data`.
 #[derive(Debug)]
-pub(super) enum DataValue<'a, T> {
-    Object(BookingFields<'a, T>),
+pub(super) enum DataValue<'a> {
+    Object(BookingFields<'a>),
     NotAnObject,
 }
 
-/// The fields of a booking. The text of a number is kept, because a float would change its value.
+/// The fields of a booking. Their JSON is kept: a float would change the value of a number.
 #[derive(Debug)]
-pub(super) struct BookingFields<'a, T> {
-    pub(super) id: JsonField<T>,
-    pub(super) user_id: JsonField<T>,
-    pub(super) hotel_id: JsonField<T>,
+pub(super) struct BookingFields<'a> {
+    pub(super) id: JsonField<&'a RawValue>,
+    pub(super) user_id: JsonField<&'a RawValue>,
+    pub(super) hotel_id: JsonField<&'a RawValue>,
     pub(super) price: JsonField<&'a RawValue>,
-    pub(super) promo_code: JsonField<Option<T>>,
+    pub(super) promo_code: JsonField<Option<&'a RawValue>>,
     pub(super) discount_percent: JsonField<&'a RawValue>,
-    pub(super) created_at: JsonField<T>,
+    pub(super) created_at: JsonField<&'a RawValue>,
 }
 
 #[derive(serde::Deserialize)]
@@ -80,12 +77,12 @@ enum DataKey {
     Unknown,
 }
 
-impl<'de, T: Deserialize<'de>, D: Deserialize<'de>> Deserialize<'de> for Envelope<T, D> {
+impl<'de, D: Deserialize<'de>> Deserialize<'de> for Envelope<'de, D> {
     fn deserialize<R: Deserializer<'de>>(deserializer: R) -> Result<Self, R::Error> {
-        struct EnvelopeVisitor<T, D>(PhantomData<(T, D)>);
+        struct EnvelopeVisitor<D>(PhantomData<D>);
 
-        impl<'de, T: Deserialize<'de>, D: Deserialize<'de>> Visitor<'de> for EnvelopeVisitor<T, D> {
-            type Value = Envelope<T, D>;
+        impl<'de, D: Deserialize<'de>> Visitor<'de> for EnvelopeVisitor<D> {
+            type Value = Envelope<'de, D>;
 
             fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
                 f.write_str("an object")
@@ -107,16 +104,16 @@ impl<'de, T: Deserialize<'de>, D: Deserialize<'de>> Deserialize<'de> for Envelop
     }
 }
 
-impl<'de, T: Deserialize<'de>> Deserialize<'de> for DataValue<'de, T> {
+impl<'de> Deserialize<'de> for DataValue<'de> {
     fn deserialize<R: Deserializer<'de>>(deserializer: R) -> Result<Self, R::Error> {
-        deserializer.deserialize_any(DataVisitor(PhantomData))
+        deserializer.deserialize_any(DataVisitor)
     }
 }
 
-struct DataVisitor<T>(PhantomData<T>);
+struct DataVisitor;
 
-impl<'de, T: Deserialize<'de>> Visitor<'de> for DataVisitor<T> {
-    type Value = DataValue<'de, T>;
+impl<'de> Visitor<'de> for DataVisitor {
+    type Value = DataValue<'de>;
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("anything")
