@@ -99,47 +99,15 @@ pub(crate) async fn id_sequence(connection: &mut PgConnection) -> sqlx::Result<O
     .await
 }
 
-/// Inserts the bookings whose key is new. Returns the outcome of each booking, in the order of `bookings`.
+/// Inserts the bookings whose key is new, and compares the others with their rows. Returns the outcome of each booking, in
+/// the order of `bookings`.
+///
+/// It needs two statements: the snapshot of the insert does not show an existing row that was committed after the insert
+/// began.
 pub(super) async fn insert_each(
     connection: &mut PgConnection,
     bookings: &[&Booking],
 ) -> sqlx::Result<Vec<InsertOutcome>> {
-    if !most_are_stored(connection, bookings).await? {
-        return insert_and_compare(connection, bookings).await;
-    }
-    let found = find(connection, bookings).await?;
-    let missing = bookings.iter().zip(&found).filter(|(_, found)| **found == Lookup::Missing);
-    let missing: Vec<&Booking> = missing.map(|(booking, _)| *booking).collect();
-    let mut inserted = insert_and_compare(connection, &missing).await?.into_iter();
-    let outcome = |found| if found == Lookup::Missing { inserted.next() } else { Some(compared(found)) };
-    Ok(found.into_iter().filter_map(outcome).collect())
-}
-
-/// Whether more than half of a sample have rows, as in a replay. Then it costs less to compare first than to try an insert
-/// first. For a small batch, the question costs more than it saves.
-async fn most_are_stored(connection: &mut PgConnection, bookings: &[&Booking]) -> sqlx::Result<bool> {
-    const SAMPLE: usize = 16;
-    if bookings.len() < 10 * SAMPLE {
-        return Ok(false);
-    }
-    let sample: Vec<&Booking> = bookings.iter().copied().step_by(bookings.len() / SAMPLE).collect();
-    let found = find(connection, &sample).await?;
-    Ok(found.iter().filter(|found| **found != Lookup::Missing).count() > sample.len() / 2)
-}
-
-fn compared(found: Lookup) -> InsertOutcome {
-    match found {
-        Lookup::Missing => InsertOutcome::Discarded,
-        Lookup::Same(_) => InsertOutcome::Duplicate,
-        Lookup::Different(_) => InsertOutcome::Conflict,
-    }
-}
-
-/// Inserts the bookings, and compares those whose key exists with their rows.
-///
-/// It needs two statements: the snapshot of the insert does not show an existing row that was committed after the insert
-/// began.
-async fn insert_and_compare(connection: &mut PgConnection, bookings: &[&Booking]) -> sqlx::Result<Vec<InsertOutcome>> {
     let mut new = insert_missing(connection, bookings).await?;
     // Of several bookings with one key, the insert took the first. The first gets the id here, and the others are compared
     // with its row.
@@ -156,6 +124,14 @@ async fn insert_and_compare(connection: &mut PgConnection, bookings: &[&Booking]
     let existing: Vec<&Booking> = existing.map(|(booking, _)| *booking).collect();
     let mut existing = find(connection, &existing).await?.into_iter().map(compared);
     Ok(inserted.into_iter().filter_map(|outcome| outcome.or_else(|| existing.next())).collect())
+}
+
+fn compared(found: Lookup) -> InsertOutcome {
+    match found {
+        Lookup::Missing => InsertOutcome::Discarded,
+        Lookup::Same(_) => InsertOutcome::Duplicate,
+        Lookup::Different(_) => InsertOutcome::Conflict,
+    }
 }
 
 /// How the table generates its ids. Another program may have created the table, so each name comes from the catalog.

@@ -24,11 +24,13 @@ use crate::model::record::Record;
 /// letter. The engine retries for a limited time and ends.
 ///
 /// # Reading
-/// [`Self::find`] and [`Self::page`] serve [`verify`](crate::verify) only. They run in a read-only transaction.
+/// [`Self::find`] and [`Self::page`] must not write. For [`verify`](crate::verify) they run in a read-only transaction. The
+/// engine also calls [`Self::find`] inside its own transaction, to compare the duplicates of a large batch with their rows.
 pub trait Event: Debug + Sized + Send + Sync + 'static {
     /// How the row is written with a binary `COPY`, which costs `PostgreSQL` a third less than an insert. The engine uses
     /// it for a large batch whose events have no log lines, because `COPY` returns no ids. If it fails, the engine rolls
-    /// back and uses the insert methods.
+    /// back, looks up the keys in this table, and copies only the events whose key has no row. If that fails, too, it uses
+    /// [`Self::insert_each`].
     ///
     /// `COPY` fires triggers and checks constraints. The engine does not use it for a table with rules for inserts, which
     /// `COPY` ignores, or with row-level security, which refuses it.
@@ -52,7 +54,7 @@ pub trait Event: Debug + Sized + Send + Sync + 'static {
 
     /// Inserts all events with one statement, and returns the ids of the new rows in the order of `events`.
     ///
-    /// The engine uses this in the mode `Bulk`. It rolls back and changes to [`Self::insert_each`] if the database
+    /// The engine uses this for batches without `COPY`. It rolls back and changes to [`Self::insert_each`] if the database
     /// refuses a row, for example because its key exists, or if the number of ids differs from the number of events.
     ///
     /// # Errors

@@ -13,7 +13,8 @@ pub struct CopyInto<E> {
     /// The table.
     pub table: &'static str,
     /// The columns, each with its name and its type as `format_type` of `PostgreSQL` writes it, such as `bigint` or
-    /// `timestamp with time zone`. `COPY` is used only if the table has these types.
+    /// `timestamp with time zone`. `COPY` is used only if the table has these types. The first column has the unique key,
+    /// as [`Event::key`](crate::Event::key) returns it.
     pub columns: &'static [(&'static str, &'static str)],
     /// Writes one value for each column, in their order.
     pub write: fn(&E, &mut CopyRow<'_>),
@@ -74,6 +75,30 @@ impl CopyRows {
         self.error.take().map_or(Ok(()), |error| Err(sqlx::Error::Encode(error)))
     }
 
+    /// Whether `COPY` would send exactly these values for the event. They are in the order of the columns, and `None` is null.
+    ///
+    /// # Errors
+    /// A value that can't be encoded.
+    pub(crate) fn sends<'v, E>(
+        &mut self,
+        event: &E,
+        write: fn(&E, &mut CopyRow<'_>),
+        values: impl Iterator<Item = Option<&'v [u8]>>,
+    ) -> sqlx::Result<bool> {
+        self.buffer.clear();
+        self.add(event, write)?;
+        let mut rest = self.buffer.get(2..).unwrap_or_default();
+        for value in values {
+            let length = value.map_or(Some(-1), |value| i32::try_from(value.len()).ok());
+            let after = length.and_then(|length| rest.strip_prefix(length.to_be_bytes().as_slice()));
+            let Some(after) = after.and_then(|after| after.strip_prefix(value.unwrap_or_default())) else {
+                return Ok(false);
+            };
+            rest = after;
+        }
+        Ok(rest.is_empty())
+    }
+
     /// Adds the end of the data.
     pub(crate) fn end(&mut self) {
         self.put(&(-1_i16).to_be_bytes());
@@ -118,5 +143,26 @@ mod tests {
         let row = b"\0\x03\0\0\0\x02ab\xff\xff\xff\xff\0\0\0\x08\0\0\0\0\0\0\0\x07";
         assert_eq!(rows.take().as_slice(), [row.as_slice(), b"\xff\xff"].concat());
         assert_eq!(rows.len(), 0);
+    }
+
+    #[test]
+    fn values_are_compared_with_those_that_copy_sends() {
+        let check = |values: &[Option<&[u8]>], expected| {
+            let write = |text: &&str, row: &mut CopyRow<'_>| {
+                row.value(*text);
+                row.value(None::<&str>);
+                row.value(7_i16);
+            };
+            let sent = CopyRows::new().sends(&"ab", write, values.iter().copied()).unwrap();
+            assert_eq!(sent, expected, "{values:?}");
+        };
+        check(&[Some(b"ab"), None, Some(b"\0\x07")], true);
+        check(&[Some(b"ab"), Some(b""), Some(b"\0\x07")], false);
+        check(&[Some(b"ab"), None, Some(b"\0\x08")], false);
+        check(&[Some(b"abc"), None, Some(b"\0\x07")], false);
+        check(&[Some(b"a"), None, Some(b"\0\x07")], false);
+        check(&[None, None, Some(b"\0\x07")], false);
+        check(&[Some(b"ab"), None], false);
+        check(&[Some(b"ab"), None, Some(b"\0\x07"), None], false);
     }
 }

@@ -102,8 +102,8 @@ pub(crate) struct ClaimedBatch<E> {
     pub(crate) batch: Batch<E>,
     /// The epoch of the claim.
     pub(crate) epoch: Epoch,
-    /// The last batches of the partition could not be written in the mode `Bulk`.
-    pub(crate) row_by_row: bool,
+    /// A bulk insert of all events failed for one of the last batches of the partition, or would have failed.
+    pub(crate) bulk_fails: bool,
     /// Its last attempts ended with unclassified errors: one of its records may be the cause.
     pub(crate) bisect: bool,
     /// What is known about the partition log. The commit writes it to the row.

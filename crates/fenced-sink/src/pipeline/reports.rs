@@ -72,8 +72,8 @@ pub(crate) enum WriterReport<E> {
     Committed {
         /// The proof, for the mirror.
         position: CommittedPosition,
-        /// Some of its events could be written only row by row.
-        needed_row_by_row: bool,
+        /// A bulk insert of all its events fails: one of them has no new row.
+        bulk_fails: bool,
         /// The breaker halted the partition in the same transaction.
         halted: bool,
     },

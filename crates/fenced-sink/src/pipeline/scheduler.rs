@@ -122,8 +122,8 @@ impl<E> Scheduler<E> {
             WriterReport::LogFaultNotRecorded(_, generation, failure) => {
                 slot.log_fault_not_recorded(now, generation, failure, &delays);
             }
-            WriterReport::Committed { position, needed_row_by_row, halted } => {
-                slot.committed(position, needed_row_by_row, halted);
+            WriterReport::Committed { position, bulk_fails, halted } => {
+                slot.committed(position, bulk_fails, halted);
             }
             WriterReport::Fenced(_) => slot.fenced(now),
             WriterReport::RolledBack(claimed, failure) => slot.rolled_back(now, claimed, failure, &delays),

@@ -9,6 +9,11 @@ use crate::postgres::servers::DatabaseServers;
 /// The longest wait for a lock in the pipeline. After it, a writer writes the partition alone.
 const LOCK_WAIT: Duration = Duration::from_secs(2);
 
+/// How the server plans the statements of a writer. They look up the rows of many keys, each key once. Otherwise the server
+/// can read the whole table for it, because it estimates the cost of a random read for each key, and it can put each row into a
+/// cache in which it is never found again.
+const PLANS: [(&str, &str); 2] = [("plan_cache_mode", "force_generic_plan"), ("enable_memoize", "off")];
+
 /// A connection and its time limit. [`Self::run`] takes the statements of a caller, so no caller waits without a limit.
 ///
 /// After a time-out the state of the connection is unknown: drop the session and connect again.
@@ -41,7 +46,11 @@ impl Session {
     /// Opens a connection for the writers and the redrive. It waits for a lock for a short time only: a transaction has
     /// batches of several partitions, and a lock on one of them must not delay the others.
     pub(crate) async fn connect_to_write(servers: &DatabaseServers, limit: Duration) -> sqlx::Result<Self> {
-        Self::connect_with_lock_timeout(servers, limit, LOCK_WAIT.min(limit / 10)).await
+        let mut session = Self::connect_with_lock_timeout(servers, limit, LOCK_WAIT.min(limit / 10)).await?;
+        let (names, values): (Vec<String>, Vec<String>) =
+            PLANS.map(|(name, value)| (name.to_owned(), value.to_owned())).into_iter().unzip();
+        session.run(|connection| set(connection, &names, &values)).await?;
+        Ok(session)
     }
 
     async fn connect_with_lock_timeout(

@@ -186,7 +186,7 @@ impl World {
             } else {
                 row.0 = step.to();
                 let position = CommittedPosition::confirmed(partition, step.to());
-                WriterReport::Committed { position, needed_row_by_row: false, halted: false }
+                WriterReport::Committed { position, bulk_fails: false, halted: false }
             };
             self.scheduler.writer_reported(self.now, report);
         }

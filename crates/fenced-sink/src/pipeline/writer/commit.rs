@@ -29,7 +29,7 @@ struct Attempt {
 }
 
 impl<E: Event> Writer<E> {
-    /// Commits in bulk mode. If a batch cannot be committed in that mode, commits the same batches again row by row.
+    /// Commits in bulk mode. If a batch cannot be committed in that mode, commits the same batches again in the next one.
     pub(super) async fn commit(&mut self, mut batches: Vec<ClaimedBatch<E>>) -> sqlx::Result<()> {
         // The lines come first: the time that they take is not the time of the transaction.
         let record_lines = self.received(&batches);
@@ -39,17 +39,19 @@ impl<E: Event> Writer<E> {
         let outcomes = loop {
             match self.try_to_commit(&batches, attempt.mode).await {
                 Ok(outcomes) => break outcomes,
-                Err(WriteFailure::NeedsRowByRow) if attempt.mode.is_bulk() => attempt.mode = WriteMode::RowByRow,
+                Err(WriteFailure::NeedsNextMode) => {
+                    let Some(mode) = attempt.mode.next() else {
+                        let error = sqlx::Error::Protocol(format!("no write mode follows {:?}", attempt.mode));
+                        return Err(self.not_committed(batches, error, false).await);
+                    };
+                    attempt.mode = mode;
+                }
                 // The rest of the batch is read again after the halt.
                 Err(WriteFailure::BreakerLimit { partition, entries }) => {
                     is_cut = true;
                     for claimed in batches.iter_mut().filter(|claimed| claimed.batch.partition() == partition) {
                         claimed.batch.cut(entries);
                     }
-                }
-                Err(WriteFailure::NeedsRowByRow) => {
-                    let error = sqlx::Error::Protocol("row-by-row mode asked for row-by-row mode".to_owned());
-                    return Err(self.not_committed(batches, error, false).await);
                 }
                 // A batch that was cut has lost records, so it is not handed back.
                 Err(WriteFailure::Database(error)) => return Err(self.not_committed(batches, error, !is_cut).await),
@@ -109,8 +111,7 @@ impl<E: Event> Writer<E> {
         }
         self.context.scheduler.answer(WriterReport::Committed {
             position: CommittedPosition::confirmed(partition, step.to()),
-            needed_row_by_row: !attempt.mode.is_bulk()
-                && claimed.batch.entries().iter().zip(outcomes).any(needs_row_by_row),
+            bulk_fails: claimed.batch.entries().iter().zip(outcomes).any(is_not_new),
             halted,
         });
         self.log_batch(claimed, outcomes, attempt);
@@ -203,18 +204,21 @@ impl<E: Event> Writer<E> {
 /// The mode that a batch of the transaction needs. `COPY` is used only for many records: it needs one more round trip.
 fn first_mode<E>(batches: &[ClaimedBatch<E>], may_copy: bool) -> WriteMode {
     let records: usize = batches.iter().map(|claimed| claimed.batch.entries().len()).sum();
+    let copy = may_copy && records >= COPY_RECORDS;
+    let bulk_fails = batches.iter().any(|claimed| claimed.bulk_fails);
     if batches.iter().any(|claimed| claimed.bisect) {
         WriteMode::Bisect
-    } else if batches.iter().any(|claimed| claimed.row_by_row) {
-        WriteMode::RowByRow
-    } else if may_copy && records >= COPY_RECORDS {
-        WriteMode::Copy
     } else {
-        WriteMode::Bulk
+        match (copy, bulk_fails) {
+            (true, false) => WriteMode::Copy,
+            (true, true) => WriteMode::CopyMissing,
+            (false, false) => WriteMode::Bulk,
+            (false, true) => WriteMode::RowByRow,
+        }
     }
 }
 
-/// Whether bulk mode would have failed at this entry.
-fn needs_row_by_row<E>((entry, outcome): (&Entry<E>, &RecordOutcome)) -> bool {
+/// Whether a bulk insert of all events fails at this entry.
+fn is_not_new<E>((entry, outcome): (&Entry<E>, &RecordOutcome)) -> bool {
     matches!(entry.parsed, Ok(Parsed::Event(_))) && !matches!(outcome, RecordOutcome::Stored(_))
 }

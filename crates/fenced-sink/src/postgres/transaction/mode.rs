@@ -6,10 +6,11 @@ use crate::postgres::error::classify;
 /// How the rows of a transaction are written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum WriteMode {
-    /// One `COPY` writes all rows, and returns no ids. If it fails because of a record, the transaction is repeated in
-    /// another mode.
+    /// One `COPY` writes all rows, and returns no ids.
     Copy,
-    /// One statement inserts all rows. If it fails because of a record, the transaction is repeated in another mode.
+    /// The same, but only for the events whose key has no row. The others are compared with their row.
+    CopyMissing,
+    /// One statement inserts all rows.
     Bulk,
     /// A statement that compares each row. If a record is the cause of an error, the record becomes a dead letter.
     RowByRow,
@@ -21,7 +22,17 @@ pub(crate) enum WriteMode {
 impl WriteMode {
     /// Whether one statement writes all rows or none.
     pub(crate) fn is_bulk(self) -> bool {
-        matches!(self, Self::Copy | Self::Bulk)
+        matches!(self, Self::Copy | Self::CopyMissing | Self::Bulk)
+    }
+
+    /// The mode in which the transaction is repeated if a record is the cause of a failure. `None`: this mode itself finds
+    /// the record.
+    pub(crate) fn next(self) -> Option<Self> {
+        match self {
+            Self::Copy => Some(Self::CopyMissing),
+            Self::CopyMissing | Self::Bulk => Some(Self::RowByRow),
+            Self::RowByRow | Self::Bisect => None,
+        }
     }
 
     /// Whether one of the records may be the cause of the error. If so, this mode or the next one must find it.
@@ -44,17 +55,29 @@ impl WriteMode {
 mod tests {
     use super::*;
 
+    const ALL: [WriteMode; 5] =
+        [WriteMode::Copy, WriteMode::CopyMissing, WriteMode::Bulk, WriteMode::RowByRow, WriteMode::Bisect];
+
+    #[test]
+    fn a_bulk_mode_is_followed_by_one_that_finds_the_record() {
+        for mode in ALL {
+            let modes: Vec<WriteMode> = std::iter::successors(Some(mode), |mode| mode.next()).take(ALL.len()).collect();
+            let (last, before) = modes.split_last().unwrap();
+            assert!(!last.is_bulk() && before.iter().all(|mode| mode.is_bulk()), "{modes:?}");
+        }
+    }
+
     fn check(error: &sqlx::Error, blaming: &[WriteMode]) {
-        for mode in [WriteMode::Copy, WriteMode::Bulk, WriteMode::RowByRow, WriteMode::Bisect] {
+        for mode in ALL {
             assert_eq!(mode.may_blame_a_record(error), blaming.contains(&mode), "{mode:?} {error:?}");
         }
     }
 
     #[test]
     fn only_a_record_error_blames_a_record_in_each_mode() {
-        let all = [WriteMode::Copy, WriteMode::Bulk, WriteMode::RowByRow, WriteMode::Bisect];
-        check(&sqlx::Error::Encode("too large".into()), &all);
-        check(&sqlx::Error::WorkerCrashed, &[WriteMode::Copy, WriteMode::Bulk, WriteMode::Bisect]);
+        check(&sqlx::Error::Encode("too large".into()), &ALL);
+        let unclassified = [WriteMode::Copy, WriteMode::CopyMissing, WriteMode::Bulk, WriteMode::Bisect];
+        check(&sqlx::Error::WorkerCrashed, &unclassified);
         check(&sqlx::Error::Configuration("no host".into()), &[]);
         check(&sqlx::Error::Protocol(String::new()), &[]);
         check(&sqlx::Error::PoolTimedOut, &[]);

@@ -88,7 +88,8 @@ fn is_unclassified(outcome: &RecordOutcome) -> bool {
     matches!(outcome, RecordOutcome::DeadLettered(DeadLetterCause { reason: Reason::Unclassified, .. }))
 }
 
-fn outcome(inserted: InsertOutcome) -> RecordOutcome {
+/// The outcome of a record whose event has this outcome.
+pub(super) fn outcome(inserted: InsertOutcome) -> RecordOutcome {
     match inserted {
         InsertOutcome::Stored(id) => RecordOutcome::Stored(Some(id)),
         InsertOutcome::Duplicate => RecordOutcome::Duplicate,

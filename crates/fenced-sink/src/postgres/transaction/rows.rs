@@ -1,10 +1,11 @@
 //! The rows of a transaction: one outcome for each record.
 
 use crate::event::Event;
+use crate::event::copy::CopyInto;
 use crate::model::batch::Entry;
-use crate::model::event::Parsed;
+use crate::model::event::{InsertOutcome, Lookup, Parsed};
 use crate::model::outcome::{DeadLetterCause, RecordOutcome};
-use crate::postgres::copy::copy_rows;
+use crate::postgres::copy::{RowOfKey, copy_rows, find_rows};
 use crate::postgres::session::Transaction;
 use crate::postgres::transaction::mode::WriteMode;
 use crate::postgres::transaction::row_by_row;
@@ -32,10 +33,12 @@ pub(super) async fn store<E: Event>(
     let (indexes, events): (Vec<usize>, Vec<&E>) = events.into_iter().map(|(_, index, event)| (index, event)).unzip();
     let written = match mode {
         _ if events.is_empty() => Vec::new(),
-        WriteMode::Copy | WriteMode::Bulk => match insert_in_bulk(transaction, &events, mode).await? {
-            Some(written) => written,
-            None => return Ok(None),
-        },
+        WriteMode::Copy | WriteMode::CopyMissing | WriteMode::Bulk => {
+            match insert_in_bulk(transaction, &events, mode).await? {
+                Some(written) => written,
+                None => return Ok(None),
+            }
+        }
         WriteMode::RowByRow | WriteMode::Bisect => row_by_row::insert(transaction, &events, mode).await?,
     };
     for (index, outcome) in indexes.into_iter().zip(written) {
@@ -52,18 +55,70 @@ async fn insert_in_bulk<E: Event>(
     events: &[&E],
     mode: WriteMode,
 ) -> sqlx::Result<Option<Vec<RecordOutcome>>> {
-    let ids: sqlx::Result<Vec<Option<i64>>> = if let Some(into) = E::COPY.filter(|_| mode == WriteMode::Copy) {
-        let limit = transaction.limit();
-        let stored = transaction.run(|connection| copy_rows(connection, into, events, limit)).await;
-        stored.map(|stored| (0..stored).map(|_| None).collect())
-    } else {
-        let ids = transaction.run(|connection| E::insert_all(connection, events)).await;
-        ids.map(|ids| ids.into_iter().map(Some).collect())
+    let outcomes = match E::COPY.filter(|_| mode != WriteMode::Bulk) {
+        Some(into) => copy(transaction, into, events, mode).await,
+        None => transaction.run(|connection| E::insert_all(connection, events)).await.map(|ids| {
+            let stored = ids.into_iter().map(|id| RecordOutcome::Stored(Some(id)));
+            Some(stored.collect())
+        }),
     };
-    match ids {
-        Ok(ids) if ids.len() == events.len() => Ok(Some(ids.into_iter().map(RecordOutcome::Stored).collect())),
-        Ok(_) => Ok(None),
+    match outcomes {
+        Ok(outcomes) => Ok(outcomes.filter(|outcomes: &Vec<RecordOutcome>| outcomes.len() == events.len())),
         Err(error) if mode.may_blame_a_record(&error) => Ok(None),
         Err(error) => Err(error),
     }
+}
+
+/// Copies the first event of each key that has no row, and compares the other events with the rows. The events are in the
+/// order of their keys. `None`: the rows that were stored are not exactly those of the events.
+///
+/// If another transaction stores one of the keys after the look-up, `COPY` fails.
+async fn copy<E: Event>(
+    transaction: &mut Transaction<'_>,
+    into: CopyInto<E>,
+    events: &[&E],
+    mode: WriteMode,
+) -> sqlx::Result<Option<Vec<RecordOutcome>>> {
+    let rows = if mode == WriteMode::CopyMissing {
+        transaction.run(|connection| find_rows(connection, &into, events)).await?
+    } else {
+        vec![None; events.len()]
+    };
+    let (mut missing, mut compared) = (Vec::new(), Vec::new());
+    let mut outcomes = Vec::with_capacity(events.len());
+    let mut last = None;
+    for (index, (event, row)) in events.iter().zip(rows).enumerate() {
+        let is_first = last.replace(event.key()) != Some(event.key());
+        outcomes.push(match row {
+            None if is_first => {
+                missing.push(*event);
+                RecordOutcome::Stored(None)
+            }
+            Some(RowOfKey::Same) => RecordOutcome::Duplicate,
+            None | Some(RowOfKey::Other) => {
+                compared.push((index, *event));
+                RecordOutcome::Duplicate // or a conflict: replaced below
+            }
+        });
+    }
+    if !missing.is_empty() {
+        let limit = transaction.limit();
+        let stored = transaction.run(|connection| copy_rows(connection, into, &missing, limit)).await?;
+        if usize::try_from(stored).ok() != Some(missing.len()) {
+            return Ok(None);
+        }
+    }
+    if !compared.is_empty() {
+        let (indexes, events): (Vec<usize>, Vec<&E>) = compared.into_iter().unzip();
+        let found = transaction.run(|connection| E::find(connection, &events)).await?;
+        if found.len() != events.len() || found.contains(&Lookup::Missing) {
+            return Ok(None);
+        }
+        for (index, found) in indexes.into_iter().zip(found) {
+            if let (Lookup::Different(_), Some(outcome)) = (found, outcomes.get_mut(index)) {
+                *outcome = row_by_row::outcome(InsertOutcome::Conflict);
+            }
+        }
+    }
+    Ok(Some(outcomes))
 }
