@@ -1,6 +1,11 @@
 -- Step 1 of 2: a copy of booking_history that is partitioned by the hash of booking_id. The service continues to work.
 --
+-- Triggers list each booking_id that is stored, changed or deleted from now on, so that step 2 needs to look only at these.
+--
 -- Run it as the owner of the tables: psql "$OWNER_URL" --set ON_ERROR_STOP=1 --file 1-copy.sql
+-- To begin again after an error:
+--     drop function if exists booking_history_list_changes, booking_history_copy_changes cascade;
+--     drop table if exists booking_history_partitioned, booking_history_changes;
 -- docs/scale-out.md explains both steps.
 
 begin;
@@ -69,6 +74,62 @@ begin
     end loop;
 end
 $$;
+
+create table booking_history_changes as
+select booking_id from booking_history with no data;
+
+-- Lists the rows of the transition table `changed`. With the rights of the owner: the service needs no privilege for the list.
+create function booking_history_list_changes() returns trigger
+language plpgsql security definer set search_path = pg_catalog, pg_temp as $$
+begin
+    if tg_op = 'TRUNCATE' then
+        raise exception 'booking_history cannot be truncated while it is copied into a partitioned table';
+    end if;
+    execute format('insert into %I.booking_history_changes select booking_id from changed', tg_table_schema);
+    return null;
+end
+$$;
+
+-- Makes the listed rows of the copy equal to those of booking_history, and empties the list. The same transaction lists a
+-- change and makes it, so a change that is not visible here yet is still on the list next time.
+create function booking_history_copy_changes() returns void
+language plpgsql set search_path from current as $$
+begin
+    create temporary table listed on commit drop as
+    with taken as (delete from booking_history_changes returning booking_id)
+    select distinct booking_id from taken;
+    analyze listed;
+    delete from booking_history_partitioned copied using listed where copied.booking_id = listed.booking_id;
+    insert into booking_history_partitioned overriding system value
+    select stored.* from booking_history stored join listed using (booking_id);
+end
+$$;
+
+revoke all on function booking_history_list_changes(), booking_history_copy_changes() from public;
+
+create trigger booking_history_changes_insert after insert on booking_history
+referencing new table as changed for each statement execute function booking_history_list_changes();
+create trigger booking_history_changes_update after update on booking_history
+referencing new table as changed for each statement execute function booking_history_list_changes();
+create trigger booking_history_changes_former after update on booking_history
+referencing old table as changed for each statement execute function booking_history_list_changes();
+create trigger booking_history_changes_delete after delete on booking_history
+referencing old table as changed for each statement execute function booking_history_list_changes();
+create trigger booking_history_changes_truncate before truncate on booking_history
+for each statement execute function booking_history_list_changes();
+
+-- Also for the changes of a subscription.
+alter table booking_history
+enable always trigger booking_history_changes_insert,
+enable always trigger booking_history_changes_update,
+enable always trigger booking_history_changes_former,
+enable always trigger booking_history_changes_delete,
+enable always trigger booking_history_changes_truncate;
+
+commit;
+
+-- The copy begins after the commit: a transaction that wrote without the triggers has ended, so the copy has its rows.
+begin;
 
 insert into booking_history_partitioned overriding system value table booking_history;
 

@@ -1,26 +1,40 @@
--- Step 2 of 2: copies the rows that were stored since step 1, and exchanges the names of the tables, in one transaction. The
--- writers of the service wait for it, and then continue with the new table.
+-- Step 2 of 2: copies what was stored, changed or deleted since step 1, and exchanges the names of the tables. The service
+-- continues to work, except in the last transaction: its writers wait for it, and then continue with the new table. That
+-- transaction reads only the rows that were written a short time before.
 --
 -- Run it as the owner of the tables: psql "$OWNER_URL" --set ON_ERROR_STOP=1 --file 2-swap.sql
 
 begin;
 
-lock table booking_history in access exclusive mode;
+do $$
+begin
+    if (
+        select count(*)
+        from pg_trigger
+        where tgrelid = 'booking_history'::regclass and tgname like 'booking\_history\_changes\_%' and tgenabled = 'A'
+    ) <> 5 then
+        raise exception 'a trigger of step 1 is missing or disabled: the copy can lack rows'
+            using hint = 'Begin again: the first lines of 1-copy.sql say how.';
+    end if;
+end
+$$;
 
-insert into booking_history_partitioned overriding system value
-select stored.*
-from booking_history stored
-where not exists (select from booking_history_partitioned copied where copied.booking_id = stored.booking_id);
+-- What was written during the copy, and then what was written during this.
+select booking_history_copy_changes();
+commit;
+begin;
+select booking_history_copy_changes();
+commit;
+
+begin;
+lock table booking_history in access exclusive mode;
+select booking_history_copy_changes();
 
 do $$
 declare
     old_sequence constant text := pg_get_serial_sequence('booking_history', 'id');
     new_sequence constant text := pg_get_serial_sequence('booking_history_partitioned', 'id');
 begin
-    if (select count(*) from booking_history) <> (select count(*) from booking_history_partitioned) then
-        raise exception 'rows of booking_history were deleted since step 1'
-            using hint = 'Drop the table booking_history_partitioned, and begin again with step 1.';
-    end if;
     if new_sequence is not null then
         perform setval(new_sequence, nextval(old_sequence));
     elsif old_sequence is not null then
@@ -30,6 +44,9 @@ begin
 end
 $$;
 
+drop function booking_history_list_changes() cascade;
+drop function booking_history_copy_changes();
+drop table booking_history_changes;
 alter table booking_history rename to booking_history_plain;
 alter table booking_history_partitioned rename to booking_history;
 

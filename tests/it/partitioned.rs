@@ -3,6 +3,8 @@
 //! With `TEST_TABLE=partitioned` each test that creates new tables runs on such a table. The gate does this for some suites.
 
 use crate::adoption::OLD_TABLE;
+use sqlx::{AssertSqlSafe, Connection as _, PgConnection};
+use testbed::pages;
 use testbed::postgres::plain_user;
 use testbed::scene::Scene;
 use testbed::workload::Workload;
@@ -28,6 +30,40 @@ async fn an_adopted_table_is_partitioned_while_the_service_runs() {
     let mut stored = Workload::default();
     stored.expected.booking_ids.extend((1..=5).map(|id| id.to_string()));
     partitioned(&scene, stored).await;
+}
+
+#[tokio::test]
+async fn what_changes_between_the_steps_is_in_the_new_table() {
+    let scene = Scene::without_tables(1).await;
+    scene.migrate();
+    let insert = "insert into booking_history (booking_id, user_id, hotel_id, discount_percent, price, created_at)
+        select id, 'u', 'h', 0, 1, now() from unnest(string_to_array($ids, ' ')) as id;";
+    let insert = |ids: &str| insert.replace("$ids", &format!("'{ids}'"));
+    scene.execute(&insert("stays changes leaves former")).await;
+    let [copy, swap] = ["1-copy.sql", "2-swap.sql"].map(|name| pages::read(&format!("deploy/partitioning/{name}")));
+    scene.execute(&copy).await;
+    // Not even a subscription, which has the role `replica`, passes by the triggers.
+    let changes = "set session_replication_role = replica;
+        update booking_history set price = 2 where booking_id = 'changes';
+        update booking_history set booking_id = 'latter' where booking_id = 'former';
+        delete from booking_history where booking_id = 'leaves';";
+    scene.execute(&format!("{changes} {}", insert("comes"))).await;
+    assert!(refusal(&scene, "truncate booking_history").await.contains("cannot be truncated"));
+    let trigger = "trigger booking_history_changes_delete";
+    scene.execute(&format!("alter table booking_history disable {trigger}")).await;
+    assert!(refusal(&scene, &swap).await.contains("missing or disabled"));
+    scene.execute(&format!("alter table booking_history enable always {trigger}")).await;
+    scene.execute(&swap).await;
+    let rows = "select booking_id || ' ' || price from booking_history order by booking_id";
+    assert_eq!(scene.lines(rows).await, ["changes 2", "comes 1", "latter 1", "stays 1"]);
+    let left = "select count(*)::text from pg_class where relname = 'booking_history_changes'";
+    assert_eq!(scene.lines(left).await, ["0"]);
+}
+
+/// The error of these statements.
+async fn refusal(scene: &Scene, statements: &str) -> String {
+    let mut operator = PgConnection::connect(&scene.database).await.unwrap();
+    sqlx::raw_sql(AssertSqlSafe(statements)).execute(&mut operator).await.unwrap_err().to_string()
 }
 
 /// Partitions the table of bookings, which holds what is `stored`, while a service with few privileges writes it.
