@@ -9,7 +9,7 @@ use axum::response::IntoResponse;
 use axum::routing::get;
 use axum::{Json, Router};
 use fenced_sink::admin::owner;
-use fenced_sink::{HaltReason, Health, OpenGap, OpenLetters, OpenWork, OpenWorkReading, PartitionHealth, Reason};
+use fenced_sink::{HaltReason, Health, OpenGap, OpenLetters, OpenWorkReading, PartitionHealth, Reason};
 use serde::Serialize;
 
 use super::readiness::readiness;
@@ -97,9 +97,14 @@ struct StatusHalt {
 #[derive(Debug, Serialize)]
 struct StatusOpenWork {
     read_seconds_ago: u64,
+    dead_letters: StatusList<StatusLetters>,
+    gaps: StatusList<StatusGap>,
+}
+
+#[derive(Debug, Serialize)]
+struct StatusList<T> {
     error: Option<String>,
-    dead_letters: Vec<StatusLetters>,
-    gaps: Vec<StatusGap>,
+    rows: Vec<T>,
 }
 
 #[derive(Debug, Serialize)]
@@ -162,16 +167,18 @@ fn partition(health: &PartitionHealth) -> StatusPartition {
     }
 }
 
-fn open_work(OpenWorkReading { found, age }: OpenWorkReading) -> StatusOpenWork {
-    let (work, error) = match found {
-        Ok(work) => (work, None),
-        Err(error) => (OpenWork::default(), Some(error)),
-    };
+fn open_work(OpenWorkReading { work, age }: OpenWorkReading) -> StatusOpenWork {
     StatusOpenWork {
         read_seconds_ago: age.as_secs(),
-        error,
-        dead_letters: work.letters.into_iter().map(letters).collect(),
-        gaps: work.gaps.into_iter().map(gap).collect(),
+        dead_letters: list(work.letters, letters),
+        gaps: list(work.gaps, gap),
+    }
+}
+
+fn list<T, U>(read: Result<Vec<T>, String>, row: impl Fn(T) -> U) -> StatusList<U> {
+    match read {
+        Ok(found) => StatusList { error: None, rows: found.into_iter().map(row).collect() },
+        Err(error) => StatusList { error: Some(error), rows: Vec::new() },
     }
 }
 
@@ -224,7 +231,7 @@ mod tests {
     use super::*;
     use std::time::Duration;
 
-    use fenced_sink::{Partition, PartitionStatus, Position};
+    use fenced_sink::{OpenWork, Partition, PartitionStatus, Position};
 
     #[test]
     fn before_the_start_the_page_has_the_settings_and_the_reason() {
@@ -279,28 +286,25 @@ mod tests {
             OpenGap { id, partition, from, to, reason: HaltReason::RetentionGap, halted }
         };
         let work = OpenWork {
-            letters: vec![letters("not_json"), letters("; rm -rf ~")],
-            gaps: vec![gap(8, true), gap(9, false)],
+            letters: Ok(vec![letters("not_json"), letters("; rm -rf ~")]),
+            gaps: Ok(vec![gap(8, true), gap(9, false)]),
         };
         let age = Duration::from_secs(3);
-        let found = serde_json::to_value(open_work(OpenWorkReading { found: Ok(work), age })).unwrap();
+        let found = serde_json::to_value(open_work(OpenWorkReading { work, age })).unwrap();
         let resume = "booking-history offsets resume --partition 4";
         let update = "update offset_gaps set acknowledged_at = now(), acknowledged_by = session_user where id = 9;";
         let expected = serde_json::json!({
             "read_seconds_ago": 3,
-            "error": null,
-            "dead_letters": [
+            "dead_letters": {"error": null, "rows": [
                 {"reason": "not_json", "parked": 2, "waiting": 1,
                  "command": "booking-history dead-letters list --reason not_json"},
                 {"reason": "; rm -rf ~", "parked": 2, "waiting": 1, "command": "booking-history dead-letters list"},
-            ],
-            "gaps": [
+            ]},
+            "gaps": {"error": null, "rows": [
                 {"partition": 4, "reason": "retention_gap", "from": 5, "to": 6, "command": resume},
                 {"partition": 4, "reason": "retention_gap", "from": 5, "to": 6, "command": update},
-            ],
+            ]},
         });
         assert_eq!(found, expected);
-        let failed = open_work(OpenWorkReading { found: Err("permission denied".to_owned()), age });
-        assert_eq!(failed.error.as_deref(), Some("permission denied"));
     }
 }

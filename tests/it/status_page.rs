@@ -52,6 +52,10 @@ async fn the_page_shows_what_works_what_is_halted_and_that_the_service_has_ended
     )
     .await;
     assert_accessible(&browser);
+    scene.execute("alter table offset_gaps rename to gaps_out_of_reach").await;
+    let gaps_unread = ["They cannot be read", "relation \"offset_gaps\" does not exist"];
+    until_shown(&browser, &[&gaps_unread, &["not_json", "3", "0"]]).await;
+    scene.execute("alter table gaps_out_of_reach rename to offset_gaps").await;
     scene.execute("update dead_letters set reason = '<i id=injected>' where \"offset\" = 0").await;
     until_shown(&browser, &[&["<i id=injected>", "1", "0", "booking-history dead-letters list"]]).await;
     browser.resize(320, 600);

@@ -114,13 +114,14 @@ function show(status) {
   showRows("halts", halted.map(({ partition, halt }) => [partition, halt.reason, halt.meaning, command(halt.command)]));
 
   const { open_work: work } = status;
-  showRows("letters", (work?.dead_letters ?? []).map((one) => [one.reason, one.parked, one.waiting, command(one.command)]));
-  showRows("gaps", (work?.gaps ?? []).map((one) => [one.partition, one.reason, one.from, one.to, command(one.command)]));
-  for (const id of ["letters", "gaps"]) {
-    setText(element(id).closest("section").querySelector(".none"), work === null || work.error !== null ? "Unknown." : "None.");
-  }
+  const showList = (id, list, cells) => {
+    showRows(id, (list?.rows ?? []).map((one) => [...cells(one), command(one.command)]));
+    const none = !list ? "Unknown." : list.error !== null ? `They cannot be read: ${list.error}` : "None.";
+    setText(element(id).closest("section").querySelector(".none"), none);
+  };
+  showList("letters", work?.dead_letters, (one) => [one.reason, one.parked, one.waiting]);
+  showList("gaps", work?.gaps, (one) => [one.partition, one.reason, one.from, one.to]);
   const reading = work === null ? "Dead letters and gaps have not been read yet."
-    : work.error !== null ? `Dead letters and gaps cannot be read: ${work.error}`
     : work.read_seconds_ago < 10 ? "Dead letters and gaps are of the whole group and topic."
     : `Dead letters and gaps are of the whole group and topic, as they were ${work.read_seconds_ago} s ago.`;
   setText(element("reading"), reading);

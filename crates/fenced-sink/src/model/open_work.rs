@@ -3,13 +3,13 @@
 use crate::model::halt::HaltReason;
 use crate::model::record::{Partition, Position};
 
-/// The dead letters and gaps that are not closed.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+/// The dead letters and gaps that are not closed. Each is read alone: an error of the database hides only what was not read.
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct OpenWork {
-    /// The letters that are neither resolved nor discarded, by reason.
-    pub letters: Vec<OpenLetters>,
-    /// The newest gaps that are not acknowledged, the newest first.
-    pub gaps: Vec<OpenGap>,
+    /// The letters that are neither resolved nor discarded, by reason, or the error.
+    pub letters: Result<Vec<OpenLetters>, String>,
+    /// The newest gaps that are not acknowledged, the newest first, or the error.
+    pub gaps: Result<Vec<OpenGap>, String>,
 }
 
 /// The open dead letters with one reason.

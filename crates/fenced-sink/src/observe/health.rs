@@ -51,7 +51,7 @@ struct HealthState {
     connect_error: Option<String>,
     redrive: Option<(RedriveFailure, Instant)>,
     watched_at: Option<Instant>,
-    open_work: Option<(Result<OpenWork, String>, Instant)>,
+    open_work: Option<(OpenWork, Instant)>,
 }
 
 /// The state of a run at one time.
@@ -122,8 +122,8 @@ pub struct RedriveFailure {
 /// What waited for an operator at the last reading.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct OpenWorkReading {
-    /// The open work, or the error of the database.
-    pub found: Result<OpenWork, String>,
+    /// What was read.
+    pub work: OpenWork,
     /// The time since the reading.
     pub age: Duration,
 }
@@ -188,7 +188,7 @@ impl Health {
     #[must_use]
     pub fn open_work(&self) -> Option<OpenWorkReading> {
         let state = self.lock();
-        state.open_work.as_ref().map(|(found, at)| OpenWorkReading { found: found.clone(), age: at.elapsed() })
+        state.open_work.as_ref().map(|(work, at)| OpenWorkReading { work: work.clone(), age: at.elapsed() })
     }
 
     /// Whether [`Self::watch`] was called within [`WATCHED`].
@@ -196,9 +196,9 @@ impl Health {
         self.lock().watched_at.is_some_and(|at| at.elapsed() < WATCHED)
     }
 
-    /// The open work has been read, or the database has returned an error.
-    pub(crate) fn open_work_read(&self, found: Result<OpenWork, String>) {
-        self.lock().open_work = Some((found, Instant::now()));
+    /// The open work has been read, or the database has returned errors.
+    pub(crate) fn open_work_read(&self, work: OpenWork) {
+        self.lock().open_work = Some((work, Instant::now()));
     }
 
     /// The run starts. The counts stay as they are.

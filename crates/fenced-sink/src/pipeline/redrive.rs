@@ -14,13 +14,14 @@ use uuid::Uuid;
 use crate::event::Event;
 use crate::model::event::{Parsed, Reason, Refusal};
 use crate::model::failure::cause;
+use crate::model::open_work::OpenWork;
 use crate::model::outcome::{DeadLetterCause, RecordOutcome};
 use crate::pipeline::error::EngineError;
 use crate::pipeline::failure::explained;
 use crate::pipeline::writer::WriterContext;
 use crate::postgres::dead_letters::{self, DueLetter};
 use crate::postgres::error::{classify, sqlstate_of};
-use crate::postgres::open_work::read_open_work;
+use crate::postgres::open_work::{read_open_gaps, read_open_letters};
 use crate::postgres::retry::Backoff;
 use crate::postgres::session::{Session, Transaction};
 use crate::postgres::transaction::mode::WriteMode;
@@ -218,14 +219,17 @@ impl<E: Event> Redrive<E> {
         let (began, context) = (Instant::now(), Arc::clone(&self.context));
         let due = self.open_work_at <= began && context.health.is_watched();
         let Some(session) = self.session.as_mut().filter(|_| due) else { return };
-        let read = session.run_at_most(COUNT_LIMIT, |c| read_open_work(c, &context.ledger)).await;
+        // The gaps first: they are few, and after a reading that took too long the connection can't be used.
+        let gaps = session.run_at_most(COUNT_LIMIT, |c| read_open_gaps(c, &context.ledger)).await;
+        let letters = session.run_at_most(COUNT_LIMIT, |c| read_open_letters(c, &context.ledger)).await;
         self.open_work_at = Instant::now() + OPEN_WORK_INTERVAL.max(began.elapsed().saturating_mul(COUNT_SHARE));
-        if let Err(error) = &read {
+        for error in gaps.as_ref().err().into_iter().chain(letters.as_ref().err()) {
             // After an answer of the server, the connection can still be used.
             self.session = self.session.take().filter(|_| error.as_database_error().is_some());
             tracing::debug!(%error, "open_work_not_read");
         }
-        context.health.open_work_read(read.map_err(|error| error.to_string()));
+        let (letters, gaps) = (letters.map_err(|error| error.to_string()), gaps.map_err(|error| error.to_string()));
+        context.health.open_work_read(OpenWork { letters, gaps });
     }
 
     fn log(&self, due: &DueLetter, outcome: &RecordOutcome) {

@@ -3,17 +3,18 @@
 use sqlx::PgConnection;
 
 use crate::model::halt::HaltReason;
-use crate::model::open_work::{OpenGap, OpenLetters, OpenWork};
+use crate::model::open_work::{OpenGap, OpenLetters};
 use crate::model::record::{Partition, Position};
 use crate::postgres::ledger::Ledger;
 
-/// The open dead letters and gaps of the group and topic; at most 50 gaps.
-///
-/// It reads all letters, as `dead_letters::count` does.
+/// The open dead letters of the group and topic, by reason. It reads all letters, as `dead_letters::count` does.
 ///
 /// # Errors
 /// What the database answered.
-pub(crate) async fn read_open_work(connection: &mut PgConnection, ledger: &Ledger) -> sqlx::Result<OpenWork> {
+pub(crate) async fn read_open_letters(
+    connection: &mut PgConnection,
+    ledger: &Ledger,
+) -> sqlx::Result<Vec<OpenLetters>> {
     let letters = sqlx::query!(
         r#"select reason, count(*) filter (where status = 'waiting') as "waiting!",
                count(*) filter (where status = 'parked') as "parked!"
@@ -24,8 +25,22 @@ pub(crate) async fn read_open_work(connection: &mut PgConnection, ledger: &Ledge
         ledger.group_id(),
         ledger.topic()
     )
-    .fetch_all(&mut *connection)
+    .fetch_all(connection)
     .await?;
+    let number = |letters: i64| u64::try_from(letters).unwrap_or_default();
+    let letters = letters.into_iter().map(|row| OpenLetters {
+        reason: row.reason,
+        waiting: number(row.waiting),
+        parked: number(row.parked),
+    });
+    Ok(letters.collect())
+}
+
+/// The newest 50 open gaps of the group and topic.
+///
+/// # Errors
+/// What the database answered.
+pub(crate) async fn read_open_gaps(connection: &mut PgConnection, ledger: &Ledger) -> sqlx::Result<Vec<OpenGap>> {
     let gaps = sqlx::query!(
         r#"select gap.id, gap.partition, gap.from_offset, gap.to_offset, gap.reason,
                row.halted_at is not null as "halted!"
@@ -39,12 +54,6 @@ pub(crate) async fn read_open_work(connection: &mut PgConnection, ledger: &Ledge
     )
     .fetch_all(connection)
     .await?;
-    let number = |letters: i64| u64::try_from(letters).unwrap_or_default();
-    let letters = letters.into_iter().map(|row| OpenLetters {
-        reason: row.reason,
-        waiting: number(row.waiting),
-        parked: number(row.parked),
-    });
     let gaps = gaps.into_iter().map(|row| OpenGap {
         id: row.id,
         partition: Partition(row.partition),
@@ -53,5 +62,5 @@ pub(crate) async fn read_open_work(connection: &mut PgConnection, ledger: &Ledge
         reason: HaltReason::parse(&row.reason),
         halted: row.halted,
     });
-    Ok(OpenWork { letters: letters.collect(), gaps: gaps.collect() })
+    Ok(gaps.collect())
 }

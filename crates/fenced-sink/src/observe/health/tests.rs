@@ -3,6 +3,7 @@ use super::*;
 use crate::model::error_class::ErrorClass;
 use crate::model::halt::HaltReason;
 use crate::model::kafka_refusal::KafkaRefusal;
+use crate::model::open_work::OpenWork;
 use crate::model::protocol::{LedgerRow, State};
 use crate::model::record::{Epoch, Partition, Position, Step};
 use crate::model::standing::{HeldPartition, Membership, SchedulerView};
@@ -139,13 +140,14 @@ fn lag_is_the_known_end_less_the_position_and_never_negative() {
 }
 
 #[test]
-fn open_work_is_read_only_for_a_visitor_and_the_last_error_is_kept() {
+fn open_work_is_read_only_for_a_visitor_and_the_last_reading_is_kept() {
     let health = Health::default();
     assert_eq!((health.is_watched(), health.open_work()), (false, None));
     health.watch();
     assert!(health.is_watched());
-    health.open_work_read(Err("permission denied".to_owned()));
-    assert_eq!(health.open_work().unwrap().found, Err("permission denied".to_owned()));
+    let work = OpenWork { letters: Ok(Vec::new()), gaps: Err("permission denied".to_owned()) };
+    health.open_work_read(work.clone());
+    assert_eq!(health.open_work().unwrap().work, work);
 }
 
 #[test]
