@@ -322,34 +322,63 @@ pub(crate) fn describe_topic<C: ConsumerContext>(
     limit: Duration,
 ) -> Option<TopicDescription> {
     let name = CString::new(topic).ok()?;
+    // SAFETY: `name` lives longer than the call that copies it. This block creates the collection, and destroys it once,
+    // after the last use. The request is of the kind that the options are for, and `described` copies what it returns.
+    unsafe {
+        let topics = sys::rd_kafka_TopicCollection_of_topic_names([name.as_ptr()].as_mut_ptr(), 1);
+        let kind = sys::rd_kafka_admin_op_t::RD_KAFKA_ADMIN_OP_DESCRIBETOPICS;
+        let description = admin_request(
+            consumer,
+            kind,
+            // By default librdkafka asks the controller. If no broker knows the controller, librdkafka waits without end.
+            Some(broker),
+            limit,
+            |client, options, queue| sys::rd_kafka_DescribeTopics(client, topics, options, queue),
+            described,
+        );
+        sys::rd_kafka_TopicCollection_destroy(topics);
+        description
+    }
+}
+
+/// Sends an admin request that also asks for the operations of this user, and waits up to `limit`. `copied` gets the answer,
+/// or null. `broker` is the one to ask, instead of the one that librdkafka chooses.
+///
+/// # Safety
+/// `send` sends a request of this kind to this queue. `copied` copies what it returns, and the event can be null.
+unsafe fn admin_request<C: ConsumerContext, T>(
+    consumer: &BaseConsumer<C>,
+    kind: sys::rd_kafka_admin_op_t,
+    broker: Option<i32>,
+    limit: Duration,
+    send: impl FnOnce(*mut sys::rd_kafka_t, *const sys::rd_kafka_AdminOptions_t, *mut sys::rd_kafka_queue_t),
+    copied: unsafe fn(*mut sys::rd_kafka_event_t) -> T,
+) -> T {
     let limit = i32::try_from(limit.as_millis()).unwrap_or(i32::MAX);
     let client = consumer.client().native_ptr();
-    // SAFETY: the borrow keeps the client alive, and `name` lives longer than the call that copies it. This block
-    // creates the queue, the collection, the options and the event, and destroys each once, after the last use.
-    // `described` copies what it reads of the event. Only the event can be null (the admin operation is a known one),
-    // and it is checked. librdkafka counts the references to the queue: an answer that arrives after the limit still
-    // has its queue.
+    // SAFETY: the borrow keeps the client alive. This block creates the queue, the options and the event, and destroys
+    // each once, after the last use. The caller guarantees the rest. Only the event can be null (the kind is a known one),
+    // and it is checked. librdkafka counts the references to the queue: an answer that arrives after the limit still has
+    // its queue.
     unsafe {
         let queue = sys::rd_kafka_queue_new(client);
-        let topics = sys::rd_kafka_TopicCollection_of_topic_names([name.as_ptr()].as_mut_ptr(), 1);
-        // By default librdkafka asks the controller. If no broker knows the controller, librdkafka waits without end.
-        let options =
-            sys::rd_kafka_AdminOptions_new(client, sys::rd_kafka_admin_op_t::RD_KAFKA_ADMIN_OP_DESCRIBETOPICS);
-        sys::rd_kafka_AdminOptions_set_broker(options, broker, ptr::null_mut(), 0);
+        let options = sys::rd_kafka_AdminOptions_new(client, kind);
+        if let Some(broker) = broker {
+            sys::rd_kafka_AdminOptions_set_broker(options, broker, ptr::null_mut(), 0);
+        }
         let error = sys::rd_kafka_AdminOptions_set_include_authorized_operations(options, 1);
         if !error.is_null() {
             sys::rd_kafka_error_destroy(error);
         }
-        sys::rd_kafka_DescribeTopics(client, topics, options, queue);
+        send(client, options, queue);
         let event = sys::rd_kafka_queue_poll(queue, limit);
-        let description = described(event);
+        let answer = copied(event);
         if !event.is_null() {
             sys::rd_kafka_event_destroy(event);
         }
         sys::rd_kafka_AdminOptions_destroy(options);
-        sys::rd_kafka_TopicCollection_destroy(topics);
         sys::rd_kafka_queue_destroy(queue);
-        description
+        answer
     }
 }
 
@@ -402,29 +431,14 @@ pub(crate) fn describe_group<C: ConsumerContext>(
     limit: Duration,
 ) -> Result<(Option<bool>, bool), RDKafkaErrorCode> {
     let name = CString::new(group).map_err(|_| RDKafkaErrorCode::InvalidArgument)?;
-    let limit = i32::try_from(limit.as_millis()).unwrap_or(i32::MAX);
-    let client = consumer.client().native_ptr();
-    // SAFETY: the borrow keeps the client alive, and `name` lives longer than the call that copies it. This block
-    // creates the queue, the options and the event, and destroys each once, after the last use. `described_group` copies
-    // what it reads of the event. Only the event can be null (the admin operation is a known one), and it is checked.
-    // librdkafka counts the references to the queue: an answer that arrives after the limit still has its queue.
+    // SAFETY: `name` lives longer than the call that copies it. The request is of the kind that the options are for, and
+    // `described_group` copies what it returns.
     unsafe {
-        let queue = sys::rd_kafka_queue_new(client);
-        let operation = sys::rd_kafka_admin_op_t::RD_KAFKA_ADMIN_OP_DESCRIBECONSUMERGROUPS;
-        let options = sys::rd_kafka_AdminOptions_new(client, operation);
-        let error = sys::rd_kafka_AdminOptions_set_include_authorized_operations(options, 1);
-        if !error.is_null() {
-            sys::rd_kafka_error_destroy(error);
-        }
-        sys::rd_kafka_DescribeConsumerGroups(client, [name.as_ptr()].as_mut_ptr(), 1, options, queue);
-        let event = sys::rd_kafka_queue_poll(queue, limit);
-        let description = described_group(event);
-        if !event.is_null() {
-            sys::rd_kafka_event_destroy(event);
-        }
-        sys::rd_kafka_AdminOptions_destroy(options);
-        sys::rd_kafka_queue_destroy(queue);
-        description
+        let kind = sys::rd_kafka_admin_op_t::RD_KAFKA_ADMIN_OP_DESCRIBECONSUMERGROUPS;
+        let send = |client, options, queue| {
+            sys::rd_kafka_DescribeConsumerGroups(client, [name.as_ptr()].as_mut_ptr(), 1, options, queue);
+        };
+        admin_request(consumer, kind, None, limit, send, described_group)
     }
 }
 
