@@ -9,8 +9,11 @@ use tokio::time::timeout;
 use crate::postgres::servers::DatabaseServers;
 use crate::postgres::session::Session;
 
-/// How long the second session waits for its first answer before the first session is asked too, and again after it.
+/// How long the second session waits for its first answer before the first session is asked too.
 const HEAD_START: Duration = Duration::from_secs(1);
+/// How long it waits after that. A shared pool gives it the server session that the first one has used, at once unless the
+/// machine is under load. Only a pool of one connection in session mode lets it wait in vain.
+const LAST_WAIT: Duration = Duration::from_secs(5);
 /// A pooler may give a session the same server process several times in a row.
 const ROUNDS: usize = 5;
 
@@ -128,7 +131,7 @@ async fn first_answer(first: &mut Session, second: &mut Session) -> sqlx::Result
         return Ok(answer.ok());
     }
     first.run(|connection| text(connection, READ_MARK)).await?;
-    Ok(timeout(HEAD_START, answer).await.ok().and_then(Result::ok))
+    Ok(timeout(LAST_WAIT, answer).await.ok().and_then(Result::ok))
 }
 
 /// Whether `PgBouncer` refuses each transaction. It has one code for all its errors, also for those of an outage, but it
