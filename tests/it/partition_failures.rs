@@ -1,8 +1,6 @@
 //! A failure in the database belongs to one partition: `/readyz` and the log name the partition, no other partition
 //! waits, no record becomes a dead letter, and everything arrives when the cause ends.
 
-use serde_json::Value;
-
 use testbed::postgres::plain_user;
 use testbed::scene::Scene;
 use testbed::service::Service;
@@ -10,20 +8,8 @@ use testbed::topic::Outgoing;
 use testbed::wait::{PATIENCE, eventually};
 use testbed::workload::{Workload, booking};
 
-fn reasons(service: &Service) -> Vec<String> {
-    let body: Value = serde_json::from_str(&service.get("/readyz").body).unwrap();
-    let reasons = body.get("reasons").and_then(Value::as_array).unwrap();
-    reasons.iter().map(|reason| reason.as_str().unwrap().to_owned()).collect()
-}
-
-/// Waits until `/readyz` has a reason with all of these words.
-async fn until_a_reason_has(service: &Service, words: &[&str]) {
-    let has = |reasons: &Vec<String>| reasons.iter().any(|reason| words.iter().all(|word| reason.contains(word)));
-    eventually(PATIENCE, has, async || reasons(service)).await;
-}
-
 async fn until_ready(service: &Service) {
-    eventually(PATIENCE, Vec::is_empty, async || reasons(service)).await;
+    eventually(PATIENCE, Vec::is_empty, async || service.reasons()).await;
 }
 
 /// Two partitions, and a user with only the privileges that it needs. Two seconds of refusals end the service if they
@@ -55,7 +41,7 @@ async fn only_one_partition_waits(
     scene.send(workload.records.iter().skip(20)).await;
     let offsets = format!("offsets {refused_at} to {refused_at}");
     let partition = format!("partition 0 of {}", scene.topic.name);
-    until_a_reason_has(&service, &[&partition, "commit failed", &offsets, sqlstate, word]).await;
+    service.wait_for_reason(&[&partition, "commit failed", &offsets, sqlstate, word]).await;
     assert_eq!(scene.row(0).await.next_offset, refused_at, "the records before it are stored");
     let (from, to) = (refused_at.to_string(), (refused_at + 1).to_string());
     let fields = [
@@ -73,7 +59,7 @@ async fn only_one_partition_waits(
         scene.send(workload.records.last()).await;
         scene.wait_until_at(1, 10 + number + 1).await;
     }
-    let found = reasons(&service);
+    let found = service.reasons();
     assert!(found.iter().all(|reason| reason.starts_with(&partition)) && !found.is_empty(), "{found:?}");
     assert_eq!(scene.lines("select count(*)::text from dead_letters").await, ["0"]);
 
@@ -128,7 +114,7 @@ async fn a_lock_on_the_row_of_one_partition() {
     scene.send(workload.records.iter().skip(20)).await;
     scene.wait_until_at(1, 30).await;
     service.wait_for_event_with("database_unavailable", &[("partition", "0"), ("sqlstate", "55P03")]);
-    until_a_reason_has(&service, &["partition 0 of", "55P03"]).await;
+    service.wait_for_reason(&["partition 0 of", "55P03"]).await;
     assert_eq!(scene.row(0).await.next_offset, 10);
     drop(lock);
     scene.assert_exact(&workload).await;
@@ -146,7 +132,7 @@ async fn a_redrive_without_its_privilege_is_reported_once_a_minute_and_counted()
     scene.execute(&format!("revoke update on dead_letters from \"{user}\"")).await;
     let line = service.wait_for_event("redrive_postponed");
     assert!(line.has(&[("sqlstate", "42501")]) && line.field("error").contains("dead_letters"));
-    until_a_reason_has(&service, &["dead letters are not redriven", "dead_letters"]).await;
+    service.wait_for_reason(&["dead letters are not redriven", "dead_letters"]).await;
     let failures = async || {
         let metrics = service.get("/metrics").body;
         let line = metrics

@@ -1,4 +1,5 @@
-//! Real brokers: nodes of Apache Kafka in `KRaft` mode, with settings that keep them small.
+//! Real brokers: nodes of Apache Kafka, with settings that keep them small. The metadata of a cluster is in its controllers
+//! (`KRaft`), or in `ZooKeeper`.
 
 use std::fmt::Write as _;
 use std::io::{Read as _, Write as _};
@@ -6,6 +7,7 @@ use std::net::{Ipv4Addr, TcpStream};
 use std::path::Path;
 use std::sync::atomic::{AtomicI32, Ordering};
 use std::sync::{LazyLock, OnceLock};
+use std::time::Instant;
 use std::{fs, process};
 
 use crate::proxy::Proxy;
@@ -13,18 +15,37 @@ use crate::wait::PATIENCE;
 use crate::{Guardian, certificates, free_ports, quoted};
 
 mod secure;
+mod zookeeper;
 
 pub use secure::SecureListeners;
+use zookeeper::ZooKeeper;
 
-/// Where `scripts/kafka.sh` puts the broker and its libraries. `TEST_KAFKA` names another version.
+/// `TEST_KAFKA` names another version of the broker, such as `3.9.1` or `3.9.1-zookeeper`.
+static VERSION: LazyLock<Option<String>> = LazyLock::new(|| crate::switch("TEST_KAFKA"));
+
+/// Where `scripts/kafka.sh` puts the broker and its libraries.
 static LIBRARIES: LazyLock<String> = LazyLock::new(|| {
-    let version = crate::switch("TEST_KAFKA").map(|version| format!("-{version}")).unwrap_or_default();
+    let version =
+        VERSION.as_ref().map(|version| format!("-{}", version.trim_end_matches("-zookeeper"))).unwrap_or_default();
     format!("{}/../../.cache/kafka{version}", env!("CARGO_MANIFEST_DIR"))
 });
 
+/// Whether the brokers of the tests are older than Kafka 4.
+pub fn is_before_4() -> bool {
+    VERSION.as_ref().is_some_and(|version| version.starts_with("3."))
+}
+
+/// Whether the brokers of the tests support these properties: `group.protocol=consumer` needs Kafka 4.
+pub fn supports(properties: &str) -> bool {
+    !(is_before_4() && properties.contains("group.protocol=consumer"))
+}
+
+/// Whether the metadata is in `ZooKeeper`, which Kafka 4 does not support.
+static IN_ZOOKEEPER: LazyLock<bool> =
+    LazyLock::new(|| VERSION.as_ref().is_some_and(|version| version.ends_with("-zookeeper")));
+
 /// Each differs from Kafka's default to make tests quick or the broker small.
 const SETTINGS: &[(&str, &str)] = &[
-    ("controller.listener.names", "CONTROLLER"),
     ("inter.broker.listener.name", "PLAINTEXT"),
     ("listener.security.protocol.map", "CONTROLLER:PLAINTEXT,PLAINTEXT:PLAINTEXT,PROXIED:PLAINTEXT"),
     ("log.dirs", "data"),
@@ -57,14 +78,19 @@ const SETTINGS: &[(&str, &str)] = &[
     ("background.threads", "2"),
     // By default a start after a kill waits 15 s until the killed broker is no longer registered.
     ("broker.session.timeout.ms", "1500"),
+    ("zookeeper.session.timeout.ms", "1500"),
     ("broker.heartbeat.interval.ms", "300"),
 ];
 
-/// The settings of a broker that has access rules, and allows everything without one.
-pub const AUTHORIZER: &[(&str, &str)] = &[
-    ("authorizer.class.name", "org.apache.kafka.metadata.authorizer.StandardAuthorizer"),
-    ("allow.everyone.if.no.acl.found", "true"),
-];
+/// The setting of a broker that has access rules.
+fn authorizer() -> (&'static str, &'static str) {
+    let class = if *IN_ZOOKEEPER {
+        "kafka.security.authorizer.AclAuthorizer"
+    } else {
+        "org.apache.kafka.metadata.authorizer.StandardAuthorizer"
+    };
+    ("authorizer.class.name", class)
+}
 
 /// The user of [`Kafka::start_guarded`] that has no permissions until a test grants them, and its password.
 pub const USER: &str = "reader";
@@ -103,8 +129,48 @@ pub enum Operation {
 pub struct Kafka {
     guardian: Guardian,
     port: u16,
+    /// The port of the cluster's controller, or of `ZooKeeper`.
     controller: u16,
+    /// The first broker of a cluster holds it, and it ends after this broker.
+    zookeeper: Option<ZooKeeper>,
     pid: AtomicI32,
+}
+
+/// Where a node listens, and its part in the cluster.
+struct Node<'a> {
+    id: u32,
+    port: u16,
+    /// The port of the controller that it is; of a node that joins, the port of the cluster's controller.
+    controller: u16,
+    /// The controllers, if there are several.
+    voters: Option<&'a str>,
+    joins: bool,
+    /// Its listeners besides the first one.
+    listener: &'a str,
+    /// The address of its first listener for clients, and the addresses of the other ones.
+    advertised: &'a str,
+}
+
+impl Node<'_> {
+    fn properties(&self) -> String {
+        let Self { id, port, controller, voters, joins, listener, advertised } = self;
+        let listeners = format!("PLAINTEXT://127.0.0.1:{port}{listener}");
+        let advertised = format!("node.id={id}\nadvertised.listeners=PLAINTEXT://{advertised}\n");
+        if *IN_ZOOKEEPER {
+            return format!("{advertised}listeners={listeners}\nzookeeper.connect=127.0.0.1:{controller}\n");
+        }
+        let only = format!("1@127.0.0.1:{controller}");
+        let voters = voters.unwrap_or(&only);
+        let (roles, own) = if *joins {
+            ("broker", String::new())
+        } else {
+            ("broker,controller", format!(",CONTROLLER://127.0.0.1:{controller}"))
+        };
+        format!(
+            "{advertised}listeners={listeners}{own}\nprocess.roles={roles}\n\
+             controller.listener.names=CONTROLLER\ncontroller.quorum.voters={voters}\n"
+        )
+    }
 }
 
 /// Creates the certificate of the TLS listener.
@@ -137,6 +203,11 @@ impl Kafka {
         Self::start_first(port, controller, ("", ""), settings)
     }
 
+    /// As [`Self::start_new`], with access rules. It allows everything without one.
+    pub fn start_with_rules() -> Self {
+        Self::start_with(&[authorizer(), ("allow.everyone.if.no.acl.found", "true")])
+    }
+
     /// As [`Self::start_new`], with a second listener behind a proxy. The test's own clients use the first one, a
     /// client that begins at the address of the proxy uses only the second one.
     pub fn start_behind_proxy() -> (Self, Proxy) {
@@ -163,13 +234,14 @@ impl Kafka {
                 "CONTROLLER:PLAINTEXT,PLAINTEXT:PLAINTEXT,SASL:SASL_PLAINTEXT,TLS:SSL,UNRESOLVABLE:PLAINTEXT",
             ),
             ("sasl.enabled.mechanisms", "PLAIN"),
-            // A wrong login is answered late: later than most questions wait.
-            ("connection.failed.authentication.delay.ms", "4000"),
+            // A wrong login is answered late: later than most questions wait. Before Kafka 4, this is also the time after
+            // which the broker ends a connection without a login, and the service has a hint for up to 2 s.
+            ("connection.failed.authentication.delay.ms", if is_before_4() { "1000" } else { "4000" }),
             ("listener.name.sasl.plain.sasl.jaas.config", login.as_str()),
             ("ssl.keystore.type", "PKCS12"),
             ("ssl.keystore.location", "keystore.p12"),
             ("ssl.keystore.password", "password"),
-            ("authorizer.class.name", "org.apache.kafka.metadata.authorizer.StandardAuthorizer"),
+            authorizer(),
             ("super.users", "User:ANONYMOUS"),
         ];
         let kafka = Self::start_first(port, controller, (&listener, &advertised), &settings);
@@ -209,13 +281,20 @@ impl Kafka {
         let [one, two, three, voter_one, voter_two, voter_three] = free_ports().unwrap();
         let voters = format!("1@127.0.0.1:{voter_one},2@127.0.0.1:{voter_two},3@127.0.0.1:{voter_three}");
         let nodes = [(1, one, voter_one), (2, two, voter_two), (3, three, voter_three)];
-        let nodes = nodes.map(|(node, port, controller)| {
-            let own = format!(
-                "process.roles=broker,controller\nnode.id={node}\n\
-                 listeners=PLAINTEXT://127.0.0.1:{port},CONTROLLER://127.0.0.1:{controller}\n\
-                 advertised.listeners=PLAINTEXT://127.0.0.1:{port}\ncontroller.quorum.voters={voters}\n"
-            );
-            let node = Self::prepare_node(port, controller, &own, REPLICATED);
+        let nodes = nodes.map(|(id, port, controller)| {
+            // There is one ZooKeeper.
+            let controller = if *IN_ZOOKEEPER { voter_one } else { controller };
+            let advertised = format!("127.0.0.1:{port}");
+            let node = Node {
+                id,
+                port,
+                controller,
+                voters: Some(&voters),
+                joins: false,
+                listener: "",
+                advertised: &advertised,
+            };
+            let node = Self::prepare_node(&node, REPLICATED);
             // One node alone opens no port: it waits for the majority of the controllers.
             node.launch();
             node
@@ -226,12 +305,9 @@ impl Kafka {
         nodes
     }
 
-    fn join_as(&self, node: u32, port: u16, advertised: &str) -> Self {
-        let own = format!(
-            "process.roles=broker\nnode.id={node}\nlisteners=PLAINTEXT://127.0.0.1:{port}\n\
-             advertised.listeners=PLAINTEXT://{advertised}\n"
-        );
-        Self::start_node(port, self.controller, &own, &[])
+    fn join_as(&self, id: u32, port: u16, advertised: &str) -> Self {
+        let controller = self.controller;
+        Self::start_node(&Node { id, port, controller, voters: None, joins: true, listener: "", advertised }, &[])
     }
 
     fn start_first(
@@ -240,33 +316,30 @@ impl Kafka {
         (listener, advertised): (&str, &str),
         settings: &[(&str, &str)],
     ) -> Self {
-        let own = format!(
-            "process.roles=broker,controller\nnode.id=1\n\
-             listeners=PLAINTEXT://127.0.0.1:{port},CONTROLLER://127.0.0.1:{controller}{listener}\n\
-             advertised.listeners=PLAINTEXT://127.0.0.1:{port}{advertised}\n"
-        );
-        Self::start_node(port, controller, &own, settings)
+        let advertised = format!("127.0.0.1:{port}{advertised}");
+        let node = Node { id: 1, port, controller, voters: None, joins: false, listener, advertised: &advertised };
+        Self::start_node(&node, settings)
     }
 
-    fn start_node(port: u16, controller: u16, own: &str, settings: &[(&str, &str)]) -> Self {
-        let own = format!("{own}controller.quorum.voters=1@127.0.0.1:{controller}\n");
-        let kafka = Self::prepare_node(port, controller, &own, settings);
+    fn start_node(node: &Node<'_>, settings: &[(&str, &str)]) -> Self {
+        let kafka = Self::prepare_node(node, settings);
         kafka.start();
         kafka
     }
 
-    fn prepare_node(port: u16, controller: u16, own: &str, settings: &[(&str, &str)]) -> Self {
+    fn prepare_node(node: &Node<'_>, settings: &[(&str, &str)]) -> Self {
         let libraries = &*LIBRARIES;
         assert!(Path::new(libraries).is_dir(), "no Apache Kafka in {libraries}; to get it: make test");
         // It need not end in order, because its directory is removed.
         let guardian = Guardian::new("KILL", None).unwrap();
-        let mut properties = own.to_owned();
+        let zookeeper = (*IN_ZOOKEEPER && node.id == 1).then(|| ZooKeeper::start(node.controller));
+        let mut properties = node.properties();
         for (name, value) in SETTINGS.iter().chain(settings) {
             writeln!(properties, "{name}={value}").unwrap();
         }
         fs::write(guardian.directory().join("server.properties"), properties).unwrap();
         fs::create_dir(guardian.directory().join("tmp")).unwrap();
-        let kafka = Self { guardian, port, controller, pid: AtomicI32::new(0) };
+        let kafka = Self { guardian, port: node.port, controller: node.controller, zookeeper, pid: AtomicI32::new(0) };
         if settings.iter().any(|(name, _)| *name == "ssl.keystore.location") {
             kafka.files(CERTIFICATE);
         }
@@ -279,7 +352,7 @@ impl Kafka {
 
     /// Replaces it by another cluster without topics, at the same address. It has to be stopped.
     pub fn replace(&self) {
-        self.files("rm -rf data");
+        self.files_of_cluster("rm -rf data");
         self.format(2);
     }
 
@@ -291,6 +364,9 @@ impl Kafka {
     }
 
     fn format(&self, number: u32) {
+        if *IN_ZOOKEEPER {
+            return; // A broker formats its disk itself.
+        }
         // Kafka accepts any 22 characters as the id of a cluster.
         let id = format!("{number}{:021}", process::id());
         let status =
@@ -315,7 +391,12 @@ impl Kafka {
 
     fn wait_until_open(&self) {
         let open = || TcpStream::connect((Ipv4Addr::LOCALHOST, self.port)).is_ok();
-        self.guardian.wait_until(open, PATIENCE, "log").unwrap_or_else(|error| panic!("{error}"));
+        let began = Instant::now();
+        while let Err(error) = self.guardian.wait_until(open, PATIENCE, "log") {
+            // After a kill, a broker ends at its start until ZooKeeper has ended the session of the killed one.
+            assert!(*IN_ZOOKEEPER && began.elapsed() < PATIENCE, "{error}");
+            self.launch();
+        }
     }
 
     /// Stops it in order.
@@ -328,7 +409,7 @@ impl Kafka {
         self.end("KILL");
     }
 
-    /// Lets clients do everything with a topic except read its settings. The broker needs [`AUTHORIZER`].
+    /// Lets clients do everything with a topic except read its settings. The broker needs [`Self::start_with_rules`].
     pub fn hide_settings(&self, topic: &str) {
         self.add_rule("ANONYMOUS", Resource::Topic(topic), Operation::All, Rule::Allow);
         self.add_rule("ANONYMOUS", Resource::Topic(topic), Operation::DescribeConfigs, Rule::Deny);
@@ -467,12 +548,20 @@ impl Kafka {
 
     /// Saves a copy of all its data. It has to be stopped.
     pub fn save(&self) {
-        self.files("rm -rf saved && cp -r data saved");
+        self.files_of_cluster("rm -rf saved && cp -r data saved");
     }
 
     /// Puts the saved copy back, as an operator restores a backup. It has to be stopped.
     pub fn restore(&self) {
-        self.files("rm -rf data && cp -r saved data");
+        self.files_of_cluster("rm -rf data && cp -r saved data");
+    }
+
+    /// Runs the command where the data of the broker is, and where the data of `ZooKeeper` is.
+    fn files_of_cluster(&self, command: &str) {
+        self.files(command);
+        if let Some(zookeeper) = &self.zookeeper {
+            zookeeper.change_files(command);
+        }
     }
 
     /// Changes one bit at the first place where `text` occurs in a partition. The broker has to be stopped.

@@ -7,6 +7,8 @@ use std::sync::{Arc, Condvar, Mutex};
 use std::time::{Duration, Instant};
 use std::{fs, thread};
 
+use serde_json::Value;
+
 use crate::http::{self, Answer};
 use crate::log_line::LogLine;
 use crate::wait::{PATIENCE, eventually};
@@ -217,6 +219,19 @@ impl Service {
     pub async fn wait_until_started(&self, partitions: usize) {
         let started = |started: &usize| *started >= partitions;
         eventually(PATIENCE, started, async || self.events("partition_started").len()).await;
+    }
+
+    /// The reasons in `/readyz`.
+    pub fn reasons(&self) -> Vec<String> {
+        let body: Value = serde_json::from_str(&self.get("/readyz").body).unwrap();
+        let reasons = body.get("reasons").and_then(Value::as_array).unwrap();
+        reasons.iter().map(|reason| reason.as_str().unwrap().to_owned()).collect()
+    }
+
+    /// Waits until `/readyz` has a reason with all of these words.
+    pub async fn wait_for_reason(&self, words: &[&str]) {
+        let has = |reasons: &Vec<String>| reasons.iter().any(|reason| words.iter().all(|word| reason.contains(word)));
+        eventually(PATIENCE, has, async || self.reasons()).await;
     }
 
     /// Waits for the line of the error that it ends with, and gives it; panics if it does not contain this text.

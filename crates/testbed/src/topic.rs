@@ -15,6 +15,7 @@ use rdkafka::message::{Header, Message as _, OwnedHeaders};
 use rdkafka::metadata::MetadataTopic;
 use rdkafka::producer::{FutureProducer, FutureRecord, Producer as _};
 use rdkafka::topic_partition_list::Offset;
+use rdkafka::types::RDKafkaErrorCode;
 
 use crate::kafka::Kafka;
 use crate::unique;
@@ -96,7 +97,10 @@ impl Topic {
         for (name, value) in settings {
             new = new.set(name, value);
         }
-        let made = self.admin().create_topics([&new], &options()).await.unwrap();
+        // A broker with ZooKeeper removes a topic some time after it no longer lists it.
+        let create = async || self.admin().create_topics([&new], &options()).await.unwrap();
+        let exists = [Err((self.name.clone(), RDKafkaErrorCode::TopicAlreadyExists))];
+        let made = eventually(PATIENCE, |made| *made != exists, create).await;
         assert_eq!(made, [Ok(self.name.clone())]);
         let wanted = usize::try_from(partitions).unwrap();
         eventually(PATIENCE, |found| *found == wanted, async || self.partitions()).await;
@@ -285,7 +289,7 @@ impl Producer<'_> {
             match self.inner.send_result(message) {
                 Ok(delivery) => return delivery,
                 Err((error, back)) => {
-                    let full = error.rdkafka_error_code() == Some(rdkafka::types::RDKafkaErrorCode::QueueFull);
+                    let full = error.rdkafka_error_code() == Some(RDKafkaErrorCode::QueueFull);
                     assert!(full, "{error}");
                     message = back;
                     tokio::time::sleep(Duration::from_millis(5)).await;

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::ops::Range;
 
 use super::wait_for_halt;
-use testbed::kafka::Kafka;
+use testbed::kafka::{Kafka, is_before_4, supports};
 use testbed::postgres::postgres;
 use testbed::scene::Scene;
 use testbed::topic::{Outgoing, Topic};
@@ -37,6 +37,15 @@ fn restore(kafka: &Kafka) {
     kafka.stop();
     kafka.restore();
     kafka.start();
+}
+
+/// The service reads 60 bookings, and 40 that are lost by a [`restore`].
+async fn read_more_than_is_saved(scene: &Scene, kafka: &Kafka) {
+    scene.send(bookings(0..60)).await;
+    scene.wait_until_read().await;
+    save(kafka);
+    scene.send(bookings(60..100)).await;
+    scene.wait_until_read().await;
 }
 
 /// The partition is halted because its log was replaced, and the gap ends at its position.
@@ -108,6 +117,9 @@ async fn a_topic_recreated_while_its_partition_is_halted_is_found_after_it_is_re
 async fn a_topic_recreated_under_a_running_service_halts_whether_it_is_shorter_or_longer() {
     for (recreated, protocol) in [(80..90, "classic"), (80..3_000, "classic"), (80..3_000, "consumer")] {
         let properties = format!("group.protocol={protocol},topic.metadata.refresh.interval.ms=3000");
+        if !supports(&properties) {
+            continue;
+        }
         let scene = Scene::new(1).await.with("KAFKA_PROPERTIES", &properties).with("TOPIC_CHECK_INTERVAL", "500ms");
         let _service = scene.start();
         scene.send(bookings(0..100)).await;
@@ -170,11 +182,7 @@ async fn a_log_cut_off_below_the_position_halts_while_stopped_and_while_running(
         let kafka = Kafka::start_new();
         let scene = Scene::on(&kafka, postgres(), 1).await;
         let service = scene.start();
-        scene.send(bookings(0..60)).await;
-        scene.wait_until_read().await;
-        save(&kafka);
-        scene.send(bookings(60..100)).await;
-        scene.wait_until_read().await;
+        read_more_than_is_saved(&scene, &kafka).await;
         if !running {
             service.stop();
         }
@@ -191,8 +199,9 @@ async fn a_log_cut_off_below_the_position_halts_while_stopped_and_while_running(
         resume_at_earliest(&scene, ids(0..130)).await;
         let totals = scene.row(0).await.totals;
         assert_eq!((totals.stored, totals.duplicates), (30, 60), "running: {running}");
-        if running {
-            // Its client takes the restored broker for outdated, and would never receive a record again.
+        if running && !is_before_4() {
+            // The restored broker has a lower leader epoch: its client takes it for outdated, and would never receive a
+            // record again. Before Kafka 4, each start of a broker raises the epoch.
             service.wait_for_event("fetch_stalled");
         }
     }
@@ -203,11 +212,7 @@ async fn another_record_at_the_last_offset_halts_where_the_topic_id_is_the_same(
     let kafka = Kafka::start_new();
     let scene = Scene::on(&kafka, postgres(), 1).await;
     let service = scene.start();
-    scene.send(bookings(0..60)).await;
-    scene.wait_until_read().await;
-    save(&kafka);
-    scene.send(bookings(60..100)).await;
-    scene.wait_until_read().await;
+    read_more_than_is_saved(&scene, &kafka).await;
     service.stop();
     restore(&kafka);
     scene.send(bookings(100..200)).await;
@@ -223,11 +228,7 @@ async fn a_log_cut_off_and_grown_again_under_a_running_service_halts() {
     let kafka = Kafka::start_new();
     let scene = Scene::on(&kafka, postgres(), 1).await;
     let service = scene.start();
-    scene.send(bookings(0..60)).await;
-    scene.wait_until_read().await;
-    save(&kafka);
-    scene.send(bookings(60..100)).await;
-    scene.wait_until_read().await;
+    read_more_than_is_saved(&scene, &kafka).await;
     // While it is frozen, the log gets another history. Then it sees the same topic, longer than before.
     service.sigstop();
     restore(&kafka);

@@ -1,7 +1,7 @@
 //! Only a part of the topic log is compared: `verify` says what it did not check, and why.
 
 use super::{NotCheckedLine, VerifyOutput, read_all, scene, verify};
-use testbed::kafka::{AUTHORIZER, Kafka, kafka};
+use testbed::kafka::{Kafka, kafka};
 use testbed::postgres::{plain_user, postgres};
 use testbed::scene::Scene;
 use testbed::topic::{Outgoing, Topic};
@@ -195,7 +195,7 @@ async fn a_compacted_topic_raises_no_false_alarm() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_topic_whose_cleanup_policy_is_hidden_raises_no_false_alarm() {
-    let broker = Kafka::start_with(AUTHORIZER);
+    let broker = Kafka::start_with_rules();
     let scene = Scene::of(Topic::create_as(&broker, &unique("hidden"), 1, COMPACTED).await).await;
     let producer = scene.topic.producer(&[]);
     let keyed = |n: u32| Outgoing { key: Some(b"key".to_vec()), ..Outgoing::to(0, booking(&format!("c-{n}"), "1")) };
@@ -216,7 +216,7 @@ async fn a_topic_whose_cleanup_policy_is_hidden_raises_no_false_alarm() {
 
 #[tokio::test]
 async fn what_a_hidden_cleanup_policy_does_not_concern_is_checked() {
-    let broker = Kafka::start_with(AUTHORIZER);
+    let broker = Kafka::start_with_rules();
     let scene = Scene::on(&broker, postgres(), 1).await;
     scene.send_values(&[booking("a", "1"), booking("b", "1")]).await;
     read_all(&scene).await;
