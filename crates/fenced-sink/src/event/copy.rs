@@ -48,7 +48,7 @@ impl CopyRow<'_> {
             Err(error) => Err(error),
         };
         match length {
-            Ok(length) => rows.set(start, &length.to_be_bytes()),
+            Ok(length) => rows.set(start, length.to_be_bytes()),
             Err(error) => rows.error = Some(error),
         }
     }
@@ -71,7 +71,7 @@ impl CopyRows {
         self.put(&[0; 2]);
         self.columns = 0;
         write(event, &mut CopyRow { rows: self });
-        self.set(start, &self.columns.to_be_bytes());
+        self.set(start, self.columns.to_be_bytes());
         self.error.take().map_or(Ok(()), |error| Err(sqlx::Error::Encode(error)))
     }
 
@@ -118,9 +118,9 @@ impl CopyRows {
         self.buffer.extend_from_slice(bytes);
     }
 
-    fn set(&mut self, at: usize, bytes: &[u8]) {
-        for (to, from) in self.buffer.iter_mut().skip(at).zip(bytes) {
-            *to = *from;
+    fn set<const N: usize>(&mut self, at: usize, bytes: [u8; N]) {
+        if let Some(place) = self.buffer.get_mut(at..).and_then(<[u8]>::first_chunk_mut) {
+            *place = bytes;
         }
     }
 }
