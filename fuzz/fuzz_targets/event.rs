@@ -12,7 +12,7 @@ fuzz_target!(|bytes: &[u8]| {
     assert_eq!(parsed, Booking::parse(&record(bytes.to_vec())));
     if let Ok(Parsed::Event(booking)) = parsed {
         let begin = bytes.iter().position(|byte| *byte == b'{').expect("a booking is an object") + 1;
-        let ignored = [&bytes[..begin], br#""":[],"#, &bytes[begin..]].concat();
+        let ignored = [&bytes[..begin], br#""\u0061":0,"#, &bytes[begin..]].concat();
         assert_eq!(Booking::parse(&record(ignored)).as_ref(), Ok(&Parsed::Event(booking.clone())));
         let written = booking.to_json().expect("a booking can be written");
         assert_eq!(Booking::parse(&record(written)), Ok(Parsed::Event(booking)));

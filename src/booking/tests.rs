@@ -191,8 +191,21 @@ fn field(key: &'static str) -> impl Strategy<Value = String> {
         40 => regex("\"20[0-9]{2}-0[1-9]-[12][0-9]T1[0-9]:[0-5][0-9]:[0-5][0-9](\\.[0-9]{1,9})?(Z|\\+00:00)\""),
         1 => regex("\"[12][019][0-9]{2}-[01][0-9]-[0-3][0-9][Tt ][0-2][0-9]:[0-6][0-9]:[0-6][0-9](\\.[0-9]{0,11})?(Z|z|[+-]0[0-9]:[0-9]0)?\""),
     ];
-    let other =
-        prop::sample::select(vec!["null", "true", "false", "nul", "-0", "[1]", r#"{"id":1}"#, r#""\ud800""#, "\"\n\""]);
+    let other = prop::sample::select(vec![
+        "null",
+        "true",
+        "false",
+        "nul",
+        "-0",
+        "[1]",
+        "[ ]",
+        "[1,]",
+        "[[[[[[[[[0]]]]]]]]]",
+        r#"{"id":1,"id":[{}]}"#,
+        "{\"id\"}",
+        r#""\ud800""#,
+        "\"\n\"",
+    ]);
     let (text, number, time, other) =
         (text.boxed(), number.boxed(), time.boxed(), other.prop_map(str::to_owned).boxed());
     let usual = match key {

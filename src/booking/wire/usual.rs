@@ -11,6 +11,9 @@ use super::EVENT_TYPE;
 use crate::booking::created_at::CreatedAt;
 use crate::booking::valid::{Booking, BookingId, DiscountPercent, HotelId, Price, PromoCode, UserId};
 
+/// The deepest nesting of an unknown value that is skipped here: the stack is limited.
+const MAX_DEPTH: u8 = 8;
+
 /// Reads a message of the usual form. The texts of the booking share the memory of the message.
 pub(in crate::booking) fn read(message: &Bytes) -> Option<Booking> {
     // The UTF-8 of all texts is checked here, once.
@@ -20,7 +23,7 @@ pub(in crate::booking) fn read(message: &Bytes) -> Option<Booking> {
     reader.object(|reader, key| match key {
         Key::EventType => once(&mut event_type, reader.text().filter(|text| *text == EVENT_TYPE)),
         Key::Data => once(&mut data, reader.booking()),
-        _ => reader.skip(),
+        _ => reader.skip(MAX_DEPTH),
     })?;
     event_type?;
     if reader.next_token().is_none() { data } else { None }
@@ -70,7 +73,7 @@ impl<'a> Reader<'a> {
             Key::PromoCode => once(&mut promo_code, PromoCode::without_nul(reader.shared()?).ok().map(Some)),
             Key::DiscountPercent => once(&mut discount_percent, DiscountPercent::new(reader.number()?).ok()),
             Key::CreatedAt => once(&mut created_at, CreatedAt::from_rfc3339(reader.text()?).ok()),
-            _ => reader.skip(),
+            _ => reader.skip(MAX_DEPTH),
         })?;
         Some(Booking {
             booking_id: booking_id?,
@@ -83,20 +86,28 @@ impl<'a> Reader<'a> {
         })
     }
 
-    /// Reads an object that is not empty. `field` reads the value of each key.
+    /// Reads an object. `field` reads the value of each key.
     fn object(&mut self, mut field: impl FnMut(&mut Self, Key) -> Option<()>) -> Option<()> {
         self.expect(b'{')?;
+        self.items(b'}', |reader| {
+            let key = reader.key()?;
+            reader.expect(b':')?;
+            field(reader, key)
+        })
+    }
+
+    /// Reads none or more items with commas between them, and the token after them.
+    fn items(&mut self, end: u8, mut item: impl FnMut(&mut Self) -> Option<()>) -> Option<()> {
+        if self.next_token()? == end {
+            return self.expect(end);
+        }
         loop {
-            let key = self.key()?;
-            self.expect(b':')?;
-            field(self, key)?;
+            item(self)?;
             match self.next_token()? {
                 b',' => self.at += 1,
-                b'}' => break,
-                _ => return None,
+                _ => return self.expect(end),
             }
         }
-        self.expect(b'}')
     }
 
     /// Reads a key. A known one is compared as a whole, which costs less than to look for its end.
@@ -124,8 +135,13 @@ impl<'a> Reader<'a> {
     }
 
     /// Skips the value of an unknown key.
-    fn skip(&mut self) -> Option<()> {
+    fn skip(&mut self, depth: u8) -> Option<()> {
         match self.next_token()? {
+            b'{' if depth > 0 => self.object(|reader, _| reader.skip(depth - 1)),
+            b'[' if depth > 0 => {
+                self.at += 1;
+                self.items(b']', |reader| reader.skip(depth - 1))
+            }
             b'"' => self.text().map(|_| ()),
             b'0'..=b'9' => self.number().map(|_| ()),
             _ => ["null", "true", "false"].into_iter().any(|word| self.word(word)).then_some(()),
