@@ -78,7 +78,8 @@ const SETTINGS: &[(&str, &str)] = &[
     ("background.threads", "2"),
     // By default a start after a kill waits 15 s until the killed broker is no longer registered.
     ("broker.session.timeout.ms", "1500"),
-    ("zookeeper.session.timeout.ms", "1500"),
+    // By default it is 18 s, and a start after a kill waits for its end. On a machine under load a shorter one can end in use.
+    ("zookeeper.session.timeout.ms", "6000"),
     ("broker.heartbeat.interval.ms", "300"),
 ];
 
