@@ -30,7 +30,9 @@ begin
         from pg_depend
         join pg_rewrite on pg_rewrite.oid = objid and classid = 'pg_rewrite'::regclass
         where refclassid = 'pg_class'::regclass and refobjid = 'booking_history'::regclass
-        union select 'trigger ' || tgname from pg_trigger where tgrelid = 'booking_history'::regclass and not tgisinternal
+        union select 'trigger ' || tgname
+        from pg_trigger
+        where tgrelid = 'booking_history'::regclass and not tgisinternal and tgname not like 'booking\_history\_changes\_%'
         union select 'policy ' || polname from pg_policy where polrelid = 'booking_history'::regclass
         union select 'foreign key ' || conname
         from pg_constraint
@@ -39,6 +41,10 @@ begin
         from pg_publication_rel
         join pg_publication on pg_publication.oid = prpubid
         where prrelid = 'booking_history'::regclass
+        -- It would also refuse to delete rows of the copy, which has no primary key.
+        union select 'publication ' || pubname from pg_publication where puballtables
+        -- Its changes fire no trigger of a statement.
+        union select 'subscription' from pg_subscription_rel where srrelid = 'booking_history'::regclass
         union select 'privileges of the column ' || attname
         from pg_attribute
         where attrelid = 'booking_history'::regclass and attacl is not null
@@ -52,6 +58,10 @@ begin
     if why is not null then
         raise exception 'the new table would lack: %', why
             using hint = 'Drop these objects, run this script again, and create them again after step 2.';
+    end if;
+    if (select relnamespace <> current_schema()::regnamespace from pg_class where pg_class.oid = 'booking_history'::regclass) then
+        raise exception 'booking_history is not in the schema %, where the new table would be', current_schema()
+            using hint = 'Set the search_path so that it begins with the schema of the table.';
     end if;
 
     for part in 0 .. partitions - 1 loop
@@ -118,7 +128,7 @@ referencing old table as changed for each statement execute function booking_his
 create trigger booking_history_changes_truncate before truncate on booking_history
 for each statement execute function booking_history_list_changes();
 
--- Also for the changes of a subscription.
+-- Also in a session with `session_replication_role = replica`.
 alter table booking_history
 enable always trigger booking_history_changes_insert,
 enable always trigger booking_history_changes_update,

@@ -4,8 +4,18 @@
 --
 -- Run it as the owner of the tables: psql "$OWNER_URL" --set ON_ERROR_STOP=1 --file 2-swap.sql
 
+-- What was written during the copy, and then what was written during this.
 begin;
+select booking_history_copy_changes();
+commit;
+begin;
+select booking_history_copy_changes();
+commit;
 
+begin;
+lock table booking_history in access exclusive mode;
+
+-- In the transaction that exchanges the names, so that it does not depend on ON_ERROR_STOP.
 do $$
 begin
     if (
@@ -16,18 +26,16 @@ begin
         raise exception 'a trigger of step 1 is missing or disabled: the copy can lack rows'
             using hint = 'Begin again: the first lines of 1-copy.sql say how.';
     end if;
+    -- Step 1 makes this index in the transaction that copies the rows.
+    if not exists (
+        select from pg_index where indrelid = 'booking_history_partitioned'::regclass and indisunique and indisvalid
+    ) then
+        raise exception 'step 1 has not copied the rows'
+            using hint = 'Begin again: the first lines of 1-copy.sql say how.';
+    end if;
 end
 $$;
 
--- What was written during the copy, and then what was written during this.
-select booking_history_copy_changes();
-commit;
-begin;
-select booking_history_copy_changes();
-commit;
-
-begin;
-lock table booking_history in access exclusive mode;
 select booking_history_copy_changes();
 
 do $$

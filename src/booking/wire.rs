@@ -1,9 +1,9 @@
 //! The JSON of a message: which fields exist, each once, and of which type.
 //!
 //! Nearly all messages have the usual form, which [`usual`] reads fast. Each other message is read by [`read_any`], which
-//! accepts all JSON: `{"event_type":"BookingCreated","data":{…}}` is split into its fields in one pass. The values are checked afterwards, and only if the
-//! type of the event is `BookingCreated`: the content of another event never matters. `serde_json` skips ignored fields
-//! without recursion, so deep nesting cannot overflow the stack.
+//! accepts all JSON: `{"event_type":"BookingCreated","data":{…}}` is split into its fields in one pass. The values are
+//! checked afterwards, and only if the type of the event is `BookingCreated`: the content of another event never matters.
+//! `serde_json` skips ignored fields without recursion, so deep nesting cannot overflow the stack.
 
 mod object;
 pub(super) mod usual;

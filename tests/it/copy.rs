@@ -59,7 +59,8 @@ async fn a_large_batch_with_duplicates_is_copied_and_has_the_same_outcomes_as_wh
         workload.expected.extend(more.expected);
         let _service = scene.start();
         scene.assert_exact(&workload).await;
-        assert_eq!(scene.lines(KINDS).await, [kind]);
+        // Each large batch has duplicates. A small one is inserted.
+        assert!(scene.lines(KINDS).await.contains(&kind.to_owned()));
         let rows = "select concat_ws(' ', booking_id, price) from booking_history order by booking_id";
         let letters = r#"select concat_ws(' ', "offset", reason, detail) from dead_letters order by "offset""#;
         results.push([scene.lines(rows).await, scene.lines(letters).await]);

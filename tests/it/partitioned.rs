@@ -42,7 +42,7 @@ async fn what_changes_between_the_steps_is_in_the_new_table() {
     scene.execute(&insert("stays changes leaves former")).await;
     let [copy, swap] = ["1-copy.sql", "2-swap.sql"].map(|name| pages::read(&format!("deploy/partitioning/{name}")));
     scene.execute(&copy).await;
-    // Not even a subscription, which has the role `replica`, passes by the triggers.
+    // Not even a session with the role `replica` passes by the triggers.
     let changes = "set session_replication_role = replica;
         update booking_history set price = 2 where booking_id = 'changes';
         update booking_history set booking_id = 'latter' where booking_id = 'former';
@@ -53,6 +53,9 @@ async fn what_changes_between_the_steps_is_in_the_new_table() {
     scene.execute(&format!("alter table booking_history disable {trigger}")).await;
     assert!(refusal(&scene, &swap).await.contains("missing or disabled"));
     scene.execute(&format!("alter table booking_history enable always {trigger}")).await;
+    let (_, exchange) = swap.split_once("lock table").unwrap();
+    let incomplete = format!("begin; drop index booking_history_partitioned_booking_id_idx; lock table {exchange}");
+    assert!(refusal(&scene, &incomplete).await.contains("not copied"));
     scene.execute(&swap).await;
     let rows = "select booking_id || ' ' || price from booking_history order by booking_id";
     assert_eq!(scene.lines(rows).await, ["changes 2", "comes 1", "latter 1", "stays 1"]);

@@ -29,8 +29,9 @@ use crate::model::record::Record;
 pub trait Event: Debug + Sized + Send + Sync + 'static {
     /// How the row is written with a binary `COPY`, which costs `PostgreSQL` a third less than an insert. The engine uses
     /// it for a large batch whose events have no log lines, because `COPY` returns no ids. If it fails, the engine rolls
-    /// back, looks up the keys in this table, and copies only the events whose key has no row. If that fails, too, it uses
-    /// [`Self::insert_each`].
+    /// back, looks up the keys in this table, and copies only the events whose key has no row. While a partition has
+    /// duplicates, it begins with the look-up. If that fails, too, it uses [`Self::insert_each`]. The role needs `select` on
+    /// all the columns.
     ///
     /// `COPY` fires triggers and checks constraints. The engine does not use it for a table with rules for inserts, which
     /// `COPY` ignores, or with row-level security, which refuses it.

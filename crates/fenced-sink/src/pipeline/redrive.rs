@@ -219,9 +219,12 @@ impl<E: Event> Redrive<E> {
         let (began, context) = (Instant::now(), Arc::clone(&self.context));
         let due = self.open_work_at <= began && context.health.is_watched();
         let Some(session) = self.session.as_mut().filter(|_| due) else { return };
-        // The gaps first: they are few, and after a reading that took too long the connection can't be used.
+        // The gaps first: they are few, and after a reading without an answer of the server the connection can't be used.
         let gaps = session.run_at_most(COUNT_LIMIT, |c| read_open_gaps(c, &context.ledger)).await;
-        let letters = session.run_at_most(COUNT_LIMIT, |c| read_open_letters(c, &context.ledger)).await;
+        let letters = match &gaps {
+            Err(error) if error.as_database_error().is_none() => Err(sqlx::Error::Protocol(error.to_string())),
+            _ => session.run_at_most(COUNT_LIMIT, |c| read_open_letters(c, &context.ledger)).await,
+        };
         self.open_work_at = Instant::now() + OPEN_WORK_INTERVAL.max(began.elapsed().saturating_mul(COUNT_SHARE));
         for error in gaps.as_ref().err().into_iter().chain(letters.as_ref().err()) {
             // After an answer of the server, the connection can still be used.

@@ -12,7 +12,7 @@ use crate::postgres::session::Session;
 /// How long the second session waits for its first answer before the first session is asked too.
 const HEAD_START: Duration = Duration::from_secs(1);
 /// How long it waits after that. A shared pool gives it the server session that the first one has used, at once unless the
-/// machine is under load. Only a pool of one connection in session mode lets it wait in vain.
+/// machine is under load. A pool in session mode whose server sessions are all in use lets it wait in vain.
 const LAST_WAIT: Duration = Duration::from_secs(5);
 /// A pooler may give a session the same server process several times in a row.
 const ROUNDS: usize = 5;

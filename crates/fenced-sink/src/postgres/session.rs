@@ -9,10 +9,10 @@ use crate::postgres::servers::DatabaseServers;
 /// The longest wait for a lock in the pipeline. After it, a writer writes the partition alone.
 const LOCK_WAIT: Duration = Duration::from_secs(2);
 
-/// How the server plans the statements of a writer. They look up the rows of many keys, each key once. Otherwise the server
-/// can read the whole table for it, because it estimates the cost of a random read for each key, and it can put each row into a
-/// cache in which it is never found again.
-const PLANS: [(&str, &str); 2] = [("plan_cache_mode", "force_generic_plan"), ("enable_memoize", "off")];
+/// What a plan for a statement of a writer must not have. The statements look up the rows of many keys in an index. A join by
+/// hash or merge reads the whole table instead, which seems to cost less while the table is small. A memoize node keeps each row,
+/// but each key is looked up once.
+const OMITTED_PLANS: [&str; 3] = ["enable_hashjoin", "enable_mergejoin", "enable_memoize"];
 
 /// A connection and its time limit. [`Self::run`] takes the statements of a caller, so no caller waits without a limit.
 ///
@@ -47,8 +47,7 @@ impl Session {
     /// batches of several partitions, and a lock on one of them must not delay the others.
     pub(crate) async fn connect_to_write(servers: &DatabaseServers, limit: Duration) -> sqlx::Result<Self> {
         let mut session = Self::connect_with_lock_timeout(servers, limit, LOCK_WAIT.min(limit / 10)).await?;
-        let (names, values): (Vec<String>, Vec<String>) =
-            PLANS.map(|(name, value)| (name.to_owned(), value.to_owned())).into_iter().unzip();
+        let (names, values) = (OMITTED_PLANS.map(str::to_owned), OMITTED_PLANS.map(|_| "off".to_owned()));
         session.run(|connection| set(connection, &names, &values)).await?;
         Ok(session)
     }
