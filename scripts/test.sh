@@ -5,6 +5,9 @@ set -euo pipefail
 cd "$(dirname "$0")/.."
 # A clean checkout reuses nothing.
 [ -z "${CI:-}" ] || export CARGO_INCREMENTAL=0
+# The integration tests wait for most of their time: with one test for each of two cores, two thirds of the CPU are idle.
+RUST_TEST_THREADS=$(($(nproc) > 3 ? $(nproc) : 3))
+export RUST_TEST_THREADS
 
 times=
 step() {

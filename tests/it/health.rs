@@ -165,7 +165,7 @@ async fn under_the_newer_group_protocol_an_instance_without_partitions_is_ready_
     first.sigstop();
     until_ready_says(&second, &[], &[RUNNING]).await;
     first.sigcont();
-    first.wait_for_event("membership_lost");
+    first.wait_for_event("partition_revoked");
     until_ready_says(&first, &[], &[]).await;
 }
 
