@@ -30,20 +30,22 @@ const REFUSED: [(&str, &str); 9] = [
 
 /// Defaults that the user may change.
 ///
-/// librdkafka has its own queue of records in addition to our buffer, and drops it at every pause. By default the queue
-/// holds 64 MiB, and one fetch from each broker adds up to 50 MiB, or several times that if the records are compressed. A
-/// small record needs three times its size there. Our smaller sizes are enough, because `fetch.queue.backoff.ms` makes
-/// librdkafka check a full queue again after 50 ms, not after one second. librdkafka ends a connection whose response takes
-/// longer than 60 s: with a small `fetch.max.bytes`, a connection of 35 kB/s still works.
+/// librdkafka has a queue of records for each partition that is read, in addition to our buffer. It fetches for a partition
+/// while its queue has less than `queued.max.messages.kbytes`. By default a queue holds 64 MiB, and one fetch adds up to
+/// 1 MiB, or several times that if the records are compressed. A small record needs three times its size there. Our smaller
+/// sizes are enough, because `fetch.queue.backoff.ms` makes librdkafka check a full queue again after 10 ms, not after one
+/// second. librdkafka ends a connection whose response takes longer than 60 s: with a small `fetch.max.bytes`, a connection
+/// of 35 kB/s still works.
 ///
 /// A session of 10 s is the time after which another instance takes over from a killed one. It notices this with its next
 /// heartbeat. The wait between two attempts to connect must be much shorter than a session.
-const TUNED: [(&str, &str); 9] = [
+const TUNED: [(&str, &str); 10] = [
     ("client.id", "booking-history"),
     ("fetch.wait.max.ms", "100"),
-    ("queued.max.messages.kbytes", "4096"),
+    ("queued.max.messages.kbytes", "512"),
+    ("fetch.message.max.bytes", "131072"),
     ("fetch.max.bytes", "2097152"),
-    ("fetch.queue.backoff.ms", "50"),
+    ("fetch.queue.backoff.ms", "10"),
     ("session.timeout.ms", "10000"),
     ("heartbeat.interval.ms", "1000"),
     ("reconnect.backoff.max.ms", "1000"),

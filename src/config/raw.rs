@@ -85,7 +85,7 @@ pub struct RawSettings {
     #[arg(long, help_heading = BATCHES, env, value_name = "BYTES", default_value = "8MiB")]
     pub batch_max_bytes: String,
     /// Maximum number of bytes queued in the process, for all partitions together
-    #[arg(long, help_heading = BATCHES, env, value_name = "BYTES", default_value = "32MiB")]
+    #[arg(long, help_heading = BATCHES, env, value_name = "BYTES", default_value = "16MiB")]
     pub buffer_max_bytes: String,
     /// The time limit for one statement or one connect
     #[arg(long, help_heading = DATABASE, env, value_name = "TIME", default_value = "30s")]

@@ -35,7 +35,7 @@ fn the_defaults_are_those_of_the_contract() {
     assert_eq!(settings.kafka_start, StartPolicy::Earliest);
     assert_eq!(settings.log_level.directives(), "warn,booking_history=info,fenced_sink=info");
     assert_eq!(settings.batch_max_bytes.get(), 8 * 1024 * 1024);
-    assert_eq!(settings.buffer_max_bytes.get(), 32 * 1024 * 1024);
+    assert_eq!(settings.buffer_max_bytes.get(), 16 * 1024 * 1024);
     assert_eq!(settings.database_timeout, Duration::from_secs(30));
     assert_eq!(settings.retry_initial, Duration::from_millis(100));
 }

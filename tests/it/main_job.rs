@@ -144,3 +144,26 @@ async fn a_second_signal_ends_at_once() {
     drop(lock);
     assert_eq!(scene.booking_ids().await, [""; 0]);
 }
+
+#[tokio::test]
+async fn a_partition_does_not_wait_until_others_that_are_far_behind_have_caught_up() {
+    let scene = Scene::new(3).await;
+    let mut workload = Workload::default();
+    for index in 0..60_000 {
+        workload.add_booking(&format!("{index}"), index % 2);
+    }
+    for index in 0..10 {
+        workload.add_booking(&format!("few-{index}"), 2);
+    }
+    // Records that compress well: a response of two partitions fills the queues of the client.
+    let padding = format!("{{\"padding\":\"{}\",", "x".repeat(1_000));
+    for record in &mut workload.records {
+        record.value.as_mut().unwrap().splice(..1, padding.bytes());
+    }
+    scene.topic.producer(&[("compression.type", "lz4")]).send(&workload.records).await;
+    let _service = scene.start();
+    scene.assert_exact(&workload).await;
+    // The table numbers its rows as they are inserted.
+    let late = "select count(*)::text from booking_history where booking_id like 'few-%' and id > 30000";
+    assert_eq!(scene.lines(late).await, ["0"]);
+}

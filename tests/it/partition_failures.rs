@@ -122,6 +122,28 @@ async fn a_lock_on_the_row_of_one_partition() {
 }
 
 #[tokio::test]
+async fn a_partition_that_fails_leaves_room_for_the_others() {
+    let scene = Scene::new(2).await.with("RETRY_MAX", "2s").with("WRITERS", "1").with("BUFFER_MAX_BYTES", "1MiB");
+    let service = scene.start();
+    let mut workload = scene.send_and_handle("before", 20).await;
+    let lock = scene.hold("select from consumer_offsets where partition = 0 for update").await;
+    // Far more than the buffer and librdkafka's queue hold.
+    for index in 0..30_000 {
+        workload.add_booking(&format!("fails-{index}"), 0);
+    }
+    scene.send(workload.records.iter().skip(20)).await;
+    service.wait_for_event_with("database_unavailable", &[("partition", "0"), ("sqlstate", "55P03")]);
+    for number in 0..10 {
+        workload.add_booking(&format!("neighbour-{number}"), 1);
+        scene.send(workload.records.last()).await;
+        scene.wait_until_at(1, 10 + number + 1).await;
+    }
+    assert_eq!(scene.row(0).await.next_offset, 10);
+    drop(lock);
+    scene.assert_exact(&workload).await;
+}
+
+#[tokio::test]
 async fn a_redrive_without_its_privilege_is_reported_once_a_minute_and_counted() {
     let (scene, user) = scene().await;
     let scene = scene.with("LOG_RECORDS_PER_SECOND", "0");

@@ -85,7 +85,7 @@ fn guaranteed_properties_are_fixed_and_the_user_may_change_the_others() {
             ("heartbeat.interval.ms", Some("1000")),
             ("topic.metadata.refresh.interval.ms", Some("10000")),
             ("fetch.wait.max.ms", Some("5")),
-            ("queued.max.messages.kbytes", Some("4096")),
+            ("queued.max.messages.kbytes", Some("512")),
             ("fetch.max.bytes", Some("2097152")),
             ("security.protocol", Some("ssl")),
         ],

@@ -6,6 +6,7 @@
 //! - It has no function for the id of a topic, nor for the membership of the client.
 //! - It returns positions of assigned partitions only.
 //! - It has no leader epochs.
+//! - Its queue of a partition can't return an error with its reason, nor end a wait for other events.
 //!
 //! The invariant: every function copies what it returns. No pointer leaves this file.
 
@@ -16,6 +17,7 @@ use rdkafka::consumer::{BaseConsumer, Consumer as _, ConsumerContext};
 use rdkafka::message::BorrowedMessage;
 use rdkafka::types::RDKafkaErrorCode;
 use rdkafka_sys as sys;
+use std::collections::BTreeMap;
 use std::ffi::{CStr, CString, c_void};
 use std::ptr::{self, NonNull};
 use std::time::Duration;
@@ -23,15 +25,21 @@ use std::time::Duration;
 use crate::kafka::record_memory::{PartitionMemory, RecordMemory};
 use crate::model::record::{Header, LeaderEpoch, Offset, Partition, Record, Timestamp, TimestampType, TopicId};
 
-/// A consumer and its queue. librdkafka puts everything that it reports to the consumer into the queue.
+/// A consumer and its queues. librdkafka puts the records and errors of a separated partition into the queue of this
+/// partition, and everything else that it reports into the queue of the consumer.
 pub(crate) struct PolledConsumer<C: ConsumerContext> {
+    // Fields are dropped in their order: the queue of a partition has a pointer to the queue of the consumer.
+    partitions: BTreeMap<Partition, PartitionQueue>,
     queue: Queue,
     consumer: BaseConsumer<C>,
     memory: RecordMemory,
 }
 
-/// A reference to the queue of a consumer.
+/// A reference to a queue.
 struct Queue(NonNull<sys::rd_kafka_queue_t>);
+
+/// A reference to the queue of a partition, which ends a poll of the queue of the consumer when something arrives.
+struct PartitionQueue(Queue);
 
 // SAFETY: the functions of librdkafka lock a queue, so any thread may poll and destroy this reference to it.
 unsafe impl Send for Queue {}
@@ -82,7 +90,39 @@ impl<C: ConsumerContext> PolledConsumer<C> {
         // SAFETY: the consumer keeps the client alive. The caller owns the reference that the call returns, and `Drop`
         // of `Queue` gives it back, before the client ends: fields are dropped in their order.
         let queue = NonNull::new(unsafe { sys::rd_kafka_queue_get_consumer(consumer.client().native_ptr()) })?;
-        Some(Self { queue: Queue(queue), consumer, memory: RecordMemory::default() })
+        Some(Self { partitions: BTreeMap::new(), queue: Queue(queue), consumer, memory: RecordMemory::default() })
+    }
+
+    /// Separates a partition: from now on [`Self::poll_partition`] returns its records and errors. They end a wait of
+    /// [`Self::poll`]. False: there is no such topic.
+    pub(crate) fn separate(&mut self, topic: &str, partition: Partition) -> bool {
+        let Ok(topic) = CString::new(topic) else { return false };
+        // The new reference can be one to the same queue, so the former one must stop its wake-ups before.
+        self.partitions.remove(&partition);
+        let client = self.consumer.client().native_ptr();
+        // SAFETY: the consumer keeps the client alive, and `topic` lives longer than the call that copies it. The caller
+        // owns the reference that the call returns, which is null-checked, and `Drop` of `Queue` gives it back. The
+        // pointer to the queue of the consumer is used until `Drop` of `PartitionQueue`, which is before that queue's
+        // reference is given back: fields are dropped in their order.
+        unsafe {
+            let queue = sys::rd_kafka_queue_get_partition(client, topic.as_ptr(), partition.0);
+            let Some(queue) = NonNull::new(queue).map(Queue) else { return false };
+            sys::rd_kafka_queue_forward(queue.0.as_ptr(), ptr::null_mut());
+            sys::rd_kafka_queue_cb_event_enable(queue.0.as_ptr(), Some(wake), self.queue.0.as_ptr().cast());
+            self.partitions.insert(partition, PartitionQueue(queue));
+        }
+        true
+    }
+
+    /// The partitions that are separated.
+    pub(crate) fn separated(&self) -> impl Iterator<Item = Partition> {
+        self.partitions.keys().copied()
+    }
+
+    /// The next record or error of a separated partition, if it has arrived.
+    pub(crate) fn poll_partition(&mut self, partition: Partition) -> Option<PolledEvent> {
+        let PartitionQueue(queue) = self.partitions.get(&partition)?;
+        queue.poll(Duration::ZERO, &mut self.memory)
     }
 
     pub(crate) fn consumer(&self) -> &BaseConsumer<C> {
@@ -92,15 +132,37 @@ impl<C: ConsumerContext> PolledConsumer<C> {
     /// Waits for the next event, `timeout` at most. `None`: none came, or one that [`PolledEvent`] does not have, such
     /// as the result of a commit to Kafka.
     pub(crate) fn poll(&mut self, timeout: Duration) -> Option<PolledEvent> {
+        self.queue.poll(timeout, &mut self.memory)
+    }
+}
+
+impl Queue {
+    /// Waits for the next event, `timeout` at most.
+    fn poll(&self, timeout: Duration, memory: &mut RecordMemory) -> Option<PolledEvent> {
         let timeout = i32::try_from(timeout.as_millis()).unwrap_or(i32::MAX);
         // SAFETY: `self` owns a reference to the queue. The event is null-checked. It is destroyed once, after `polled`
         // has copied what it reads of it.
         unsafe {
-            let event = NonNull::new(sys::rd_kafka_queue_poll(self.queue.0.as_ptr(), timeout))?.as_ptr();
-            let copied = polled(event, &mut self.memory);
+            let event = NonNull::new(sys::rd_kafka_queue_poll(self.0.as_ptr(), timeout))?.as_ptr();
+            let copied = polled(event, memory);
             sys::rd_kafka_event_destroy(event);
             copied
         }
+    }
+}
+
+/// Ends the current or the next poll of a queue. librdkafka calls it when something arrives in an empty queue of a
+/// partition, with the lock of that queue.
+unsafe extern "C" fn wake(_: *mut sys::rd_kafka_t, queue: *mut c_void) {
+    // SAFETY: `separate` passes a pointer to a queue, which lives until `Drop` of `PartitionQueue`.
+    unsafe { sys::rd_kafka_queue_yield(queue.cast()) }
+}
+
+impl Drop for PartitionQueue {
+    fn drop(&mut self) {
+        // SAFETY: `self` owns the reference. librdkafka calls `wake` with the lock of the queue that this call takes, so
+        // `wake` is not called after it.
+        unsafe { sys::rd_kafka_queue_cb_event_enable(self.0.0.as_ptr(), None, ptr::null_mut()) }
     }
 }
 

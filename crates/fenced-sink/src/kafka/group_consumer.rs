@@ -125,9 +125,43 @@ impl GroupConsumer {
         }
     }
 
-    /// Waits for the next event, `timeout` at most. `None` can come earlier.
+    /// Waits for the next event that is not one of a partition that is read, `timeout` at most. `None` can come earlier,
+    /// for example when a record of a partition arrives.
     pub(crate) fn poll(&mut self, timeout: Duration) -> Option<KafkaEvent> {
-        match self.polled.poll(timeout)? {
+        let polled = self.polled.poll(timeout)?;
+        self.event(polled)
+    }
+
+    /// The next record or error of a partition that is read, if it has arrived.
+    pub(crate) fn poll_partition(&mut self, partition: Partition) -> Option<KafkaEvent> {
+        let polled = self.polled.poll_partition(partition)?;
+        self.event(polled)
+    }
+
+    /// The partitions that were read at any time: records can arrive from them.
+    pub(crate) fn separated(&self) -> Vec<Partition> {
+        self.polled.separated().collect()
+    }
+
+    /// Starts to read a partition at an absolute position. Each partition has a queue of its own in librdkafka, which stops
+    /// fetching for a partition only while the queue of this partition is full.
+    ///
+    /// `epoch` is the leader epoch of the record at the position. If the leader changes before that record is fetched,
+    /// librdkafka compares the epoch with the log of the new leader.
+    pub(crate) fn start(&mut self, partition: Partition, at: Position, epoch: Option<LeaderEpoch>) -> KafkaResult<()> {
+        let topic = self.polled.consumer().context().topic.clone();
+        if !self.polled.separate(&topic, partition) {
+            return Err(KafkaError::Subscription(topic));
+        }
+        let mut list = partition_list(&topic, [partition]);
+        // A seek would let records of another position through.
+        list.set_partition_offset(&topic, partition.0, KafkaOffset::Offset(at.0))?;
+        ffi::set_leader_epochs(&list, [epoch]);
+        self.polled.consumer().incremental_assign(&list)
+    }
+
+    fn event(&self, polled: PolledEvent) -> Option<KafkaEvent> {
+        match polled {
             PolledEvent::Record(record) => Some(KafkaEvent::Record(record)),
             PolledEvent::Error(PolledError { partition, code, fatal, reason }) => {
                 let kind = if fatal { self.fatal_kind() } else { kind_with_text(code, &reason) };
@@ -179,25 +213,6 @@ impl GroupConsumer {
 }
 
 impl GroupMember<'_> {
-    /// Starts to read a partition at an absolute position. A seek would let records of another position through.
-    ///
-    /// `epoch` is the leader epoch of the record at the position. If the leader changes before that record is fetched,
-    /// librdkafka compares the epoch with the log of the new leader.
-    pub(crate) fn start(
-        &self,
-        partition: Partition,
-        at: Position,
-        epoch: Option<LeaderEpoch>,
-        paused: bool,
-    ) -> KafkaResult<()> {
-        let mut list = self.list([partition]);
-        list.set_partition_offset(&self.consumer.context().topic, partition.0, KafkaOffset::Offset(at.0))?;
-        ffi::set_leader_epochs(&list, [epoch]);
-        self.consumer.incremental_assign(&list)?;
-        // librdkafka keeps the pause flag of a partition over a new assignment.
-        if paused { self.consumer.pause(&list) } else { self.consumer.resume(&list) }
-    }
-
     /// Ends the reading of partitions.
     pub(crate) fn stop(&self, partitions: &[Partition]) {
         if let Err(read) = self.unassign(partitions)
@@ -226,12 +241,6 @@ impl GroupMember<'_> {
         let (topic, read) = (&self.consumer.context().topic, self.consumer.assignment().unwrap_or_default());
         let is_read = |partition: &Partition| read.find_partition(topic, partition.0).is_some();
         Err(partitions.iter().copied().filter(is_read).collect())
-    }
-
-    /// Pauses the fetch of partitions, or resumes it.
-    pub(crate) fn pause(&self, partitions: impl IntoIterator<Item = Partition>, pause: bool) -> KafkaResult<()> {
-        let list = self.list(partitions);
-        if pause { self.consumer.pause(&list) } else { self.consumer.resume(&list) }
     }
 
     /// The position of each partition: past the last record, marker or aborted record that was delivered since reading

@@ -1,8 +1,7 @@
 //! The consumer thread: reads the partitions that the scheduler names, and reports the records.
 //!
-//! One thread owns the consumer and always polls, whatever the database does. It waits for the database in two cases,
-//! for a limited time: for a commit in flight when Kafka revokes a partition, and for free space when the buffer is
-//! full.
+//! One thread owns the consumer and always polls, whatever the database does. It waits for the database in one case, for a
+//! limited time: for a commit in flight when Kafka revokes a partition.
 
 mod fetches;
 mod mirror;
@@ -27,21 +26,18 @@ use crate::kafka::group_consumer::{GroupConsumer, KafkaEvent};
 use crate::model::batch::Arrival;
 use crate::model::protocol::Generation;
 use crate::model::record::Partition;
-use crate::model::standing::SchedulerView as _;
 use crate::pipeline::instance_id;
 use crate::pipeline::reports::{KafkaReport, ReadTarget};
 use crate::pipeline::shared_scheduler::SharedScheduler;
 
-/// One poll waits this long for a record. So it is the longest delay of a start, a pause or a stop.
+/// One poll waits this long. So it is the longest delay of a start or a stop.
 const POLL: Duration = Duration::from_millis(20);
-/// The consumer thread waits this long for free space in a full buffer before it pauses the partitions.
-const PAUSE_AFTER: Duration = Duration::from_secs(1);
-/// The interval at which it checks for free space.
-const ROOM_INTERVAL: Duration = Duration::from_millis(2);
+/// The interval at which the thread checks whether a partition may be read again.
+const ROOM_INTERVAL: Duration = Duration::from_millis(5);
 /// At most this many records are reported at once.
 const CHUNK: usize = 512;
 /// A report ends after the record that exceeds this many bytes.
-const CHUNK_BYTES: usize = 1 << 20;
+const CHUNK_BYTES: usize = 256 << 10;
 /// The interval at which the positions past markers and aborted data are reported.
 const REACHED_INTERVAL: Duration = Duration::from_millis(100);
 /// The interval at which committed positions are mirrored to Kafka.
@@ -60,7 +56,7 @@ pub(crate) struct ConsumerOptions {
     pub(crate) topic: String,
     /// The name of the service, which marks its mirror.
     pub(crate) service: String,
-    /// The maximum number of bytes of waiting records. Above it, reading pauses until half of it is free.
+    /// The maximum number of bytes of waiting records. Above it, only a partition that has less than its share is read.
     pub(crate) buffer_max_bytes: usize,
     /// The engine has chosen the `group.instance.id`, and not the user. Then the process leaves the group when it stops:
     /// the next process may run on another host.
@@ -72,8 +68,8 @@ pub(crate) struct ConsumerThread<E: Event> {
     consumer: GroupConsumer,
     rebalancer: Arc<Rebalancer<E>>,
     options: ConsumerOptions,
-    paused: bool,
-    full_since: Option<Instant>,
+    /// The partition that is polled first.
+    first: Partition,
     reached_at: Instant,
     mirror_at: Instant,
     mirror_again_at: Instant,
@@ -100,8 +96,7 @@ impl<E: Event> ConsumerThread<E> {
             consumer: GroupConsumer::new(&options.properties, &options.topic, &options.service, listener)?,
             rebalancer,
             options,
-            paused: false,
-            full_since: None,
+            first: Partition(0),
             reached_at: now,
             mirror_at: now,
             mirror_again_at: now,
@@ -132,11 +127,7 @@ impl<E: Event> ConsumerThread<E> {
             }
             self.join_after_former()?;
             self.follow_targets();
-            if self.has_room() {
-                self.read()?;
-            } else {
-                std::thread::sleep(ROOM_INTERVAL);
-            }
+            self.read()?;
             self.mirror();
             self.check_membership();
         }
@@ -160,29 +151,28 @@ impl<E: Event> ConsumerThread<E> {
     fn follow_targets(&mut self) {
         self.report_fetch_failures();
         let targets = self.scheduler().read_targets();
-        let mut fetches = self.rebalancer.fetches();
-        let stale = fetches.stale(&targets);
+        let stale = self.rebalancer.fetches().stale(&targets);
         if !stale.is_empty() {
             self.consumer.member().stop(&stale);
-            fetches.remove(&stale);
+            self.rebalancer.fetches().remove(&stale);
         }
         for target in targets {
-            if !fetches.contains(target.partition)
+            if !self.rebalancer.fetches().contains(target.partition)
                 && self.consumer.member().is_at_rest(target.partition)
                 && self.start(target)
             {
-                fetches.insert(target.partition, Fetch::new(&target));
+                self.rebalancer.fetches().insert(target.partition, Fetch::new(&target));
             }
         }
     }
 
     /// False: the target has changed.
-    fn start(&self, target: ReadTarget) -> bool {
+    fn start(&mut self, target: ReadTarget) -> bool {
         let ReadTarget { partition, generation, at, leader_epoch, .. } = target;
         if !self.scheduler().started(partition, generation) {
             return false;
         }
-        match self.consumer.member().start(partition, Fetch::new(&target).position(), leader_epoch, self.paused) {
+        match self.consumer.start(partition, Fetch::new(&target).position(), leader_epoch) {
             Ok(()) => {
                 let topic = &self.options.topic;
                 tracing::info!(topic, partition = partition.0, position = at.0, "partition_started");
@@ -195,64 +185,67 @@ impl<E: Event> ConsumerThread<E> {
         true
     }
 
-    /// Limits the bytes that wait for the database. False: nothing may be read now.
-    ///
-    /// A database that is slower than Kafka usually frees space soon, so the thread waits for that first. A poll
-    /// reports a rebalance, so the thread must poll again soon: after a second it pauses the partitions and continues
-    /// to poll. It does not pause at once, because a pause is expensive: librdkafka drops the records that it has
-    /// fetched, and after a resume its broker thread may sleep for up to a second.
-    fn has_room(&mut self) -> bool {
-        let (buffered, limit) = (self.scheduler().buffered_bytes(), self.options.buffer_max_bytes);
-        if buffered <= limit {
-            self.full_since = None;
-            if self.paused && buffered <= limit / 2 {
-                self.pause(false);
-            }
-            return true;
-        }
-        let full_since = *self.full_since.get_or_insert_with(Instant::now);
-        let waited = full_since.elapsed() >= PAUSE_AFTER;
-        if waited && !self.paused {
-            self.pause(true);
-        }
-        waited || self.paused // also if the pause failed: Kafka revokes the partitions of a member that does not poll
-    }
-
-    fn pause(&mut self, pause: bool) {
-        match self.consumer.member().pause(self.fetched(), pause) {
-            Ok(()) => self.paused = pause,
-            Err(error) => tracing::warn!(%error, "pause_failed"),
-        }
-    }
-
-    /// Reads one chunk and reports it.
+    /// Reads and reports at most one chunk, and then handles what else has arrived. Without records, it waits.
     fn read(&mut self) -> Result<(), ConsumerError> {
-        let mut arrivals = Vec::new();
-        let (mut wait, mut bytes) = (POLL, 0);
-        while arrivals.len() < CHUNK && bytes < CHUNK_BYTES {
-            match self.consumer.poll(wait) {
-                Some(KafkaEvent::Record(record)) => {
-                    bytes += record.size();
-                    arrivals.extend(self.rebalancer.arrival(record));
-                }
-                Some(KafkaEvent::Error(error)) => {
-                    // The records before the error are good. The thread handles the error first, because it decides
-                    // about the other records.
-                    self.report_arrivals(std::mem::take(&mut arrivals));
-                    self.handle_error(error)?;
-                }
-                None => {
-                    self.report_arrivals(std::mem::take(&mut arrivals));
-                    if self.reached_at <= Instant::now() {
-                        self.report_reached();
-                    }
-                    return Ok(());
-                }
-            }
+        let without_room = self.scheduler().without_room(self.options.buffer_max_bytes);
+        let complete = self.read_chunk(&without_room)?;
+        if complete && self.reached_at <= Instant::now() {
+            self.report_reached();
+        }
+        let mut wait = match (complete, without_room.is_empty()) {
+            (false, _) => Duration::ZERO,
+            (true, false) => ROOM_INTERVAL,
+            (true, true) => POLL,
+        };
+        while let Some(event) = self.consumer.poll(wait) {
+            let mut arrivals = Vec::new();
+            self.handle(event, &mut arrivals)?;
+            self.report_arrivals(arrivals);
             wait = Duration::ZERO;
         }
-        self.report_arrivals(arrivals);
         Ok(())
+    }
+
+    /// Reads a chunk of the partitions that have room, and reports it. The partitions take turns. True: all records that
+    /// had arrived are reported.
+    fn read_chunk(&mut self, without_room: &[Partition]) -> Result<bool, ConsumerError> {
+        let (mut arrivals, mut bytes) = (Vec::new(), 0);
+        let mut partitions = self.consumer.separated();
+        let first = partitions.partition_point(|partition| *partition < self.first);
+        partitions.rotate_left(first);
+        for partition in partitions.into_iter().filter(|partition| !without_room.contains(partition)) {
+            while let Some(event) = self.consumer.poll_partition(partition) {
+                bytes += self.handle(event, &mut arrivals)?;
+                if arrivals.len() >= CHUNK || bytes >= CHUNK_BYTES {
+                    self.first = Partition(partition.0.saturating_add(1));
+                    self.report_arrivals(arrivals);
+                    return Ok(false);
+                }
+            }
+        }
+        self.report_arrivals(arrivals);
+        Ok(true)
+    }
+
+    /// Adds a record to the arrivals, and returns its size. Handles an error.
+    fn handle(
+        &mut self,
+        event: KafkaEvent,
+        arrivals: &mut Vec<(Partition, Generation, Arrival<E>)>,
+    ) -> Result<usize, ConsumerError> {
+        match event {
+            KafkaEvent::Record(record) => {
+                let size = record.size();
+                arrivals.extend(self.rebalancer.arrival(record));
+                Ok(size)
+            }
+            KafkaEvent::Error(error) => {
+                // The records before the error are good.
+                self.report_arrivals(std::mem::take(arrivals));
+                self.handle_error(error)?;
+                Ok(0)
+            }
+        }
     }
 
     fn report_arrivals(&self, arrivals: Vec<(Partition, Generation, Arrival<E>)>) {

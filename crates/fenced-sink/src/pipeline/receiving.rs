@@ -157,7 +157,7 @@ mod tests {
         let at = |seconds| start + Duration::from_secs(seconds);
         assert_eq!(receiving.stall(at(0), IDLE, IDLE, false), Stall::Consumer);
         assert_eq!(receiving.stall(at(0), IDLE / 2, IDLE, false), Stall::None);
-        assert_eq!(receiving.stall(at(0), IDLE, IDLE, true), Stall::None, "reading may be paused");
+        assert_eq!(receiving.stall(at(0), IDLE, IDLE, true), Stall::None, "this process may not read");
         receiving.response_arrives(at(0));
         assert_eq!(receiving.stall(at(11), IDLE, IDLE, false), Stall::None, "a response arrives");
         assert_eq!(receiving.stall(at(12), IDLE, IDLE, false), Stall::Consumer);

@@ -24,6 +24,8 @@ use crate::postgres::retry::RetryDelays;
 
 /// The interval at which the rows of all partitions are read, so that a change by an operator takes effect.
 const ROW_READ_INTERVAL: Duration = Duration::from_secs(1);
+/// A transaction is large from this part of its maximum number of records.
+const LARGE_PART: usize = 10;
 
 /// All partitions that were ever assigned to this process.
 #[derive(Debug)]
@@ -186,16 +188,19 @@ impl<E> Scheduler<E> {
         next
     }
 
-    /// The next batches, up to the limits of one transaction. The partition that has waited longest comes first. A
-    /// partition whose last transaction failed is written alone, so that its failure delays no other partition.
+    /// The next batches, up to the limits of one transaction. The partition that has waited longest comes first. A large
+    /// transaction leaves the other writers their share of the partitions. A partition whose last transaction failed is
+    /// written alone, so that its failure delays no other partition.
     fn batches(&mut self, now: Instant, try_again: bool) -> Vec<ClaimedBatch<E>> {
         let mut room = self.limits;
         let mut batches: Vec<ClaimedBatch<E>> = Vec::new();
         let ready = |slot: &&mut Slot<E>| slot.may_commit(now) && (try_again || !slot.is_failing());
         let mut slots: Vec<&mut Slot<E>> = self.slots.values_mut().filter(ready).collect();
         slots.sort_by_key(|slot| slot.last_turn());
+        let share = slots.len().div_ceil(self.writers.max(1));
         for slot in slots {
-            if room.records == 0 || room.bytes == 0 {
+            let large = self.limits.records.saturating_sub(room.records) >= self.limits.records / LARGE_PART;
+            if room.records == 0 || room.bytes == 0 || large && batches.len() >= share {
                 break;
             }
             let alone = slot.is_isolated();
@@ -244,6 +249,18 @@ impl<E> Scheduler<E> {
 
     pub(super) fn buffered_bytes(&self) -> usize {
         self.slots.values().map(Slot::buffered_bytes).sum()
+    }
+
+    /// The partitions of which no record may be read now. While the records that wait exceed `limit` bytes, only a
+    /// partition that has less than its share of `limit` is read. So no partition can fill the buffer for the others, for
+    /// example while its transactions fail.
+    pub(super) fn without_room(&self, limit: usize) -> Vec<Partition> {
+        if self.buffered_bytes() <= limit {
+            return Vec::new();
+        }
+        let read = || self.slots.values().filter(|slot| slot.read_target().is_some());
+        let share = limit.checked_div(read().count()).unwrap_or(limit);
+        read().filter(|slot| slot.buffered_bytes() > share).map(Slot::partition).collect()
     }
 
     /// Whether no partition is assigned to this process.
@@ -342,7 +359,7 @@ impl<E> Scheduler<E> {
 
     /// Whether a record that this partition does not receive would be a stall.
     fn stall(&self, now: Instant, slot: &Slot<E>) -> Stall {
-        // While records wait in this process, reading may be paused.
+        // While records wait in this process, it may not read.
         slot.waited(now).map_or(Stall::None, |(waited, idle_time)| {
             self.receiving.stall(now, waited, idle_time, self.buffered_bytes() > 0)
         })

@@ -89,6 +89,12 @@ impl<E> SharedScheduler<E> {
         drop(waited.unwrap_or_else(PoisonError::into_inner));
     }
 
+    /// The partitions of which no record may be read now, while the records that wait exceed `limit` bytes.
+    #[must_use]
+    pub(crate) fn without_room(&self, limit: usize) -> Vec<Partition> {
+        self.lock().without_room(limit)
+    }
+
     /// The partitions that the consumer thread must read, each with its position.
     #[must_use]
     pub(crate) fn read_targets(&self) -> Vec<ReadTarget> {

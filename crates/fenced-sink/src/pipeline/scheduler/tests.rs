@@ -361,6 +361,57 @@ fn one_of_several_writers_never_works_on_a_partition_that_failed() {
     assert!(next().is_none(), "the second one stays free");
 }
 
+/// The partitions and the numbers of records of the next transaction.
+fn next_commit(world: &mut World) -> Vec<(i32, usize)> {
+    loop {
+        match world.scheduler.next_task(world.now, false) {
+            Ok(WriterTask::Commit(batches)) => {
+                let size = |claimed: &ClaimedBatch<()>| (claimed.batch.partition().0, claimed.batch.entries().len());
+                return batches.iter().map(size).collect();
+            }
+            Ok(WriterTask::ReadRows(_)) => {}
+            other => panic!("{other:?}"),
+        }
+    }
+}
+
+/// All partitions are read, and this number of records of each waits.
+fn with_waiting(world: &mut World, records: [i64; 4]) {
+    while world.fetches.len() < records.len() {
+        world.kafka();
+        if let Ok(task) = world.scheduler.next_task(world.now, false) {
+            world.task(task);
+        }
+    }
+    for (partition, (generation, next)) in &world.fetches {
+        let count = records[usize::try_from(partition.0).unwrap()];
+        let records = (next.0..next.0 + count).map(|offset| (*partition, *generation, arrival(*partition, offset)));
+        world.scheduler.kafka_reported(world.now, KafkaReport::Arrived(records.collect()));
+    }
+}
+
+#[test]
+fn a_large_transaction_leaves_the_other_writers_their_share_of_the_partitions() {
+    let mut world = World::new(Vec::new());
+    world.scheduler.writers = 2;
+    with_waiting(&mut world, [1, 2, 3, 0]);
+    assert_eq!(next_commit(&mut world), [(0, 1), (1, 2), (2, 3)], "a small one has all records");
+    let mut world = World::new(Vec::new());
+    world.scheduler.writers = 2;
+    with_waiting(&mut world, [20, 20, 20, 20]);
+    assert_eq!(next_commit(&mut world), [(0, 20), (1, 20)]);
+    assert_eq!(next_commit(&mut world), [(2, 20)], "of the two partitions that wait, one is left");
+}
+
+#[test]
+fn a_full_buffer_has_room_for_the_partitions_below_their_share() {
+    let mut world = World::new(Vec::new());
+    with_waiting(&mut world, [0, 1, 50, 100]);
+    let total = world.scheduler.buffered_bytes();
+    assert_eq!(world.scheduler.without_room(total), []);
+    assert_eq!(world.scheduler.without_room(total - 1), [Partition(2), Partition(3)]);
+}
+
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(64))]
 
