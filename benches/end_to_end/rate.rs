@@ -46,6 +46,7 @@ pub async fn measure(
         }
     }
     for (row, handled) in rows.iter_mut().zip(&handled) {
+        let base_cpu = |base: &Run| base.own + base.postgres;
         let base_rates = || bases.iter().map(|base| base.records_per_second);
         let base_rates: Vec<f64> = handled.iter().filter_map(|one| one.first).chain(base_rates()).collect();
         let each = |figure: fn(&Run) -> f64| handled.iter().map(move |one| figure(&one.run));
@@ -55,6 +56,11 @@ pub async fn measure(
         row.add("own CPU", "s per M", each(|run| run.own));
         row.add("PostgreSQL CPU", "s per M", each(|run| run.postgres));
         row.add("Kafka CPU", "s per M", each(|run| run.kafka));
+        if base == Base::Copy {
+            let shares = |figure: fn(&Run) -> f64| each(figure).zip(&bases).map(|(cpu, base)| cpu / base_cpu(base));
+            row.add("own CPU, times \\copy", "", shares(|run| run.own));
+            row.add("PostgreSQL CPU, times \\copy", "", shares(|run| run.postgres));
+        }
         row.add("peak memory", "MiB", handled.iter().filter_map(|one| Some(one.run.memory?.peak)));
         row.add("others", "%", each(|run| run.others));
         let verified = |one: &Handled| Some(one.verified? / one.run.records_per_second);

@@ -82,11 +82,21 @@ pub const ALL: &[Scenario] = &[
             ("times \\copy", AtLeast(1.5)),
             ("own CPU", AtMost(1.2)),
             ("PostgreSQL CPU", AtMost(5.5)),
+            // The two goals before are of a machine on which `\copy` needs 6.8 s. These are the same goals on any machine.
+            ("own CPU, times \\copy", AtMost(0.18)),
+            ("PostgreSQL CPU, times \\copy", AtMost(0.81)),
             ("peak memory", AtMost(128.0)),
         ],
         ..scenario("standard", "300,000 records, 3 partitions, sequential ids, C.UTF-8", copy(STANDARD))
     },
-    scenario("random-ids", "random UUIDs as ids", copy(RANDOM)),
+    Scenario {
+        goals: &[
+            ("times \\copy", AtLeast(1.5)),
+            ("own CPU, times \\copy", AtMost(0.18)),
+            ("PostgreSQL CPU, times \\copy", AtMost(0.81)),
+        ],
+        ..scenario("random-ids", "random UUIDs as ids", copy(RANDOM))
+    },
     scenario(
         "en-us",
         "random ids in a database with en_US.utf8",

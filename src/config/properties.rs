@@ -31,18 +31,20 @@ const REFUSED: [(&str, &str); 9] = [
 /// Defaults that the user may change.
 ///
 /// librdkafka has a queue of records for each partition that is read, in addition to our buffer. It fetches for a partition
-/// while its queue has less than `queued.max.messages.kbytes`. By default a queue holds 64 MiB, and one fetch adds up to
-/// 1 MiB, or several times that if the records are compressed. A small record needs three times its size there. Our smaller
-/// sizes are enough, because `fetch.queue.backoff.ms` makes librdkafka check a full queue again after 10 ms, not after one
-/// second. librdkafka ends a connection whose response takes longer than 60 s: with a small `fetch.max.bytes`, a connection
+/// while its queue has less than `queued.max.messages.kbytes` and `queued.min.messages`. By default a queue holds 64 MiB, and
+/// one fetch adds up to 1 MiB, or several times that if the records are compressed. A small record needs three times its
+/// size there. Our smaller sizes are enough, because `fetch.queue.backoff.ms` makes librdkafka check a full queue again after
+/// 10 ms, not after one second, and because a fetch of partitions without new records ends after `fetch.wait.max.ms`: a
+/// partition whose queue was full at its begin waits for its end. librdkafka ends a connection whose response takes longer than 60 s: with a small `fetch.max.bytes`, a connection
 /// of 35 kB/s still works.
 ///
 /// A session of 10 s is the time after which another instance takes over from a killed one. It notices this with its next
 /// heartbeat. The wait between two attempts to connect must be much shorter than a session.
-const TUNED: [(&str, &str); 10] = [
+const TUNED: [(&str, &str); 11] = [
     ("client.id", "booking-history"),
-    ("fetch.wait.max.ms", "100"),
+    ("fetch.wait.max.ms", "30"),
     ("queued.max.messages.kbytes", "512"),
+    ("queued.min.messages", "5000"),
     ("fetch.message.max.bytes", "131072"),
     ("fetch.max.bytes", "2097152"),
     ("fetch.queue.backoff.ms", "10"),
@@ -109,8 +111,13 @@ impl fmt::Debug for Properties {
 pub fn consumer_properties(settings: &Settings) -> Properties {
     let mut all: BTreeMap<String, String> = TUNED.map(|(name, value)| (name.to_owned(), value.to_owned())).into();
     if settings.kafka_properties.get("message.max.bytes").is_some() {
-        // librdkafka refuses a `fetch.max.bytes` below it. Without ours, librdkafka raises its own default.
+        // librdkafka refuses a `fetch.max.bytes` below it. Without ours, librdkafka takes the largest of this, of
+        // `queued.max.messages.kbytes` and of its own default.
         all.remove("fetch.max.bytes");
+    }
+    if settings.kafka_properties.get("max.partition.fetch.bytes").is_some() {
+        // Another name of it. If both are set, the last one wins, and rust-rdkafka sets them in any order.
+        all.remove("fetch.message.max.bytes");
     }
     if settings.kafka_properties.get("reconnect.backoff.ms").is_some() {
         // librdkafka refuses a maximum below it.

@@ -98,6 +98,10 @@ fn our_properties_do_not_contradict_those_of_the_user() {
     check_final("message.max.bytes=20000000", &[("fetch.max.bytes", None)]);
     check_final("fetch.max.bytes=1,message.max.bytes=1000", &[("fetch.max.bytes", Some("1"))]);
     check_final("fetch.message.max.bytes=20000000", &[("fetch.max.bytes", Some("2097152"))]);
+    check_final(
+        "max.partition.fetch.bytes=7000",
+        &[("fetch.message.max.bytes", None), ("max.partition.fetch.bytes", Some("7000"))],
+    );
 }
 
 #[test]

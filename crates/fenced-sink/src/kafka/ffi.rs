@@ -94,7 +94,7 @@ impl<C: ConsumerContext> PolledConsumer<C> {
     }
 
     /// Separates a partition: from now on [`Self::poll_partition`] returns its records and errors. They end a wait of
-    /// [`Self::poll`]. False: there is no such topic.
+    /// [`Self::poll`]. False: librdkafka refuses the name of the topic.
     pub(crate) fn separate(&mut self, topic: &str, partition: Partition) -> bool {
         let Ok(topic) = CString::new(topic) else { return false };
         // The new reference can be one to the same queue, so the former one must stop its wake-ups before.

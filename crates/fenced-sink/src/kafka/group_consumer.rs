@@ -115,7 +115,7 @@ impl GroupConsumer {
     }
 
     /// Leaves the group as a static member. When librdkafka ends such a member, it sends no request to leave, so Kafka would
-    /// keep the member until its session ends. A record that arrives is dropped.
+    /// keep the member until its session ends. A record that arrives is not read.
     pub(crate) fn leave_as_static_member(&mut self) {
         let end = Instant::now() + LEAVE_LIMIT;
         self.polled.consumer().unsubscribe();
@@ -157,7 +157,9 @@ impl GroupConsumer {
         // A seek would let records of another position through.
         list.set_partition_offset(&topic, partition.0, KafkaOffset::Offset(at.0))?;
         ffi::set_leader_epochs(&list, [epoch]);
-        self.polled.consumer().incremental_assign(&list)
+        self.polled.consumer().incremental_assign(&list)?;
+        // librdkafka keeps the pause flag of a partition over a new assignment.
+        self.polled.consumer().resume(&list)
     }
 
     fn event(&self, polled: PolledEvent) -> Option<KafkaEvent> {
@@ -241,6 +243,12 @@ impl GroupMember<'_> {
         let (topic, read) = (&self.consumer.context().topic, self.consumer.assignment().unwrap_or_default());
         let is_read = |partition: &Partition| read.find_partition(topic, partition.0).is_some();
         Err(partitions.iter().copied().filter(is_read).collect())
+    }
+
+    /// Pauses the fetch of partitions, or resumes it.
+    pub(crate) fn pause(&self, partitions: impl IntoIterator<Item = Partition>, pause: bool) -> KafkaResult<()> {
+        let list = self.list(partitions);
+        if pause { self.consumer.pause(&list) } else { self.consumer.resume(&list) }
     }
 
     /// The position of each partition: past the last record, marker or aborted record that was delivered since reading

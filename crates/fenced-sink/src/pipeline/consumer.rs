@@ -10,7 +10,7 @@ mod membership;
 mod errors;
 mod rejoin;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -32,9 +32,11 @@ use crate::pipeline::shared_scheduler::SharedScheduler;
 
 /// One poll waits this long. So it is the longest delay of a start or a stop.
 const POLL: Duration = Duration::from_millis(20);
-/// The interval at which the thread checks whether a partition may be read again.
+/// A partition without room for this time is paused.
+const PAUSE_AFTER: Duration = Duration::from_secs(1);
+/// The interval at which the thread checks whether a partition without room may be read again.
 const ROOM_INTERVAL: Duration = Duration::from_millis(5);
-/// At most this many records are reported at once.
+/// At most this many records are reported at once, and as many other events are handled in a row.
 const CHUNK: usize = 512;
 /// A report ends after the record that exceeds this many bytes.
 const CHUNK_BYTES: usize = 256 << 10;
@@ -70,6 +72,9 @@ pub(crate) struct ConsumerThread<E: Event> {
     options: ConsumerOptions,
     /// The partition that is polled first.
     first: Partition,
+    /// Since when partitions have no room.
+    full_since: BTreeMap<Partition, Instant>,
+    paused: BTreeSet<Partition>,
     reached_at: Instant,
     mirror_at: Instant,
     mirror_again_at: Instant,
@@ -97,6 +102,8 @@ impl<E: Event> ConsumerThread<E> {
             rebalancer,
             options,
             first: Partition(0),
+            full_since: BTreeMap::new(),
+            paused: BTreeSet::new(),
             reached_at: now,
             mirror_at: now,
             mirror_again_at: now,
@@ -169,6 +176,8 @@ impl<E: Event> ConsumerThread<E> {
     /// False: the target has changed.
     fn start(&mut self, target: ReadTarget) -> bool {
         let ReadTarget { partition, generation, at, leader_epoch, .. } = target;
+        self.full_since.remove(&partition);
+        self.paused.remove(&partition);
         if !self.scheduler().started(partition, generation) {
             return false;
         }
@@ -188,8 +197,9 @@ impl<E: Event> ConsumerThread<E> {
     /// Reads and reports at most one chunk, and then handles what else has arrived. Without records, it waits.
     fn read(&mut self) -> Result<(), ConsumerError> {
         let without_room = self.scheduler().without_room(self.options.buffer_max_bytes);
+        self.pause_full(&without_room);
         let complete = self.read_chunk(&without_room)?;
-        if complete && self.reached_at <= Instant::now() {
+        if self.reached_at <= Instant::now() {
             self.report_reached();
         }
         let mut wait = match (complete, without_room.is_empty()) {
@@ -197,13 +207,37 @@ impl<E: Event> ConsumerThread<E> {
             (true, false) => ROOM_INTERVAL,
             (true, true) => POLL,
         };
-        while let Some(event) = self.consumer.poll(wait) {
+        for _ in 0..CHUNK {
+            let Some(event) = self.consumer.poll(wait) else { break };
             let mut arrivals = Vec::new();
             self.handle(event, &mut arrivals)?;
             self.report_arrivals(arrivals);
             wait = Duration::ZERO;
         }
         Ok(())
+    }
+
+    /// Pauses each partition that has had no room for a while, and resumes it when it has room. A pause drops the records
+    /// that librdkafka has fetched. It does not happen at once, because librdkafka must fetch them again. But each of them
+    /// can keep a whole response in memory, with the records of other partitions.
+    fn pause_full(&mut self, without_room: &[Partition]) {
+        let now = Instant::now();
+        self.full_since.retain(|partition, _| without_room.contains(partition));
+        for partition in without_room {
+            self.full_since.entry(*partition).or_insert(now);
+        }
+        let fetched: BTreeSet<Partition> = self.fetched().into_iter().collect();
+        let full = self.full_since.iter().filter(|(_, since)| now.saturating_duration_since(**since) >= PAUSE_AFTER);
+        let full: BTreeSet<Partition> = full.map(|(partition, _)| *partition).collect();
+        let full: BTreeSet<Partition> = full.intersection(&fetched).copied().collect();
+        for (partitions, pause) in [(&full - &self.paused, true), (&self.paused - &full, false)] {
+            if !partitions.is_empty()
+                && let Err(error) = self.consumer.member().pause(partitions, pause)
+            {
+                tracing::warn!(%error, "pause_failed");
+            }
+        }
+        self.paused = full;
     }
 
     /// Reads a chunk of the partitions that have room, and reports it. The partitions take turns. True: all records that

@@ -73,8 +73,7 @@ impl Receiving {
     }
 
     /// Whether a partition that has waited for this time has stalled. A wait shorter than `idle_time` is no stall.
-    /// `records_wait`: the process has records that are not committed.
-    pub(super) fn stall(&self, now: Instant, waited: Duration, idle_time: Duration, records_wait: bool) -> Stall {
+    pub(super) fn stall(&self, now: Instant, waited: Duration, idle_time: Duration) -> Stall {
         let within = |at: Option<Instant>, limit| at.is_some_and(|at| now.saturating_duration_since(at) < limit);
         let delay = self.throttled.filter(|_| self.is_throttled(now)).map_or(Duration::ZERO, |(_, delay)| delay);
         if waited < idle_time + delay.saturating_mul(DELAYS) || within(self.response_at, RESPONSE_LASTS) {
@@ -83,7 +82,7 @@ impl Receiving {
         if within(self.arrived_at, idle_time) {
             return if waited >= self.turn(now).saturating_mul(TURNS) { Stall::Alone } else { Stall::None };
         }
-        if records_wait { Stall::None } else { Stall::Consumer }
+        Stall::Consumer
     }
 
     /// The longest wait for a turn. After several times its length without another wait as long, it no longer counts:
@@ -122,7 +121,7 @@ mod tests {
                 *since = now;
             }
             for (number, since) in (0..).zip(&waits) {
-                let stall = receiving.stall(now, now.duration_since(*since), IDLE, false);
+                let stall = receiving.stall(now, now.duration_since(*since), IDLE);
                 if stall != Stall::None {
                     return Some((number, stall));
                 }
@@ -155,27 +154,26 @@ mod tests {
     fn the_consumer_stalls_if_nothing_arrives_and_nothing_explains_it() {
         let (start, mut receiving) = (Instant::now(), Receiving::default());
         let at = |seconds| start + Duration::from_secs(seconds);
-        assert_eq!(receiving.stall(at(0), IDLE, IDLE, false), Stall::Consumer);
-        assert_eq!(receiving.stall(at(0), IDLE / 2, IDLE, false), Stall::None);
-        assert_eq!(receiving.stall(at(0), IDLE, IDLE, true), Stall::None, "this process may not read");
+        assert_eq!(receiving.stall(at(0), IDLE, IDLE), Stall::Consumer);
+        assert_eq!(receiving.stall(at(0), IDLE / 2, IDLE), Stall::None);
         receiving.response_arrives(at(0));
-        assert_eq!(receiving.stall(at(11), IDLE, IDLE, false), Stall::None, "a response arrives");
-        assert_eq!(receiving.stall(at(12), IDLE, IDLE, false), Stall::Consumer);
+        assert_eq!(receiving.stall(at(11), IDLE, IDLE), Stall::None, "a response arrives");
+        assert_eq!(receiving.stall(at(12), IDLE, IDLE), Stall::Consumer);
         receiving.arrived(at(12), Some(Duration::from_secs(30)));
-        assert_eq!(receiving.stall(at(31), IDLE, IDLE, false), Stall::None, "others waited as long");
-        assert_eq!(receiving.stall(at(32), IDLE, IDLE, false), Stall::Consumer, "nothing arrived for the idle time");
+        assert_eq!(receiving.stall(at(31), IDLE, IDLE), Stall::None, "others waited as long");
+        assert_eq!(receiving.stall(at(32), IDLE, IDLE), Stall::Consumer, "nothing arrived for the idle time");
         receiving.arrived(at(200), None);
-        assert_eq!(receiving.stall(at(200), IDLE, IDLE, false), Stall::Alone, "the catch-up has ended");
+        assert_eq!(receiving.stall(at(200), IDLE, IDLE), Stall::Alone, "the catch-up has ended");
         assert!(receiving.throttled(at(200), Duration::from_secs(25)));
         assert!(!receiving.throttled(at(205), Duration::from_secs(25)), "it is throttled already");
-        assert_eq!(receiving.stall(at(229), IDLE, IDLE, false), Stall::None, "a quota delays the responses");
-        assert_eq!(receiving.stall(at(230), IDLE, IDLE, false), Stall::Consumer);
+        assert_eq!(receiving.stall(at(229), IDLE, IDLE), Stall::None, "a quota delays the responses");
+        assert_eq!(receiving.stall(at(230), IDLE, IDLE), Stall::Consumer);
     }
 
     #[test]
     fn a_quota_explains_only_waits_of_several_of_its_delays() {
         let (now, mut receiving) = (Instant::now(), Receiving::default());
-        let stall = |receiving: &Receiving, seconds| receiving.stall(now, Duration::from_secs(seconds), IDLE, false);
+        let stall = |receiving: &Receiving, seconds| receiving.stall(now, Duration::from_secs(seconds), IDLE);
         assert!(!receiving.throttled(now, Duration::from_millis(1)), "too short to matter");
         assert_eq!((receiving.is_throttled(now), stall(&receiving, 20)), (false, Stall::Consumer));
         assert!(receiving.throttled(now, Duration::from_secs(2)));

@@ -24,7 +24,7 @@ use crate::postgres::retry::RetryDelays;
 
 /// The interval at which the rows of all partitions are read, so that a change by an operator takes effect.
 const ROW_READ_INTERVAL: Duration = Duration::from_secs(1);
-/// A transaction is large from this part of its maximum number of records.
+/// A transaction is large from this part of its maximum number of records or bytes.
 const LARGE_PART: usize = 10;
 
 /// All partitions that were ever assigned to this process.
@@ -199,7 +199,8 @@ impl<E> Scheduler<E> {
         slots.sort_by_key(|slot| slot.last_turn());
         let share = slots.len().div_ceil(self.writers.max(1));
         for slot in slots {
-            let large = self.limits.records.saturating_sub(room.records) >= self.limits.records / LARGE_PART;
+            let large = self.limits.records.saturating_sub(room.records) >= self.limits.records / LARGE_PART
+                || self.limits.bytes.saturating_sub(room.bytes) >= self.limits.bytes / LARGE_PART;
             if room.records == 0 || room.bytes == 0 || large && batches.len() >= share {
                 break;
             }
@@ -359,10 +360,8 @@ impl<E> Scheduler<E> {
 
     /// Whether a record that this partition does not receive would be a stall.
     fn stall(&self, now: Instant, slot: &Slot<E>) -> Stall {
-        // While records wait in this process, it may not read.
-        slot.waited(now).map_or(Stall::None, |(waited, idle_time)| {
-            self.receiving.stall(now, waited, idle_time, self.buffered_bytes() > 0)
-        })
+        // A partition waits only while no record of it waits in this process. Then it is read, whatever waits of others.
+        slot.waited(now).map_or(Stall::None, |(waited, idle_time)| self.receiving.stall(now, waited, idle_time))
     }
 
     /// A doubt about a log, for the log doubt task.
