@@ -31,7 +31,7 @@ use crate::pipeline::reports::{KafkaReport, ReadTarget};
 use crate::pipeline::shared_scheduler::SharedScheduler;
 
 /// One poll waits this long. So it is the longest delay of a start or a stop.
-const POLL: Duration = Duration::from_millis(20);
+const POLL: Duration = Duration::from_millis(40);
 /// A partition without room for this time is paused.
 const PAUSE_AFTER: Duration = Duration::from_secs(1);
 /// The interval at which the thread checks whether a partition without room may be read again.
@@ -221,6 +221,10 @@ impl<E: Event> ConsumerThread<E> {
     /// that librdkafka has fetched. It does not happen at once, because librdkafka must fetch them again. But each of them
     /// can keep a whole response in memory, with the records of other partitions.
     fn pause_full(&mut self, without_room: &[Partition]) {
+        if without_room.is_empty() && self.paused.is_empty() {
+            self.full_since.clear();
+            return;
+        }
         let now = Instant::now();
         self.full_since.retain(|partition, _| without_room.contains(partition));
         for partition in without_room {
