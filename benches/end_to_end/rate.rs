@@ -46,7 +46,6 @@ pub async fn measure(
         }
     }
     for (row, handled) in rows.iter_mut().zip(&handled) {
-        let base_cpu = |base: &Run| base.own + base.postgres;
         let base_rates = || bases.iter().map(|base| base.records_per_second);
         let base_rates: Vec<f64> = handled.iter().filter_map(|one| one.first).chain(base_rates()).collect();
         let each = |figure: fn(&Run) -> f64| handled.iter().map(move |one| figure(&one.run));
@@ -57,7 +56,8 @@ pub async fn measure(
         row.add("PostgreSQL CPU", "s per M", each(|run| run.postgres));
         row.add("Kafka CPU", "s per M", each(|run| run.kafka));
         if base == Base::Copy {
-            let shares = |figure: fn(&Run) -> f64| each(figure).zip(&bases).map(|(cpu, base)| cpu / base_cpu(base));
+            let base_cpu = || bases.iter().map(|base| base.own + base.postgres);
+            let shares = |figure: fn(&Run) -> f64| each(figure).zip(base_cpu()).map(|(cpu, base)| cpu / base);
             row.add("own CPU, times \\copy", "", shares(|run| run.own));
             row.add("PostgreSQL CPU, times \\copy", "", shares(|run| run.postgres));
         }

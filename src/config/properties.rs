@@ -34,9 +34,9 @@ const REFUSED: [(&str, &str); 9] = [
 /// while its queue has less than `queued.max.messages.kbytes` and `queued.min.messages`. By default a queue holds 64 MiB, and
 /// one fetch adds up to 1 MiB, or several times that if the records are compressed. A small record needs three times its
 /// size there. Our smaller sizes are enough, because `fetch.queue.backoff.ms` makes librdkafka check a full queue again after
-/// 10 ms, not after one second, and because a fetch of partitions without new records ends after `fetch.wait.max.ms`: a
-/// partition whose queue was full at its begin waits for its end. librdkafka ends a connection whose response takes longer than 60 s: with a small `fetch.max.bytes`, a connection
-/// of 35 kB/s still works.
+/// 10 ms, not after one second. A fetch of partitions without new records takes `fetch.wait.max.ms`, and a partition whose
+/// queue was full when this fetch began waits until it ends. So this time is short, too. librdkafka ends a connection whose
+/// response takes longer than 60 s: with a small `fetch.max.bytes`, a connection of 35 kB/s still works.
 ///
 /// A session of 10 s is the time after which another instance takes over from a killed one. It notices this with its next
 /// heartbeat. The wait between two attempts to connect must be much shorter than a session.

@@ -84,7 +84,7 @@ pub struct RawSettings {
     /// Maximum number of bytes in one transaction; a larger record is a batch of its own
     #[arg(long, help_heading = BATCHES, env, value_name = "BYTES", default_value = "8MiB")]
     pub batch_max_bytes: String,
-    /// Maximum number of bytes queued in the process, for all partitions together
+    /// Bytes queued in the process, above which only partitions below their share of it are read
     #[arg(long, help_heading = BATCHES, env, value_name = "BYTES", default_value = "16MiB")]
     pub buffer_max_bytes: String,
     /// The time limit for one statement or one connect

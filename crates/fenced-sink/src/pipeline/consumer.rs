@@ -217,31 +217,35 @@ impl<E: Event> ConsumerThread<E> {
         Ok(())
     }
 
-    /// Pauses each partition that has had no room for a while, and resumes it when it has room. A pause drops the records
-    /// that librdkafka has fetched. It does not happen at once, because librdkafka must fetch them again. But each of them
-    /// can keep a whole response in memory, with the records of other partitions.
+    /// Pauses each partition that has had no room for a while, and resumes it when it has room.
+    ///
+    /// A record that waits in librdkafka can keep a whole response in memory, with records of other partitions. A pause
+    /// drops the records that wait. It does not happen at once, because librdkafka must fetch them again.
     fn pause_full(&mut self, without_room: &[Partition]) {
         if without_room.is_empty() && self.paused.is_empty() {
             self.full_since.clear();
             return;
         }
-        let now = Instant::now();
+        let (now, fetched) = (Instant::now(), self.fetched());
         self.full_since.retain(|partition, _| without_room.contains(partition));
         for partition in without_room {
             self.full_since.entry(*partition).or_insert(now);
         }
-        let fetched: BTreeSet<Partition> = self.fetched().into_iter().collect();
-        let full = self.full_since.iter().filter(|(_, since)| now.saturating_duration_since(**since) >= PAUSE_AFTER);
-        let full: BTreeSet<Partition> = full.map(|(partition, _)| *partition).collect();
-        let full: BTreeSet<Partition> = full.intersection(&fetched).copied().collect();
+        let is_full = |(partition, since): &(&Partition, &Instant)| {
+            now.saturating_duration_since(**since) >= PAUSE_AFTER && fetched.contains(partition)
+        };
+        let full: BTreeSet<Partition> =
+            self.full_since.iter().filter(is_full).map(|(partition, _)| *partition).collect();
         for (partitions, pause) in [(&full - &self.paused, true), (&self.paused - &full, false)] {
-            if !partitions.is_empty()
-                && let Err(error) = self.consumer.member().pause(partitions, pause)
-            {
-                tracing::warn!(%error, "pause_failed");
+            if partitions.is_empty() {
+                continue;
+            }
+            match self.consumer.member().pause(partitions.iter().copied(), pause) {
+                Ok(()) if pause => self.paused.extend(partitions),
+                Ok(()) => self.paused.retain(|partition| !partitions.contains(partition)),
+                Err(error) => tracing::warn!(%error, "pause_failed"),
             }
         }
-        self.paused = full;
     }
 
     /// Reads a chunk of the partitions that have room, and reports it. The partitions take turns. True: all records that
