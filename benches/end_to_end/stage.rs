@@ -122,7 +122,7 @@ impl Stage {
         // The server makes the locale for itself, because few machines have it.
         let postgres = Postgres::start_with(POSTGRES, Some(("en_US", "UTF-8")));
         let postgres = postgres.unwrap_or_else(|error| panic!("{error}"));
-        Self { kafka: Kafka::start_new(), postgres, topics: Mutex::default() }
+        Self { kafka: Kafka::start_with_large_heap(), postgres, topics: Mutex::default() }
     }
 
     /// A topic with these records. It is made at the first call.

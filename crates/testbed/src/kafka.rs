@@ -134,6 +134,8 @@ pub struct Kafka {
     controller: u16,
     /// The first broker of a cluster holds it, and it ends after this broker.
     zookeeper: Option<ZooKeeper>,
+    /// Options of the JVM.
+    heap: &'static str,
     pid: AtomicI32,
 }
 
@@ -179,6 +181,12 @@ const CERTIFICATE: &str = "keytool -genkeypair -alias broker -keyalg EC -dname C
     -validity 3650 -keystore keystore.p12 -storetype PKCS12 -storepass password >>log 2>&1 && \
     keytool -exportcert -rfc -alias broker -keystore keystore.p12 -storepass password >ca.pem 2>>log";
 
+/// The heap of all processes but those of [`Kafka::start_with_large_heap`].
+const SMALL_HEAP: &str = "-Xmx256m";
+
+/// The heap that Kafka's own start script gives to a broker.
+const LARGE_HEAP: &str = "-Xms1g -Xmx1g";
+
 /// What an access rule does.
 #[derive(Clone, Copy)]
 enum Rule {
@@ -202,6 +210,17 @@ impl Kafka {
     pub fn start_with(settings: &[(&str, &str)]) -> Self {
         let [port, controller] = free_ports().unwrap();
         Self::start_first(port, controller, ("", ""), settings)
+    }
+
+    /// As [`Self::start_new`], for a measurement. With the small heap, the JVM stops the broker for about 12 ms every few
+    /// seconds, and all records wait.
+    pub fn start_with_large_heap() -> Self {
+        let [port, controller] = free_ports().unwrap();
+        let advertised = format!("127.0.0.1:{port}");
+        let node = Node { id: 1, port, controller, voters: None, joins: false, listener: "", advertised: &advertised };
+        let kafka = Self { heap: LARGE_HEAP, ..Self::prepare_node(&node, &[]) };
+        kafka.start();
+        kafka
     }
 
     /// As [`Self::start_new`], with access rules. It allows everything without one.
@@ -340,7 +359,8 @@ impl Kafka {
         }
         fs::write(guardian.directory().join("server.properties"), properties).unwrap();
         fs::create_dir(guardian.directory().join("tmp")).unwrap();
-        let kafka = Self { guardian, port: node.port, controller: node.controller, zookeeper, pid: AtomicI32::new(0) };
+        let Node { port, controller, .. } = *node;
+        let kafka = Self { guardian, port, controller, zookeeper, heap: SMALL_HEAP, pid: AtomicI32::new(0) };
         if settings.iter().any(|(name, _)| *name == "ssl.keystore.location") {
             kafka.files(CERTIFICATE);
         }
@@ -387,7 +407,8 @@ impl Kafka {
     }
 
     fn launch(&self) {
-        self.pid.store(self.guardian.start(&java("kafka.Kafka server.properties")).unwrap(), Ordering::Relaxed);
+        let command = java_with(self.heap, "kafka.Kafka server.properties");
+        self.pid.store(self.guardian.start(&command).unwrap(), Ordering::Relaxed);
     }
 
     fn wait_until_open(&self) {
@@ -595,8 +616,12 @@ impl Kafka {
 }
 
 fn java(main: &str) -> String {
+    java_with(SMALL_HEAP, main)
+}
+
+fn java_with(heap: &str, main: &str) -> String {
     format!(
-        "exec java -Xmx256m -XX:+UseSerialGC -XX:TieredStopAtLevel=1 -XX:-UsePerfData -Djava.io.tmpdir=tmp \
+        "exec java {heap} -XX:+UseSerialGC -XX:TieredStopAtLevel=1 -XX:-UsePerfData -Djava.io.tmpdir=tmp \
          -cp {} {main} >>log 2>&1",
         quoted(format!("{}/*", *LIBRARIES))
     )
