@@ -9,6 +9,7 @@ use rdkafka::metadata::{Metadata, MetadataBroker, MetadataPartition, MetadataTop
 use rdkafka::topic_partition_list::{Offset as KafkaOffset, TopicPartitionListElem};
 use rdkafka::types::RDKafkaErrorCode;
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -29,7 +30,7 @@ const TIMEOUT: Duration = Duration::from_secs(10);
 /// The wait before a question is asked again.
 const ASK_AGAIN: Duration = Duration::from_millis(100);
 
-/// How long to wait for the next event that a client has queued.
+/// How long to wait for the next event of a client after a question failed.
 const DRAIN: Duration = Duration::from_millis(10);
 
 /// Kafka did not answer in time, or refused the question. `Display` says why, and what to do.
@@ -76,16 +77,18 @@ impl ReadPermission {
     }
 }
 
-/// Asks the brokers about one topic. Every method blocks for a bounded time. Any thread may call it.
+/// Asks the brokers about one topic. Every method blocks for a bounded time. Any thread may call it. All clones use the same
+/// connections.
+#[derive(Clone)]
 pub struct TopicLogClient {
     topic: String,
     names: KafkaNames,
     /// The limit for one question.
     timeout: Duration,
-    epoch_ends: EpochEnds,
-    client: ReusedClient,
+    epoch_ends: Arc<EpochEnds>,
+    client: Arc<ReusedClient>,
     /// For this client the end of a partition log includes the records of open transactions.
-    uncommitted: ReusedClient,
+    uncommitted: Arc<ReusedClient>,
 }
 
 impl TopicLogClient {
@@ -95,15 +98,16 @@ impl TopicLogClient {
         let config = configuration(&without_membership(properties));
         let mut uncommitted = config.clone();
         uncommitted.set("isolation.level", "read_uncommitted");
-        let epoch_ends = EpochEnds::new(&config, topic);
-        let (client, uncommitted) = (ReusedClient::new(config), ReusedClient::new(uncommitted));
+        let epoch_ends = Arc::new(EpochEnds::new(&config, topic));
+        let (client, uncommitted) = (Arc::new(ReusedClient::new(config)), Arc::new(ReusedClient::new(uncommitted)));
         let names = KafkaNames::new(properties, topic);
         Self { topic: topic.to_owned(), names, timeout: TIMEOUT, epoch_ends, client, uncommitted }
     }
 
-    /// The same client with another limit for one question.
-    pub(crate) fn with_timeout(self, timeout: Duration) -> Self {
-        Self { timeout, ..self }
+    /// A clone with another limit for one question.
+    #[must_use]
+    pub(crate) fn with_timeout(&self, timeout: Duration) -> Self {
+        Self { timeout, ..self.clone() }
     }
 
     /// The bounds of every partition, and the committed offset of the group. A question without an answer is an error:
@@ -196,6 +200,7 @@ impl TopicLogClient {
     }
 
     /// The id of the topic that has the name now. `None`: Kafka did not answer, or its topics have no ids.
+    #[must_use]
     pub fn topic_id(&self) -> Option<TopicId> {
         self.describe(self.timeout).ok()?.id
     }
@@ -294,8 +299,10 @@ impl TopicLogClient {
         loop {
             let current = client.get().map_err(|error| self.explained(&error, None))?;
             let answer = question(&current);
-            // Drain the queued events: librdkafka keeps them otherwise. They have the cause of a failed connection.
-            while current.poll(DRAIN).is_some() {}
+            // Drain the queued events: librdkafka keeps them otherwise. They have the cause of a failed connection, which can
+            // come shortly after the failure of the question.
+            let wait = if answer.is_ok() { Duration::ZERO } else { DRAIN };
+            while current.poll(wait).is_some() {}
             let error = match answer {
                 Ok(answer) => {
                     current.context().clear();

@@ -55,8 +55,9 @@ pub async fn run<E: Event>(mut options: Options, shutdown: impl Future<Output = 
     let scheduler =
         Arc::new(SharedScheduler::new(limits, session_timeout(&options.properties), delays, options.writers));
     options.health.began(&options.topic, Arc::<SharedScheduler<E>>::clone(&scheduler));
-    let mut consumer = ConsumerHandle::start::<E>(&options, &scheduler)?;
-    let mut tasks = spawn_tasks::<E>(&options, &scheduler);
+    let topic_log = TopicLogClient::new(&options.properties, &options.topic);
+    let mut consumer = ConsumerHandle::start::<E>(&options, &scheduler, topic_log.clone())?;
+    let mut tasks = spawn_tasks::<E>(&options, &scheduler, topic_log);
 
     let outcome = tokio::select! {
         () = shutdown => Ok(()),
@@ -84,7 +85,11 @@ struct ConsumerHandle {
 }
 
 impl ConsumerHandle {
-    fn start<E: Event>(options: &Options, scheduler: &Arc<SharedScheduler<E>>) -> Result<Self, EngineError> {
+    fn start<E: Event>(
+        options: &Options,
+        scheduler: &Arc<SharedScheduler<E>>,
+        topic_log: TopicLogClient,
+    ) -> Result<Self, EngineError> {
         let mut options = ConsumerOptions {
             properties: options.properties.clone(),
             topic: options.topic.clone(),
@@ -98,7 +103,8 @@ impl ConsumerHandle {
         let (tell_left, left) = oneshot::channel();
         let thread = std::thread::Builder::new().name("consumer".to_owned()).spawn(move || {
             // The id is reserved until the consumer has left.
-            let instance_id = choose_instance_id(&mut options);
+            let instance_id = choose_instance_id(&mut options, &topic_log);
+            drop(topic_log);
             options.chose_instance_id = instance_id.is_some();
             let (ended, consumer) = match ConsumerThread::<E>::new(options, scheduler) {
                 Ok(mut consumer) => (consumer.run(), Some(consumer)),
@@ -132,19 +138,25 @@ impl ConsumerHandle {
 }
 
 /// Kafka has a short time to answer: without an id, only a restart after `kill -9` takes longer.
-fn choose_instance_id(options: &mut ConsumerOptions) -> Option<InstanceId> {
+fn choose_instance_id(options: &mut ConsumerOptions, topic_log: &TopicLogClient) -> Option<InstanceId> {
     let ConsumerOptions { properties, topic, .. } = options;
-    let topic_log = TopicLogClient::new(properties, topic).with_timeout(INSTANCE_ID_WAIT);
+    let topic_log = topic_log.with_timeout(INSTANCE_ID_WAIT);
     InstanceId::choose(properties, topic, || {
         topic_log.partition_count().inspect_err(|error| tracing::debug!(%error, "instance_id_not_chosen")).ok()
     })
 }
 
-fn spawn_tasks<E: Event>(options: &Options, scheduler: &Arc<SharedScheduler<E>>) -> JoinSet<Result<(), EngineError>> {
+fn spawn_tasks<E: Event>(
+    options: &Options,
+    scheduler: &Arc<SharedScheduler<E>>,
+    topic_log: TopicLogClient,
+) -> JoinSet<Result<(), EngineError>> {
+    let log_check = LogCheckTask::new(options, Arc::clone(scheduler), &topic_log);
+    let log_doubt = LogDoubtTask::new(options, Arc::clone(scheduler), &topic_log);
     let context = Arc::new(WriterContext {
         scheduler: Arc::clone(scheduler),
         ledger: Ledger::new(options.group_id.clone(), options.topic.clone(), owner()),
-        topic_log: TopicLogClient::new(&options.properties, &options.topic),
+        topic_log,
         service: options.service.clone(),
         start: options.start,
         gaps: options.gaps,
@@ -162,9 +174,9 @@ fn spawn_tasks<E: Event>(options: &Options, scheduler: &Arc<SharedScheduler<E>>)
     let backoff = || Backoff::new(options.retry_initial, options.retry_max);
     let mut tasks: JoinSet<_> =
         (0..options.writers).map(|number| Writer::new(Arc::clone(&context), number, backoff()).run()).collect();
-    tasks.spawn(LogCheckTask::new(options, Arc::clone(scheduler)).run());
+    tasks.spawn(log_check.run());
     tasks.spawn(ProbeTask::new(options, Arc::clone(scheduler)).run());
-    tasks.spawn(LogDoubtTask::new(options, Arc::clone(scheduler)).run());
+    tasks.spawn(log_doubt.run());
     tasks.spawn(Watchdog::new(options.stalled_after).run(options.health.clone(), Arc::clone(scheduler)));
     tasks.spawn(Redrive::new(context, backoff()).run());
     tasks
