@@ -28,10 +28,10 @@ use crate::model::record::Record;
 /// engine also calls [`Self::find`] inside its own transaction, to compare the duplicates of a large batch with their rows.
 pub trait Event: Debug + Sized + Send + Sync + 'static {
     /// How the row is written with a binary `COPY`, which costs `PostgreSQL` a third less than an insert. The engine uses
-    /// it for a large batch whose events have no log lines, because `COPY` returns no ids. If it fails, the engine rolls
-    /// back, looks up the keys in this table, and copies only the events whose key has no row. While a partition has
-    /// duplicates, it begins with the look-up. If that fails, too, it uses [`Self::insert_each`]. The role needs `select` on
-    /// all the columns.
+    /// it for a large batch whose events have no log lines, because `COPY` returns no ids. If it fails
+    /// because a key exists, the engine rolls back, looks up the keys in this table, and copies only the events whose key has
+    /// no row. While a partition has duplicates, it begins with the look-up. If a record is the cause of another failure, or
+    /// of this one, the engine uses [`Self::insert_each`]. The role needs `select` on all the columns.
     ///
     /// `COPY` fires triggers and checks constraints. The engine does not use it for a table with rules for inserts, which
     /// `COPY` ignores, or with row-level security, which refuses it.

@@ -95,6 +95,15 @@ impl<E> Batch<E> {
     }
 }
 
+/// Why a bulk insert of all events of a batch fails.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum BulkObstacle {
+    /// The database refuses the row of an event.
+    Refused,
+    /// A row with the key of an event exists.
+    Exists,
+}
+
 /// A batch, and the epoch that permits to write it.
 #[derive(Debug)]
 pub(crate) struct ClaimedBatch<E> {
@@ -102,8 +111,8 @@ pub(crate) struct ClaimedBatch<E> {
     pub(crate) batch: Batch<E>,
     /// The epoch of the claim.
     pub(crate) epoch: Epoch,
-    /// A bulk insert of all events failed for one of the last batches of the partition, or would have failed.
-    pub(crate) bulk_fails: bool,
+    /// Why a bulk insert of all events failed for one of the last batches of the partition, or would have failed.
+    pub(crate) obstacle: Option<BulkObstacle>,
     /// Its last attempts ended with unclassified errors: one of its records may be the cause.
     pub(crate) bisect: bool,
     /// What is known about the partition log. The commit writes it to the row.

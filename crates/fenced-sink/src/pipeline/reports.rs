@@ -1,6 +1,6 @@
 //! What the consumer thread, the writers and the log check task exchange with the scheduler.
 
-use crate::model::batch::{Arrival, ClaimedBatch};
+use crate::model::batch::{Arrival, BulkObstacle, ClaimedBatch};
 use crate::model::failure::Failure;
 use crate::model::kafka_refusal::KafkaRefusal;
 use crate::model::leader_epochs::LogDoubt;
@@ -72,8 +72,8 @@ pub(crate) enum WriterReport<E> {
     Committed {
         /// The proof, for the mirror.
         position: CommittedPosition,
-        /// A bulk insert of all its events fails: one of them has no new row.
-        bulk_fails: bool,
+        /// Why a bulk insert of all its events fails.
+        obstacle: Option<BulkObstacle>,
         /// The breaker halted the partition in the same transaction.
         halted: bool,
     },

@@ -7,7 +7,7 @@ mod log_state;
 use std::time::{Duration, Instant};
 
 use self::log_state::{Follows, LogState, LogVerdict};
-use crate::model::batch::{Arrival, BatchLimits, ClaimedBatch, Queue};
+use crate::model::batch::{Arrival, BatchLimits, BulkObstacle, ClaimedBatch, Queue};
 use crate::model::error_class::ErrorClass;
 use crate::model::failure::{Failure, FailureRecord};
 use crate::model::leader_epochs::LogDoubt;
@@ -28,8 +28,8 @@ use crate::postgres::retry::RetryDelays;
 const CLAIM_AGAIN: Duration = Duration::from_secs(1);
 /// The wait before a partition is read again after an error: the cause may still exist.
 const RESTART_AFTER: Duration = Duration::from_secs(1);
-/// After a batch for which a bulk insert of all events fails, this number of batches of the partition starts in another mode.
-const BULK_FAILS_BATCHES: u32 = 8;
+/// The number of batches of a partition for which an obstacle of an earlier batch counts.
+const OBSTACLE_BATCHES: u32 = 8;
 /// The longest retry delay while another transaction holds a lock. It is short, because the wait for the lock is a
 /// delay, too.
 const AFTER_CONTENTION: Duration = Duration::from_secs(1);
@@ -64,7 +64,8 @@ pub(super) struct Slot<E> {
     /// The claims in a row that found no row and could create none.
     claims_without_row: u32,
     failure: Option<FailureRecord>,
-    bulk_fails_batches: u32,
+    /// The last obstacle, and the number of batches for which it still counts.
+    obstacle: Option<(BulkObstacle, u32)>,
     /// Reduced when a batch was too slow or was refused, doubled after a commit.
     max_records: usize,
     most_records: usize,
@@ -87,7 +88,7 @@ impl<E> Slot<E> {
             not_before: now,
             claims_without_row: 0,
             failure: None,
-            bulk_fails_batches: 0,
+            obstacle: None,
             max_records: most_records,
             most_records,
             last_turn: 0,
@@ -596,13 +597,13 @@ impl<E> Slot<E> {
         self.in_flight_bytes = batch.bytes();
         self.in_flight_records = batch.entries().len();
         let bisect = self.failure.as_ref().is_some_and(FailureRecord::suspects_a_record);
-        let (bulk_fails, known) = (self.bulk_fails_batches > 0, self.log.known().cloned());
+        let (obstacle, known) = (self.obstacle.map(|(obstacle, _)| obstacle), self.log.known().cloned());
         self.log.records_read(batch.leader_epochs());
-        Some(ClaimedBatch { batch, epoch, bulk_fails, bisect, known })
+        Some(ClaimedBatch { batch, epoch, obstacle, bisect, known })
     }
 
     /// The batch in flight is committed.
-    pub(super) fn committed(&mut self, position: CommittedPosition, bulk_fails: bool, halted: bool) {
+    pub(super) fn committed(&mut self, position: CommittedPosition, obstacle: Option<BulkObstacle>, halted: bool) {
         if halted {
             self.protocol.committed_and_halted();
         } else {
@@ -613,8 +614,9 @@ impl<E> Slot<E> {
         self.drop_stale_records();
         self.committed = Some(position);
         self.max_records = self.max_records.saturating_mul(2).min(self.most_records);
-        self.bulk_fails_batches =
-            if bulk_fails { BULK_FAILS_BATCHES } else { self.bulk_fails_batches.saturating_sub(1) };
+        let before = self.obstacle.filter(|(_, batches)| *batches > 1);
+        let before = before.map(|(before, batches)| (before, batches.saturating_sub(1)));
+        self.obstacle = obstacle.map(|obstacle| (obstacle, OBSTACLE_BATCHES)).or(before);
     }
 
     /// The fence matched no row. The row decides what follows.

@@ -22,8 +22,8 @@ use crate::postgres::transaction::mode::WriteMode;
 /// Why a transaction was not committed, or why this is unknown.
 #[derive(Debug)]
 pub(crate) enum WriteFailure {
-    /// It was rolled back because a bulk write failed on a record. Write the batches in the next mode.
-    NeedsNextMode,
+    /// It was rolled back because a bulk write failed on a record. Write the batches in this mode.
+    NeedsMode(WriteMode),
     /// It was rolled back because the breaker trips before the end of a batch. Write only its first entries.
     BreakerLimit {
         /// The partition of the batch.
@@ -65,20 +65,14 @@ pub(crate) async fn write<E: Event>(
     let held = transaction.run(|connection| ledger.fence(connection, &steps)).await?;
     let ours: Vec<&ClaimedBatch<E>> = work.iter().filter(|one| held.contains_key(&one.batch.partition())).collect();
     let entries: Vec<&Entry<E>> = ours.iter().flat_map(|one| one.batch.entries()).collect();
-    let stored = rows::store(&mut transaction, &entries, mode).await?;
-    let outcomes = stored.ok_or(WriteFailure::NeedsNextMode)?;
+    let outcomes = rows::store(&mut transaction, &entries, mode).await?;
     let advances = advances(&ours, &outcomes, &held, rules.breaker)?;
     let letters: Vec<DeadLetter<'_>> = entries.iter().zip(&outcomes).filter_map(letter).collect();
     transaction.run(|connection| dead_letters::insert(connection, ledger, &letters, &rules.schedule)).await?;
     transaction.run(|connection| ledger.advance(connection, &advances)).await?;
-    match transaction.commit().await {
-        // A deferred constraint fails at the commit. If the server has committed nevertheless, the next fence detects
-        // it.
-        Err(error) if mode.is_bulk() && mode.may_blame_a_record(&error) => {
-            return Err(WriteFailure::NeedsNextMode);
-        }
-        answer => answer.map_err(WriteFailure::Commit)?,
-    }
+    // A deferred constraint fails at the commit. If the server has committed nevertheless, the next fence detects it.
+    let not_committed = |error| mode.after(&error).map_or(WriteFailure::Commit(error), WriteFailure::NeedsMode);
+    transaction.commit().await.map_err(not_committed)?;
     let (mut outcomes, mut advances) = (outcomes.into_iter(), advances.into_iter());
     let written = work.iter().map(|one| {
         if !held.contains_key(&one.batch.partition()) {

@@ -344,7 +344,7 @@ fn later_record_waits() -> World {
     let batch = world.slot.begin_commit(ALL).unwrap().batch;
     assert_eq!(batch.step().to(), Position(11), "the batch ends before the first record of the new leader");
     let position = CommittedPosition::confirmed(P, Position(11));
-    world.slot.committed(position, false, false);
+    world.slot.committed(position, None, false);
     assert!(world.slot.begin_commit(ALL).is_none() && !world.slot.has_batch());
     assert!(world.slot.waits_for_log_check(), "the log is compared at once");
     world

@@ -5,8 +5,8 @@ use std::time::{Instant, SystemTime};
 
 use super::Writer;
 use crate::event::Event;
-use crate::model::batch::{ClaimedBatch, Entry};
-use crate::model::event::{LogPoint, Parsed, RecordRef};
+use crate::model::batch::{BulkObstacle, ClaimedBatch, Entry};
+use crate::model::event::{LogPoint, Parsed, Reason, RecordRef};
 use crate::model::halt::HaltReason;
 use crate::model::mirror::CommittedPosition;
 use crate::model::outcome::{BatchOutcome, RecordOutcome, totals};
@@ -29,7 +29,7 @@ struct Attempt {
 }
 
 impl<E: Event> Writer<E> {
-    /// Commits in bulk mode. If a batch cannot be committed in that mode, commits the same batches again in the next one.
+    /// Commits in a bulk mode, if possible. If a batch cannot be committed in that mode, commits the same batches in another one.
     pub(super) async fn commit(&mut self, mut batches: Vec<ClaimedBatch<E>>) -> sqlx::Result<()> {
         // The lines come first: the time that they take is not the time of the transaction.
         let record_lines = self.received(&batches);
@@ -39,13 +39,7 @@ impl<E: Event> Writer<E> {
         let outcomes = loop {
             match self.try_to_commit(&batches, attempt.mode).await {
                 Ok(outcomes) => break outcomes,
-                Err(WriteFailure::NeedsNextMode) => {
-                    let Some(mode) = attempt.mode.next() else {
-                        let error = sqlx::Error::Protocol(format!("no write mode follows {:?}", attempt.mode));
-                        return Err(self.not_committed(batches, error, false).await);
-                    };
-                    attempt.mode = mode;
-                }
+                Err(WriteFailure::NeedsMode(mode)) => attempt.mode = mode,
                 // The rest of the batch is read again after the halt.
                 Err(WriteFailure::BreakerLimit { partition, entries }) => {
                     is_cut = true;
@@ -111,7 +105,7 @@ impl<E: Event> Writer<E> {
         }
         self.context.scheduler.answer(WriterReport::Committed {
             position: CommittedPosition::confirmed(partition, step.to()),
-            bulk_fails: claimed.batch.entries().iter().zip(outcomes).any(is_not_new),
+            obstacle: claimed.batch.entries().iter().zip(outcomes).filter_map(obstacle).max(),
             halted,
         });
         self.log_batch(claimed, outcomes, attempt);
@@ -205,20 +199,31 @@ impl<E: Event> Writer<E> {
 fn first_mode<E>(batches: &[ClaimedBatch<E>], may_copy: bool) -> WriteMode {
     let records: usize = batches.iter().map(|claimed| claimed.batch.entries().len()).sum();
     let copy = may_copy && records >= COPY_RECORDS;
-    let bulk_fails = batches.iter().any(|claimed| claimed.bulk_fails);
+    let obstacle = batches.iter().filter_map(|claimed| claimed.obstacle).max();
     if batches.iter().any(|claimed| claimed.bisect) {
         WriteMode::Bisect
     } else {
-        match (copy, bulk_fails) {
-            (true, false) => WriteMode::Copy,
-            (true, true) => WriteMode::CopyMissing,
-            (false, false) => WriteMode::Bulk,
-            (false, true) => WriteMode::RowByRow,
+        match (copy, obstacle) {
+            // A copy that fails and the mode after it cost less than to write each of the next batches row by row.
+            (true, None | Some(BulkObstacle::Refused)) => WriteMode::Copy,
+            (true, Some(BulkObstacle::Exists)) => WriteMode::CopyMissing,
+            (false, None) => WriteMode::Bulk,
+            (false, Some(_)) => WriteMode::RowByRow,
         }
     }
 }
 
-/// Whether a bulk insert of all events fails at this entry.
-fn is_not_new<E>((entry, outcome): (&Entry<E>, &RecordOutcome)) -> bool {
-    matches!(entry.parsed, Ok(Parsed::Event(_))) && !matches!(outcome, RecordOutcome::Stored(_))
+/// Why a bulk insert of all events fails at this entry.
+fn obstacle<E>((entry, outcome): (&Entry<E>, &RecordOutcome)) -> Option<BulkObstacle> {
+    match (&entry.parsed, outcome) {
+        (Ok(Parsed::Event(_)), RecordOutcome::Duplicate) => Some(BulkObstacle::Exists),
+        (Ok(Parsed::Event(_)), RecordOutcome::DeadLettered(cause)) => {
+            Some(if cause.reason == Reason::ConflictingDuplicate {
+                BulkObstacle::Exists
+            } else {
+                BulkObstacle::Refused
+            })
+        }
+        _ => None,
+    }
 }

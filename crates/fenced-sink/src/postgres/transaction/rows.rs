@@ -8,15 +8,14 @@ use crate::model::outcome::{DeadLetterCause, RecordOutcome};
 use crate::postgres::copy::{RowOfKey, copy_rows, find_rows};
 use crate::postgres::session::Transaction;
 use crate::postgres::transaction::mode::WriteMode;
-use crate::postgres::transaction::row_by_row;
+use crate::postgres::transaction::{WriteFailure, row_by_row};
 
 /// Writes the rows in the order of their keys: two writers of the same keys wait for each other and never deadlock.
-/// `None`: a bulk write failed because of a record.
 pub(super) async fn store<E: Event>(
     transaction: &mut Transaction<'_>,
     entries: &[&Entry<E>],
     mode: WriteMode,
-) -> sqlx::Result<Option<Vec<RecordOutcome>>> {
+) -> Result<Vec<RecordOutcome>, WriteFailure> {
     let mut events: Vec<(&str, usize, &E)> = Vec::with_capacity(entries.len());
     let mut outcomes = Vec::with_capacity(entries.len());
     for (index, entry) in entries.iter().enumerate() {
@@ -34,10 +33,7 @@ pub(super) async fn store<E: Event>(
     let written = match mode {
         _ if events.is_empty() => Vec::new(),
         WriteMode::Copy | WriteMode::CopyMissing | WriteMode::Bulk => {
-            match insert_in_bulk(transaction, &events, mode).await? {
-                Some(written) => written,
-                None => return Ok(None),
-            }
+            insert_in_bulk(transaction, &events, mode).await?
         }
         WriteMode::RowByRow | WriteMode::Bisect => row_by_row::insert(transaction, &events, mode).await?,
     };
@@ -46,15 +42,14 @@ pub(super) async fn store<E: Event>(
             *slot = outcome;
         }
     }
-    Ok(Some(outcomes))
+    Ok(outcomes)
 }
 
-/// `None`: Postgres refused a record, or did not store each event.
 async fn insert_in_bulk<E: Event>(
     transaction: &mut Transaction<'_>,
     events: &[&E],
     mode: WriteMode,
-) -> sqlx::Result<Option<Vec<RecordOutcome>>> {
+) -> Result<Vec<RecordOutcome>, WriteFailure> {
     let outcomes = match E::COPY.filter(|_| mode != WriteMode::Bulk) {
         Some(into) => copy(transaction, into, events, mode).await,
         None => transaction.run(|connection| E::insert_all(connection, events)).await.map(|ids| {
@@ -63,9 +58,10 @@ async fn insert_in_bulk<E: Event>(
         }),
     };
     match outcomes {
-        Ok(outcomes) => Ok(outcomes.filter(|outcomes: &Vec<RecordOutcome>| outcomes.len() == events.len())),
-        Err(error) if mode.may_blame_a_record(&error) => Ok(None),
-        Err(error) => Err(error),
+        Ok(Some(outcomes)) if outcomes.len() == events.len() => Ok(outcomes),
+        // A trigger has changed what was stored.
+        Ok(_) => Err(WriteFailure::NeedsMode(WriteMode::RowByRow)),
+        Err(error) => Err(mode.after(&error).map_or(WriteFailure::Database(error), WriteFailure::NeedsMode)),
     }
 }
 
