@@ -1,6 +1,7 @@
 //! Large batches are written with `COPY`. The outcomes are the same as with inserts, and a process that is frozen in the
 //! middle of `COPY` does not delay another one.
 
+use testbed::log_line::LogLine;
 use testbed::postgres::{plain_user, postgres};
 use testbed::proxy::Proxy;
 use testbed::scene::Scene;
@@ -110,6 +111,40 @@ async fn keys_that_another_transaction_stores_while_a_batch_is_copied_become_dup
         sqlx::query("commit").execute(&mut holder).await.unwrap();
     }
     scene.assert_exact(&workload).await;
+}
+
+/// The look-up of the keys and a second `COPY` would find nothing: only a row by row insert finds a refused row.
+#[tokio::test]
+async fn a_batch_with_a_refused_row_is_copied_once_and_then_inserted() {
+    let mut workload = Workload::default();
+    for part in 0..5 {
+        (0..700).for_each(|index| workload.add_booking(&format!("part-{part}-{index}"), 0));
+        workload.add(0, Some(booking(&format!("refused-{part}"), "90.0")), |totals| &mut totals.dead_lettered);
+    }
+    let scene = scene(&workload).await;
+    // A sequence also counts what is rolled back.
+    scene
+        .execute(
+            "alter table booking_history add check (booking_id not like 'refused-%');
+             create sequence copies;
+             create function count_copies() returns trigger language plpgsql security definer as $$
+                 begin
+                     if current_query() like '/* fenced_sink%copy %' then perform nextval('copies'); end if;
+                     return null;
+                 end $$;
+             create trigger count_copies before insert on booking_history
+                 for each statement execute function count_copies()",
+        )
+        .await;
+    let service = scene.start();
+    scene.assert_exact(&workload).await;
+    service.stop();
+    let number = |batch: &LogLine, field| batch.field(field).parse::<usize>().unwrap();
+    let mut large = service.events("batch_committed");
+    large.retain(|batch| number(batch, "records") >= 500);
+    assert!(large.iter().any(|batch| number(batch, "dead_lettered") > 0), "{large:#?}");
+    let copies = scene.lines("select pg_sequence_last_value('copies'::regclass)::text").await;
+    assert_eq!(copies, [large.len().to_string()], "{large:#?}");
 }
 
 #[tokio::test]

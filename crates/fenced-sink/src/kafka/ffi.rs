@@ -329,6 +329,12 @@ pub(crate) fn positions<C: ConsumerContext>(consumer: &BaseConsumer<C>, list: &T
     }
 }
 
+/// Whether an event waits for a poll of the client.
+pub(crate) fn has_events<C: ConsumerContext>(consumer: &BaseConsumer<C>) -> bool {
+    // SAFETY: the borrow keeps the client alive.
+    unsafe { sys::rd_kafka_outq_len(consumer.client().native_ptr()) > 0 }
+}
+
 /// Whether the client is a member of its group as far as it knows. When its session ends, it clears its member id under
 /// the classic group protocol, and its epoch under the newer one.
 pub(crate) fn is_member<C: ConsumerContext>(consumer: &BaseConsumer<C>) -> bool {

@@ -9,7 +9,6 @@ use rdkafka::metadata::{Metadata, MetadataBroker, MetadataPartition, MetadataTop
 use rdkafka::topic_partition_list::{Offset as KafkaOffset, TopicPartitionListElem};
 use rdkafka::types::RDKafkaErrorCode;
 use std::collections::BTreeMap;
-use std::sync::Arc;
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -30,7 +29,7 @@ const TIMEOUT: Duration = Duration::from_secs(10);
 /// The wait before a question is asked again.
 const ASK_AGAIN: Duration = Duration::from_millis(100);
 
-/// How long to wait for the next event of a client after a question failed.
+/// How long to wait for the next event that a client has queued.
 const DRAIN: Duration = Duration::from_millis(10);
 
 /// Kafka did not answer in time, or refused the question. `Display` says why, and what to do.
@@ -77,18 +76,16 @@ impl ReadPermission {
     }
 }
 
-/// Asks the brokers about one topic. Every method blocks for a bounded time. Any thread may call it. All clones use the same
-/// connections.
-#[derive(Clone)]
+/// Asks the brokers about one topic. Every method blocks for a bounded time. Any thread may call it.
 pub struct TopicLogClient {
     topic: String,
     names: KafkaNames,
     /// The limit for one question.
     timeout: Duration,
-    epoch_ends: Arc<EpochEnds>,
-    client: Arc<ReusedClient>,
+    epoch_ends: EpochEnds,
+    client: ReusedClient,
     /// For this client the end of a partition log includes the records of open transactions.
-    uncommitted: Arc<ReusedClient>,
+    uncommitted: ReusedClient,
 }
 
 impl TopicLogClient {
@@ -98,16 +95,15 @@ impl TopicLogClient {
         let config = configuration(&without_membership(properties));
         let mut uncommitted = config.clone();
         uncommitted.set("isolation.level", "read_uncommitted");
-        let epoch_ends = Arc::new(EpochEnds::new(&config, topic));
-        let (client, uncommitted) = (Arc::new(ReusedClient::new(config)), Arc::new(ReusedClient::new(uncommitted)));
+        let epoch_ends = EpochEnds::new(&config, topic);
+        let (client, uncommitted) = (ReusedClient::new(config), ReusedClient::new(uncommitted));
         let names = KafkaNames::new(properties, topic);
         Self { topic: topic.to_owned(), names, timeout: TIMEOUT, epoch_ends, client, uncommitted }
     }
 
-    /// A clone with another limit for one question.
-    #[must_use]
-    pub(crate) fn with_timeout(&self, timeout: Duration) -> Self {
-        Self { timeout, ..self.clone() }
+    /// The same client with another limit for one question.
+    pub(crate) fn with_timeout(self, timeout: Duration) -> Self {
+        Self { timeout, ..self }
     }
 
     /// The bounds of every partition, and the committed offset of the group. A question without an answer is an error:
@@ -200,7 +196,6 @@ impl TopicLogClient {
     }
 
     /// The id of the topic that has the name now. `None`: Kafka did not answer, or its topics have no ids.
-    #[must_use]
     pub fn topic_id(&self) -> Option<TopicId> {
         self.describe(self.timeout).ok()?.id
     }
@@ -300,9 +295,10 @@ impl TopicLogClient {
             let current = client.get().map_err(|error| self.explained(&error, None))?;
             let answer = question(&current);
             // Drain the queued events: librdkafka keeps them otherwise. They have the cause of a failed connection, which can
-            // come shortly after the failure of the question.
-            let wait = if answer.is_ok() { Duration::ZERO } else { DRAIN };
-            while current.poll(wait).is_some() {}
+            // come shortly after the failure.
+            while ffi::has_events(&current) || answer.is_err() && current.poll(DRAIN).is_some() {
+                current.poll(Duration::ZERO);
+            }
             let error = match answer {
                 Ok(answer) => {
                     current.context().clear();

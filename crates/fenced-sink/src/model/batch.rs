@@ -6,6 +6,7 @@
 use std::collections::VecDeque;
 
 use crate::model::event::{Parsed, Refusal};
+use crate::model::outcome::BulkObstacle;
 use crate::model::protocol::Generation;
 use crate::model::record::{Digest, Epoch, LeaderEpoch, Offset, Partition, Position, Record, Step};
 use crate::model::topic_log::KnownLog;
@@ -93,15 +94,6 @@ impl<E> Batch<E> {
         let end = self.entries.last().and_then(|entry| Step::new(self.step.from(), entry.record.offset.next()));
         self.step = end.unwrap_or(self.step);
     }
-}
-
-/// Why a bulk insert of all events of a batch fails.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(crate) enum BulkObstacle {
-    /// The database refuses the row of an event.
-    Refused,
-    /// A row with the key of an event exists.
-    Exists,
 }
 
 /// A batch, and the epoch that permits to write it.

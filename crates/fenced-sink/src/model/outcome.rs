@@ -16,6 +16,31 @@ pub(crate) enum RecordOutcome {
     DeadLettered(DeadLetterCause),
 }
 
+/// Why a bulk insert of all events of a batch fails.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum BulkObstacle {
+    /// The database refuses the row of an event.
+    Refused,
+    /// A row with a unique value of an event exists.
+    Exists,
+}
+
+impl BulkObstacle {
+    /// Whether an event with this outcome is an obstacle.
+    pub(crate) fn of_event(outcome: &RecordOutcome) -> Option<Self> {
+        match outcome {
+            RecordOutcome::Stored(_) | RecordOutcome::Ignored => None,
+            RecordOutcome::Duplicate => Some(Self::Exists),
+            RecordOutcome::DeadLettered(cause) => {
+                let state = cause.sqlstate.as_deref().and_then(SqlState::parse);
+                let exists =
+                    cause.reason == Reason::ConflictingDuplicate || state.is_some_and(SqlState::is_unique_violation);
+                Some(if exists { Self::Exists } else { Self::Refused })
+            }
+        }
+    }
+}
+
 /// The outcome of one batch.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum BatchOutcome {
@@ -82,4 +107,24 @@ pub(crate) fn totals(outcomes: &[RecordOutcome]) -> Totals {
         } += 1;
     }
     totals
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_row_that_exists_is_another_obstacle_than_a_row_that_is_refused() {
+        let letter = |reason, sqlstate: Option<&str>| {
+            let cause = DeadLetterCause::from(Refusal { reason, field: None, detail: String::new() });
+            RecordOutcome::DeadLettered(DeadLetterCause { sqlstate: sqlstate.map(str::to_owned), ..cause })
+        };
+        let check = |outcome, expected| assert_eq!(BulkObstacle::of_event(&outcome), expected, "{outcome:?}");
+        check(RecordOutcome::Stored(None), None);
+        check(RecordOutcome::Duplicate, Some(BulkObstacle::Exists));
+        check(letter(Reason::ConflictingDuplicate, None), Some(BulkObstacle::Exists));
+        check(letter(Reason::DatabaseRejected, Some("23505")), Some(BulkObstacle::Exists));
+        check(letter(Reason::DatabaseRejected, Some("23514")), Some(BulkObstacle::Refused));
+        check(letter(Reason::DatabaseRejected, None), Some(BulkObstacle::Refused));
+    }
 }

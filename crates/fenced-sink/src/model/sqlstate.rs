@@ -27,6 +27,12 @@ impl SqlState {
         matches!(self.as_str(), "23503" | "P0001")
     }
 
+    /// Whether a row with the same value of a unique constraint exists.
+    #[must_use]
+    pub fn is_unique_violation(self) -> bool {
+        self.as_str() == "23505"
+    }
+
     /// The class: the first two characters.
     #[must_use]
     pub fn class(&self) -> &str {

@@ -26,12 +26,10 @@ use crate::pipeline::reports::PartitionQuestion;
 use crate::pipeline::shared_scheduler::SharedScheduler;
 
 /// The limit of one question: partitions that start wait for the answer.
-const TIMEOUT: Duration = Duration::from_secs(3);
-/// The minimum interval of the rounds of questions. A partition that is claimed during a round waits for the next one.
-const INTERVAL: Duration = Duration::from_millis(50);
-/// Partitions that are claimed within this time are in one round.
-const GATHER: Duration = Duration::from_millis(5);
-/// The minimum pause between two probes.
+pub(super) const TIMEOUT: Duration = Duration::from_secs(3);
+/// Partitions that are claimed within this time are asked about in one round.
+const GATHER: Duration = Duration::from_millis(10);
+/// The minimum pause between two rounds of questions, and between two probes.
 const PAUSE: Duration = Duration::from_millis(50);
 
 /// The longest interval of the rounds while Kafka refuses something.
@@ -40,7 +38,7 @@ const REFUSED_INTERVAL: Duration = Duration::from_secs(5);
 /// The task that asks for topic id, bounds and leader epochs.
 pub(crate) struct LogCheckTask<E> {
     scheduler: Arc<SharedScheduler<E>>,
-    topic_log: TopicLogClient,
+    topic_log: Arc<TopicLogClient>,
     health: Health,
     interval: Duration,
     startup_timeout: Duration,
@@ -48,40 +46,35 @@ pub(crate) struct LogCheckTask<E> {
 
 impl<E: Event> LogCheckTask<E> {
     /// Nothing is asked yet.
-    pub(crate) fn new(options: &Options, scheduler: Arc<SharedScheduler<E>>, topic_log: &TopicLogClient) -> Self {
-        let topic_log = topic_log.with_timeout(TIMEOUT);
+    pub(crate) fn new(options: &Options, scheduler: Arc<SharedScheduler<E>>, topic_log: Arc<TopicLogClient>) -> Self {
         let (health, interval) = (options.health.clone(), options.topic_check_interval);
         let startup_timeout = options.startup_timeout;
         Self { scheduler, topic_log, health, interval, startup_timeout }
     }
 
     /// Runs until the scheduler stops, or until Kafka has refused this process for the start-up timeout since its start.
-    ///
-    /// The first round is not asked for: it connects the clients while the process joins the group, so a partition does not
-    /// wait for that.
     pub(crate) async fn run(self) -> Result<(), EngineError> {
         let scheduler = Arc::clone(&self.scheduler);
-        let mut last_end = Instant::now();
+        let mut last_round = Instant::now();
         loop {
-            let began = Instant::now();
-            let answered = tokio::select! {
-                () = scheduler.until_stopping() => return Ok(()),
-                answered = self.ask() => answered,
-            };
-            if !answered {
-                scheduler.unanswered(last_end);
-            }
-            last_end = Instant::now();
-            let refused = scheduler.refused_since_start();
-            if let Some(refusal) = refused.filter(|refusal| refusal.lasts >= self.startup_timeout) {
-                return Err(ConsumerError::Refused(refusal).into());
-            }
-            tokio::time::sleep(INTERVAL.saturating_sub(began.elapsed())).await;
             tokio::select! {
                 () = scheduler.until_stopping() => return Ok(()),
                 () = scheduler.log_check_needed() => tokio::time::sleep(GATHER).await,
                 () = tokio::time::sleep(self.wait()) => {}
             }
+            let answered = tokio::select! {
+                () = scheduler.until_stopping() => return Ok(()),
+                answered = self.ask() => answered,
+            };
+            if !answered {
+                scheduler.unanswered(last_round);
+            }
+            last_round = Instant::now();
+            let refused = scheduler.refused_since_start();
+            if let Some(refusal) = refused.filter(|refusal| refusal.lasts >= self.startup_timeout) {
+                return Err(ConsumerError::Refused(refusal).into());
+            }
+            tokio::time::sleep(PAUSE).await;
         }
     }
 
@@ -133,7 +126,7 @@ impl<E: Event> LogCheckTask<E> {
 
     /// The ends of the leader epochs that arrived in time.
     async fn epoch_ends(&self, asked: BTreeMap<Partition, LeaderEpoch>) -> BTreeMap<Partition, EpochEnd> {
-        let topic_log = self.topic_log.clone();
+        let topic_log = Arc::clone(&self.topic_log);
         let ask = move || topic_log.epoch_ends(&asked).unwrap_or_default();
         tokio::task::spawn_blocking(ask).await.unwrap_or_default()
     }
@@ -148,7 +141,7 @@ impl<E: Event> LogCheckTask<E> {
         &self,
         question: impl FnOnce(&TopicLogClient) -> T + Send + 'static,
     ) -> T {
-        let topic_log = self.topic_log.clone();
+        let topic_log = Arc::clone(&self.topic_log);
         tokio::task::spawn_blocking(move || question(&topic_log)).await.unwrap_or_default()
     }
 }

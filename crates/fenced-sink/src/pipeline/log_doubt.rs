@@ -31,16 +31,16 @@ const TOPIC_ID_TRIES: usize = 3;
 /// The log doubt task.
 pub(crate) struct LogDoubtTask<E> {
     scheduler: Arc<SharedScheduler<E>>,
-    topic_log: TopicLogClient,
+    topic_log: Arc<TopicLogClient>,
     topic: String,
     warn_at: Instant,
 }
 
 impl<E: Event> LogDoubtTask<E> {
     /// Nothing is asked yet.
-    pub(crate) fn new(options: &Options, scheduler: Arc<SharedScheduler<E>>, topic_log: &TopicLogClient) -> Self {
-        let topic_log = topic_log.with_timeout(TIMEOUT);
-        Self { scheduler, topic_log, topic: options.topic.clone(), warn_at: Instant::now() }
+    pub(crate) fn new(options: &Options, scheduler: Arc<SharedScheduler<E>>) -> Self {
+        let topic_log = TopicLogClient::new(&options.properties, &options.topic).with_timeout(TIMEOUT);
+        Self { scheduler, topic_log: Arc::new(topic_log), topic: options.topic.clone(), warn_at: Instant::now() }
     }
 
     /// Runs until the scheduler stops.
@@ -58,7 +58,7 @@ impl<E: Event> LogDoubtTask<E> {
             while settling.len() < AT_ONCE
                 && let Some(report) = self.scheduler.take_log_doubt()
             {
-                settling.spawn(settle(self.topic_log.clone(), report));
+                settling.spawn(settle(Arc::clone(&self.topic_log), report));
             }
         }
     }
@@ -78,7 +78,7 @@ impl<E> LogDoubtTask<E> {
     }
 }
 
-async fn settle(topic_log: TopicLogClient, report: LogDoubtReport) -> SettledDoubt {
+async fn settle(topic_log: Arc<TopicLogClient>, report: LogDoubtReport) -> SettledDoubt {
     let LogDoubtReport { partition, generation, epoch, at, .. } = report;
     let gap = tokio::task::spawn_blocking(move || gap(&topic_log, &report)).await.ok().flatten();
     SettledDoubt { partition, generation, epoch, at, gap }

@@ -1,10 +1,11 @@
 //! What the consumer thread, the writers and the log check task exchange with the scheduler.
 
-use crate::model::batch::{Arrival, BulkObstacle, ClaimedBatch};
+use crate::model::batch::{Arrival, ClaimedBatch};
 use crate::model::failure::Failure;
 use crate::model::kafka_refusal::KafkaRefusal;
 use crate::model::leader_epochs::LogDoubt;
 use crate::model::mirror::CommittedPosition;
+use crate::model::outcome::BulkObstacle;
 use crate::model::protocol::{Generation, RowReadToken};
 use crate::model::record::{Digest, Epoch, LeaderEpoch, Offset, Partition, Position};
 use crate::model::stored_row::StoredRow;

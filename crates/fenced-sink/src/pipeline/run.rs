@@ -16,7 +16,7 @@ use crate::pipeline::consumer::{ConsumerOptions, ConsumerThread};
 use crate::pipeline::error::EngineError;
 use crate::pipeline::instance_id::InstanceId;
 use crate::pipeline::line_budget::LineBudget;
-use crate::pipeline::log_check::{LogCheckTask, ProbeTask};
+use crate::pipeline::log_check::{self, LogCheckTask, ProbeTask};
 use crate::pipeline::log_doubt::LogDoubtTask;
 use crate::pipeline::options::Options;
 use crate::pipeline::redrive::Redrive;
@@ -27,9 +27,6 @@ use crate::postgres::ledger::Ledger;
 use crate::postgres::ledger::host::owner;
 use crate::postgres::retry::{Backoff, RetryDelays};
 use crate::postgres::transaction::WriteRules;
-
-/// How long the start waits for Kafka's answer before it continues without a `group.instance.id`.
-const INSTANCE_ID_WAIT: Duration = Duration::from_secs(3);
 
 /// Checks that librdkafka accepts the properties. It contacts no server.
 ///
@@ -55,8 +52,9 @@ pub async fn run<E: Event>(mut options: Options, shutdown: impl Future<Output = 
     let scheduler =
         Arc::new(SharedScheduler::new(limits, session_timeout(&options.properties), delays, options.writers));
     options.health.began(&options.topic, Arc::<SharedScheduler<E>>::clone(&scheduler));
-    let topic_log = TopicLogClient::new(&options.properties, &options.topic);
-    let mut consumer = ConsumerHandle::start::<E>(&options, &scheduler, topic_log.clone())?;
+    let topic_log = TopicLogClient::new(&options.properties, &options.topic).with_timeout(log_check::TIMEOUT);
+    let topic_log = Arc::new(topic_log);
+    let mut consumer = ConsumerHandle::start::<E>(&options, &scheduler, &topic_log)?;
     let mut tasks = spawn_tasks::<E>(&options, &scheduler, topic_log);
 
     let outcome = tokio::select! {
@@ -88,7 +86,7 @@ impl ConsumerHandle {
     fn start<E: Event>(
         options: &Options,
         scheduler: &Arc<SharedScheduler<E>>,
-        topic_log: TopicLogClient,
+        topic_log: &Arc<TopicLogClient>,
     ) -> Result<Self, EngineError> {
         let mut options = ConsumerOptions {
             properties: options.properties.clone(),
@@ -97,7 +95,7 @@ impl ConsumerHandle {
             buffer_max_bytes: options.buffer_max_bytes,
             chose_instance_id: false,
         };
-        let scheduler = Arc::clone(scheduler);
+        let (scheduler, topic_log) = (Arc::clone(scheduler), Arc::clone(topic_log));
         let (tell_ended, ended) = oneshot::channel();
         let (leave, may_leave) = mpsc::channel();
         let (tell_left, left) = oneshot::channel();
@@ -140,23 +138,21 @@ impl ConsumerHandle {
 /// Kafka has a short time to answer: without an id, only a restart after `kill -9` takes longer.
 fn choose_instance_id(options: &mut ConsumerOptions, topic_log: &TopicLogClient) -> Option<InstanceId> {
     let ConsumerOptions { properties, topic, .. } = options;
-    let topic_log = topic_log.with_timeout(INSTANCE_ID_WAIT);
     InstanceId::choose(properties, topic, || {
         topic_log.partition_count().inspect_err(|error| tracing::debug!(%error, "instance_id_not_chosen")).ok()
     })
 }
 
+/// The log check uses the connections with which the instance id was chosen.
 fn spawn_tasks<E: Event>(
     options: &Options,
     scheduler: &Arc<SharedScheduler<E>>,
-    topic_log: TopicLogClient,
+    topic_log: Arc<TopicLogClient>,
 ) -> JoinSet<Result<(), EngineError>> {
-    let log_check = LogCheckTask::new(options, Arc::clone(scheduler), &topic_log);
-    let log_doubt = LogDoubtTask::new(options, Arc::clone(scheduler), &topic_log);
     let context = Arc::new(WriterContext {
         scheduler: Arc::clone(scheduler),
         ledger: Ledger::new(options.group_id.clone(), options.topic.clone(), owner()),
-        topic_log,
+        topic_log: TopicLogClient::new(&options.properties, &options.topic),
         service: options.service.clone(),
         start: options.start,
         gaps: options.gaps,
@@ -174,9 +170,9 @@ fn spawn_tasks<E: Event>(
     let backoff = || Backoff::new(options.retry_initial, options.retry_max);
     let mut tasks: JoinSet<_> =
         (0..options.writers).map(|number| Writer::new(Arc::clone(&context), number, backoff()).run()).collect();
-    tasks.spawn(log_check.run());
+    tasks.spawn(LogCheckTask::new(options, Arc::clone(scheduler), topic_log).run());
     tasks.spawn(ProbeTask::new(options, Arc::clone(scheduler)).run());
-    tasks.spawn(log_doubt.run());
+    tasks.spawn(LogDoubtTask::new(options, Arc::clone(scheduler)).run());
     tasks.spawn(Watchdog::new(options.stalled_after).run(options.health.clone(), Arc::clone(scheduler)));
     tasks.spawn(Redrive::new(context, backoff()).run());
     tasks

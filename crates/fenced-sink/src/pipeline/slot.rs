@@ -4,15 +4,17 @@
 
 mod log_state;
 
+use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
 use self::log_state::{Follows, LogState, LogVerdict};
-use crate::model::batch::{Arrival, BatchLimits, BulkObstacle, ClaimedBatch, Queue};
+use crate::model::batch::{Arrival, BatchLimits, ClaimedBatch, Queue};
 use crate::model::error_class::ErrorClass;
 use crate::model::failure::{Failure, FailureRecord};
 use crate::model::leader_epochs::LogDoubt;
 use crate::model::mirror::CommittedPosition;
 use crate::model::operation::DbOperation;
+use crate::model::outcome::BulkObstacle;
 use crate::model::protocol::{AfterDrain, Generation, Protocol, RowEffect, RowReadToken, State};
 use crate::model::record::{Epoch, LeaderEpoch, Offset, Partition, Position, TopicId};
 use crate::model::standing::HeldPartition;
@@ -64,8 +66,8 @@ pub(super) struct Slot<E> {
     /// The claims in a row that found no row and could create none.
     claims_without_row: u32,
     failure: Option<FailureRecord>,
-    /// The last obstacle, and the number of batches for which it still counts.
-    obstacle: Option<(BulkObstacle, u32)>,
+    /// For each obstacle of the last batches the number of batches for which it still counts.
+    obstacles: BTreeMap<BulkObstacle, u32>,
     /// Reduced when a batch was too slow or was refused, doubled after a commit.
     max_records: usize,
     most_records: usize,
@@ -88,7 +90,7 @@ impl<E> Slot<E> {
             not_before: now,
             claims_without_row: 0,
             failure: None,
-            obstacle: None,
+            obstacles: BTreeMap::new(),
             max_records: most_records,
             most_records,
             last_turn: 0,
@@ -597,7 +599,7 @@ impl<E> Slot<E> {
         self.in_flight_bytes = batch.bytes();
         self.in_flight_records = batch.entries().len();
         let bisect = self.failure.as_ref().is_some_and(FailureRecord::suspects_a_record);
-        let (obstacle, known) = (self.obstacle.map(|(obstacle, _)| obstacle), self.log.known().cloned());
+        let (obstacle, known) = (self.obstacles.keys().max().copied(), self.log.known().cloned());
         self.log.records_read(batch.leader_epochs());
         Some(ClaimedBatch { batch, epoch, obstacle, bisect, known })
     }
@@ -614,9 +616,11 @@ impl<E> Slot<E> {
         self.drop_stale_records();
         self.committed = Some(position);
         self.max_records = self.max_records.saturating_mul(2).min(self.most_records);
-        let before = self.obstacle.filter(|(_, batches)| *batches > 1);
-        let before = before.map(|(before, batches)| (before, batches.saturating_sub(1)));
-        self.obstacle = obstacle.map(|obstacle| (obstacle, OBSTACLE_BATCHES)).or(before);
+        self.obstacles.retain(|_, batches| {
+            *batches = batches.saturating_sub(1);
+            *batches > 0
+        });
+        self.obstacles.extend(obstacle.map(|obstacle| (obstacle, OBSTACLE_BATCHES)));
     }
 
     /// The fence matched no row. The row decides what follows.

@@ -351,6 +351,24 @@ fn later_record_waits() -> World {
 }
 
 #[test]
+fn an_obstacle_counts_for_some_batches_and_another_one_does_not_end_it() {
+    let mut world = World::started();
+    let mut next = 10;
+    let mut obstacle_of_next = |found| {
+        world.arrives(next, 3);
+        let before = world.slot.begin_commit(ALL).unwrap().obstacle;
+        next += 1;
+        world.slot.committed(CommittedPosition::confirmed(P, Position(next)), found, false);
+        before
+    };
+    let (refused, exists) = (Some(BulkObstacle::Refused), Some(BulkObstacle::Exists));
+    assert_eq!([obstacle_of_next(exists), obstacle_of_next(refused)], [None, exists]);
+    let batches: Vec<_> = (0..OBSTACLE_BATCHES + 2).map(|_| obstacle_of_next(None)).collect();
+    let count = |wanted| batches.iter().filter(|found| **found == wanted).count();
+    assert_eq!((batches[0], count(exists), count(refused), count(None)), (exists, 7, 1, 2), "{batches:?}");
+}
+
+#[test]
 fn records_of_a_new_leader_are_committed_only_after_its_log_was_compared() {
     let end = |end| LogObservation {
         epoch_ends: BTreeMap::from([(P, EpochEnd::At(LeaderEpoch(3), Position(end)))]),

@@ -5,11 +5,11 @@ use std::time::{Instant, SystemTime};
 
 use super::Writer;
 use crate::event::Event;
-use crate::model::batch::{BulkObstacle, ClaimedBatch, Entry};
-use crate::model::event::{LogPoint, Parsed, Reason, RecordRef};
+use crate::model::batch::{ClaimedBatch, Entry};
+use crate::model::event::{LogPoint, Parsed, RecordRef};
 use crate::model::halt::HaltReason;
 use crate::model::mirror::CommittedPosition;
-use crate::model::outcome::{BatchOutcome, RecordOutcome, totals};
+use crate::model::outcome::{BatchOutcome, BulkObstacle, RecordOutcome, totals};
 use crate::pipeline::failure::commit_failures;
 use crate::pipeline::line_budget::LineBudget;
 use crate::pipeline::reports::WriterReport;
@@ -195,35 +195,18 @@ impl<E: Event> Writer<E> {
     }
 }
 
-/// The mode that a batch of the transaction needs. `COPY` is used only for many records: it needs one more round trip.
+/// The mode in which the transaction is written first. `COPY` is used only for many records: it needs one more round trip.
 fn first_mode<E>(batches: &[ClaimedBatch<E>], may_copy: bool) -> WriteMode {
     let records: usize = batches.iter().map(|claimed| claimed.batch.entries().len()).sum();
-    let copy = may_copy && records >= COPY_RECORDS;
     let obstacle = batches.iter().filter_map(|claimed| claimed.obstacle).max();
     if batches.iter().any(|claimed| claimed.bisect) {
         WriteMode::Bisect
     } else {
-        match (copy, obstacle) {
-            // A copy that fails and the mode after it cost less than to write each of the next batches row by row.
-            (true, None | Some(BulkObstacle::Refused)) => WriteMode::Copy,
-            (true, Some(BulkObstacle::Exists)) => WriteMode::CopyMissing,
-            (false, None) => WriteMode::Bulk,
-            (false, Some(_)) => WriteMode::RowByRow,
-        }
+        WriteMode::first(may_copy && records >= COPY_RECORDS, obstacle)
     }
 }
 
 /// Why a bulk insert of all events fails at this entry.
 fn obstacle<E>((entry, outcome): (&Entry<E>, &RecordOutcome)) -> Option<BulkObstacle> {
-    match (&entry.parsed, outcome) {
-        (Ok(Parsed::Event(_)), RecordOutcome::Duplicate) => Some(BulkObstacle::Exists),
-        (Ok(Parsed::Event(_)), RecordOutcome::DeadLettered(cause)) => {
-            Some(if cause.reason == Reason::ConflictingDuplicate {
-                BulkObstacle::Exists
-            } else {
-                BulkObstacle::Refused
-            })
-        }
-        _ => None,
-    }
+    matches!(entry.parsed, Ok(Parsed::Event(_))).then(|| BulkObstacle::of_event(outcome)).flatten()
 }

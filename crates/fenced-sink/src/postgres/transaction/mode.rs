@@ -1,9 +1,9 @@
 //! How the rows are written, and for which errors a record can be the cause.
 
-use sqlx::error::DatabaseError;
-
 use crate::model::error_class::ErrorClass;
-use crate::postgres::error::classify;
+use crate::model::outcome::BulkObstacle;
+use crate::model::sqlstate::SqlState;
+use crate::postgres::error::{classify, sqlstate_of};
 
 /// How the rows of a transaction are written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -22,12 +22,27 @@ pub(crate) enum WriteMode {
 }
 
 impl WriteMode {
+    /// The mode in which a transaction is written first. `obstacle`: of one of the last batches.
+    pub(crate) fn first(copy: bool, obstacle: Option<BulkObstacle>) -> Self {
+        match (copy, obstacle) {
+            // A copy that fails costs less than to write each of the next batches row by row.
+            (true, None | Some(BulkObstacle::Refused)) => Self::Copy,
+            (true, Some(BulkObstacle::Exists)) => Self::CopyMissing,
+            (false, None) => Self::Bulk,
+            (false, Some(_)) => Self::RowByRow,
+        }
+    }
+
     /// The mode in which the transaction is repeated after this error. `None`: no record is the cause, or this mode itself
     /// finds it.
     pub(crate) fn after(self, error: &sqlx::Error) -> Option<Self> {
-        let exists = error.as_database_error().is_some_and(DatabaseError::is_unique_violation);
+        let exists = sqlstate_of(error).is_some_and(SqlState::is_unique_violation);
+        self.may_blame_a_record(error).then(|| self.after_record_error(exists)).flatten()
+    }
+
+    /// `exists`: the error is that a row exists.
+    fn after_record_error(self, exists: bool) -> Option<Self> {
         match self {
-            Self::Copy | Self::CopyMissing | Self::Bulk if !self.may_blame_a_record(error) => None,
             Self::Copy if exists => Some(Self::CopyMissing),
             Self::Copy | Self::CopyMissing | Self::Bulk => Some(Self::RowByRow),
             Self::RowByRow | Self::Bisect => None,
@@ -61,8 +76,20 @@ mod tests {
     fn a_bulk_mode_is_followed_by_one_that_finds_the_record() {
         let (refused, finds) = (sqlx::Error::Encode("too large".into()), Some(WriteMode::RowByRow));
         assert_eq!(ALL.map(|mode| mode.after(&refused)), [finds, finds, finds, None, None]);
+        let compares = Some(WriteMode::CopyMissing);
+        assert_eq!(ALL.map(|mode| mode.after_record_error(true)), [compares, finds, finds, None, None]);
         assert_eq!(ALL.map(|mode| mode.after(&sqlx::Error::WorkerCrashed)), [finds, finds, finds, None, None]);
         assert_eq!(ALL.map(|mode| mode.after(&sqlx::Error::PoolTimedOut)), [None; 5]);
+    }
+
+    #[test]
+    fn a_key_that_exists_leads_to_the_look_up_of_the_next_large_batches_and_a_refused_row_does_not() {
+        let first = |copy| {
+            [None, Some(BulkObstacle::Refused), Some(BulkObstacle::Exists)]
+                .map(|obstacle| WriteMode::first(copy, obstacle))
+        };
+        assert_eq!(first(true), [WriteMode::Copy, WriteMode::Copy, WriteMode::CopyMissing]);
+        assert_eq!(first(false), [WriteMode::Bulk, WriteMode::RowByRow, WriteMode::RowByRow]);
     }
 
     fn check(error: &sqlx::Error, blaming: &[WriteMode]) {
