@@ -113,7 +113,7 @@ async fn keys_that_another_transaction_stores_while_a_batch_is_copied_become_dup
     scene.assert_exact(&workload).await;
 }
 
-/// The look-up of the keys and a second `COPY` would find nothing: only a row by row insert finds a refused row.
+/// The look-up of the keys and a second `COPY` would find nothing: only a row-by-row insert finds a refused row.
 #[tokio::test]
 async fn a_batch_with_a_refused_row_is_copied_once_and_then_inserted() {
     let mut workload = Workload::default();
@@ -139,6 +139,7 @@ async fn a_batch_with_a_refused_row_is_copied_once_and_then_inserted() {
     let service = scene.start();
     scene.assert_exact(&workload).await;
     service.stop();
+    service.wait_for_event("shutdown_complete");
     let number = |batch: &LogLine, field| batch.field(field).parse::<usize>().unwrap();
     let mut large = service.events("batch_committed");
     large.retain(|batch| number(batch, "records") >= 500);

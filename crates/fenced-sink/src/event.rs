@@ -27,11 +27,12 @@ use crate::model::record::Record;
 /// [`Self::find`] and [`Self::page`] must not write. For [`verify`](crate::verify) they run in a read-only transaction. The
 /// engine also calls [`Self::find`] inside its own transaction, to compare the duplicates of a large batch with their rows.
 pub trait Event: Debug + Sized + Send + Sync + 'static {
-    /// How the row is written with a binary `COPY`, which costs `PostgreSQL` a third less than an insert. The engine uses
-    /// it for a large batch whose events have no log lines, because `COPY` returns no ids. If it fails
-    /// because a key exists, the engine rolls back, looks up the keys in this table, and copies only the events whose key has
-    /// no row. While a partition has duplicates, it begins with the look-up. If a record is the cause of another failure, or
-    /// of this one, the engine uses [`Self::insert_each`]. The role needs `select` on all the columns.
+    /// How the row is written with a binary `COPY`, which costs `PostgreSQL` a third less than an insert. The engine uses it
+    /// for a large batch whose events have no log lines, because `COPY` returns no ids. If it fails because a key exists,
+    /// the engine rolls back, looks up the keys in this table, and copies only the events whose key has no row. While a
+    /// partition has duplicates, it begins with the look-up. If the second `COPY` fails because of a record, or the first one
+    /// for another reason that a record caused, the engine uses [`Self::insert_each`]. The role needs `select` on all the
+    /// columns.
     ///
     /// `COPY` fires triggers and checks constraints. The engine does not use it for a table with rules for inserts, which
     /// `COPY` ignores, or with row-level security, which refuses it.

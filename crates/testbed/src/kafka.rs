@@ -181,7 +181,7 @@ const CERTIFICATE: &str = "keytool -genkeypair -alias broker -keyalg EC -dname C
     -validity 3650 -keystore keystore.p12 -storetype PKCS12 -storepass password >>log 2>&1 && \
     keytool -exportcert -rfc -alias broker -keystore keystore.p12 -storepass password >ca.pem 2>>log";
 
-/// The heap of all processes but those of [`Kafka::start_with_large_heap`].
+/// The heap of all processes but the broker of [`Kafka::start_with_large_heap`].
 const SMALL_HEAP: &str = "-Xmx256m";
 
 /// The heap that Kafka's own start script gives to a broker.
@@ -212,8 +212,8 @@ impl Kafka {
         Self::start_first(port, controller, ("", ""), settings)
     }
 
-    /// As [`Self::start_new`], for a measurement. With the small heap, the JVM stops the broker for about 12 ms every few
-    /// seconds, and all records wait.
+    /// As [`Self::start_new`], for a measurement. With the small heap, the JVM stops the broker for about 12 ms every
+    /// 2 s, and all records wait.
     pub fn start_with_large_heap() -> Self {
         let [port, controller] = free_ports().unwrap();
         let advertised = format!("127.0.0.1:{port}");

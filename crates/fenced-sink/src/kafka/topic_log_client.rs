@@ -1,7 +1,7 @@
 //! Questions about a topic and its partition logs: bounds, timestamps, topic id.
 //!
-//! A separate client asks them. It joins no group and commits nothing. It never delays the consumer thread, and the
-//! consumer thread never delays it.
+//! A separate client asks them. It joins no group and commits nothing. After the start it never delays the consumer thread,
+//! and the consumer thread never delays it.
 
 use rdkafka::consumer::Consumer as _;
 use rdkafka::error::{KafkaError, KafkaResult};

@@ -6,7 +6,7 @@
 use std::collections::VecDeque;
 
 use crate::model::event::{Parsed, Refusal};
-use crate::model::outcome::BulkObstacle;
+use crate::model::outcome::BulkFailure;
 use crate::model::protocol::Generation;
 use crate::model::record::{Digest, Epoch, LeaderEpoch, Offset, Partition, Position, Record, Step};
 use crate::model::topic_log::KnownLog;
@@ -104,7 +104,7 @@ pub(crate) struct ClaimedBatch<E> {
     /// The epoch of the claim.
     pub(crate) epoch: Epoch,
     /// Why a bulk insert of all events failed for one of the last batches of the partition, or would have failed.
-    pub(crate) obstacle: Option<BulkObstacle>,
+    pub(crate) bulk_failure: Option<BulkFailure>,
     /// Its last attempts ended with unclassified errors: one of its records may be the cause.
     pub(crate) bisect: bool,
     /// What is known about the partition log. The commit writes it to the row.

@@ -18,15 +18,15 @@ pub(crate) enum RecordOutcome {
 
 /// Why a bulk insert of all events of a batch fails.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(crate) enum BulkObstacle {
+pub(crate) enum BulkFailure {
     /// The database refuses the row of an event.
     Refused,
     /// A row with a unique value of an event exists.
     Exists,
 }
 
-impl BulkObstacle {
-    /// Whether an event with this outcome is an obstacle.
+impl BulkFailure {
+    /// Why a bulk insert fails at an event with this outcome. `None`: it does not.
     pub(crate) fn of_event(outcome: &RecordOutcome) -> Option<Self> {
         match outcome {
             RecordOutcome::Stored(_) | RecordOutcome::Ignored => None,
@@ -114,17 +114,17 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_row_that_exists_is_another_obstacle_than_a_row_that_is_refused() {
+    fn a_row_that_exists_is_another_bulk_failure_than_a_row_that_is_refused() {
         let letter = |reason, sqlstate: Option<&str>| {
             let cause = DeadLetterCause::from(Refusal { reason, field: None, detail: String::new() });
             RecordOutcome::DeadLettered(DeadLetterCause { sqlstate: sqlstate.map(str::to_owned), ..cause })
         };
-        let check = |outcome, expected| assert_eq!(BulkObstacle::of_event(&outcome), expected, "{outcome:?}");
+        let check = |outcome, expected| assert_eq!(BulkFailure::of_event(&outcome), expected, "{outcome:?}");
         check(RecordOutcome::Stored(None), None);
-        check(RecordOutcome::Duplicate, Some(BulkObstacle::Exists));
-        check(letter(Reason::ConflictingDuplicate, None), Some(BulkObstacle::Exists));
-        check(letter(Reason::DatabaseRejected, Some("23505")), Some(BulkObstacle::Exists));
-        check(letter(Reason::DatabaseRejected, Some("23514")), Some(BulkObstacle::Refused));
-        check(letter(Reason::DatabaseRejected, None), Some(BulkObstacle::Refused));
+        check(RecordOutcome::Duplicate, Some(BulkFailure::Exists));
+        check(letter(Reason::ConflictingDuplicate, None), Some(BulkFailure::Exists));
+        check(letter(Reason::DatabaseRejected, Some("23505")), Some(BulkFailure::Exists));
+        check(letter(Reason::DatabaseRejected, Some("23514")), Some(BulkFailure::Refused));
+        check(letter(Reason::DatabaseRejected, None), Some(BulkFailure::Refused));
     }
 }

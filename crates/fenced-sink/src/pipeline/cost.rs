@@ -44,7 +44,7 @@ pub fn batch<E>(records: Vec<(Record, ParseOutcome<E>)>) -> usize {
                 for claimed in batches {
                     committed = committed.saturating_add(claimed.batch.entries().len());
                     let position = CommittedPosition::confirmed(PARTITION, claimed.batch.step().to());
-                    let report = WriterReport::Committed { position, obstacle: None, halted: false };
+                    let report = WriterReport::Committed { position, bulk_failure: None, halted: false };
                     scheduler.writer_reported(now, report);
                 }
             }

@@ -5,7 +5,7 @@ use crate::model::failure::Failure;
 use crate::model::kafka_refusal::KafkaRefusal;
 use crate::model::leader_epochs::LogDoubt;
 use crate::model::mirror::CommittedPosition;
-use crate::model::outcome::BulkObstacle;
+use crate::model::outcome::BulkFailure;
 use crate::model::protocol::{Generation, RowReadToken};
 use crate::model::record::{Digest, Epoch, LeaderEpoch, Offset, Partition, Position};
 use crate::model::stored_row::StoredRow;
@@ -74,7 +74,7 @@ pub(crate) enum WriterReport<E> {
         /// The proof, for the mirror.
         position: CommittedPosition,
         /// Why a bulk insert of all its events fails.
-        obstacle: Option<BulkObstacle>,
+        bulk_failure: Option<BulkFailure>,
         /// The breaker halted the partition in the same transaction.
         halted: bool,
     },

@@ -124,7 +124,9 @@ impl<E> Scheduler<E> {
             WriterReport::LogFaultNotRecorded(_, generation, failure) => {
                 slot.log_fault_not_recorded(now, generation, failure, &delays);
             }
-            WriterReport::Committed { position, obstacle, halted } => slot.committed(position, obstacle, halted),
+            WriterReport::Committed { position, bulk_failure, halted } => {
+                slot.committed(position, bulk_failure, halted);
+            }
             WriterReport::Fenced(_) => slot.fenced(now),
             WriterReport::RolledBack(claimed, failure) => slot.rolled_back(now, claimed, failure, &delays),
             WriterReport::CommitFailed(_, failure) => slot.commit_failed(now, failure, &delays),

@@ -14,7 +14,7 @@ use crate::model::failure::{Failure, FailureRecord};
 use crate::model::leader_epochs::LogDoubt;
 use crate::model::mirror::CommittedPosition;
 use crate::model::operation::DbOperation;
-use crate::model::outcome::BulkObstacle;
+use crate::model::outcome::BulkFailure;
 use crate::model::protocol::{AfterDrain, Generation, Protocol, RowEffect, RowReadToken, State};
 use crate::model::record::{Epoch, LeaderEpoch, Offset, Partition, Position, TopicId};
 use crate::model::standing::HeldPartition;
@@ -30,8 +30,8 @@ use crate::postgres::retry::RetryDelays;
 const CLAIM_AGAIN: Duration = Duration::from_secs(1);
 /// The wait before a partition is read again after an error: the cause may still exist.
 const RESTART_AFTER: Duration = Duration::from_secs(1);
-/// The number of batches of a partition for which an obstacle of an earlier batch counts.
-const OBSTACLE_BATCHES: u32 = 8;
+/// The number of batches of a partition for which the bulk failure of an earlier batch counts.
+const BULK_FAILURE_BATCHES: u32 = 8;
 /// The longest retry delay while another transaction holds a lock. It is short, because the wait for the lock is a
 /// delay, too.
 const AFTER_CONTENTION: Duration = Duration::from_secs(1);
@@ -66,8 +66,8 @@ pub(super) struct Slot<E> {
     /// The claims in a row that found no row and could create none.
     claims_without_row: u32,
     failure: Option<FailureRecord>,
-    /// For each obstacle of the last batches the number of batches for which it still counts.
-    obstacles: BTreeMap<BulkObstacle, u32>,
+    /// For each bulk failure of the last batches the number of batches for which it still counts.
+    bulk_failures: BTreeMap<BulkFailure, u32>,
     /// Reduced when a batch was too slow or was refused, doubled after a commit.
     max_records: usize,
     most_records: usize,
@@ -90,7 +90,7 @@ impl<E> Slot<E> {
             not_before: now,
             claims_without_row: 0,
             failure: None,
-            obstacles: BTreeMap::new(),
+            bulk_failures: BTreeMap::new(),
             max_records: most_records,
             most_records,
             last_turn: 0,
@@ -599,13 +599,13 @@ impl<E> Slot<E> {
         self.in_flight_bytes = batch.bytes();
         self.in_flight_records = batch.entries().len();
         let bisect = self.failure.as_ref().is_some_and(FailureRecord::suspects_a_record);
-        let (obstacle, known) = (self.obstacles.keys().max().copied(), self.log.known().cloned());
+        let (bulk_failure, known) = (self.bulk_failures.keys().max().copied(), self.log.known().cloned());
         self.log.records_read(batch.leader_epochs());
-        Some(ClaimedBatch { batch, epoch, obstacle, bisect, known })
+        Some(ClaimedBatch { batch, epoch, bulk_failure, bisect, known })
     }
 
     /// The batch in flight is committed.
-    pub(super) fn committed(&mut self, position: CommittedPosition, obstacle: Option<BulkObstacle>, halted: bool) {
+    pub(super) fn committed(&mut self, position: CommittedPosition, bulk_failure: Option<BulkFailure>, halted: bool) {
         if halted {
             self.protocol.committed_and_halted();
         } else {
@@ -616,11 +616,11 @@ impl<E> Slot<E> {
         self.drop_stale_records();
         self.committed = Some(position);
         self.max_records = self.max_records.saturating_mul(2).min(self.most_records);
-        self.obstacles.retain(|_, batches| {
+        self.bulk_failures.retain(|_, batches| {
             *batches = batches.saturating_sub(1);
             *batches > 0
         });
-        self.obstacles.extend(obstacle.map(|obstacle| (obstacle, OBSTACLE_BATCHES)));
+        self.bulk_failures.extend(bulk_failure.map(|bulk_failure| (bulk_failure, BULK_FAILURE_BATCHES)));
     }
 
     /// The fence matched no row. The row decides what follows.

@@ -22,7 +22,7 @@ fn batch(millis: &[i64]) -> ClaimedBatch<()> {
     queue.push(Generation::default(), Arrival::Reached(Position(1_000)));
     let limits = BatchLimits { records: 1_000, bytes: usize::MAX };
     let batch = queue.take(Position(0), limits).unwrap();
-    ClaimedBatch { batch, epoch: Epoch(1), obstacle: None, bisect: false, known: None }
+    ClaimedBatch { batch, epoch: Epoch(1), bulk_failure: None, bisect: false, known: None }
 }
 
 fn written(counts: &mut Counts, work: &[ClaimedBatch<()>], handled: &[BatchOutcome]) {

@@ -186,7 +186,7 @@ impl World {
             } else {
                 row.0 = step.to();
                 let position = CommittedPosition::confirmed(partition, step.to());
-                WriterReport::Committed { position, obstacle: None, halted: false }
+                WriterReport::Committed { position, bulk_failure: None, halted: false }
             };
             self.scheduler.writer_reported(self.now, report);
         }

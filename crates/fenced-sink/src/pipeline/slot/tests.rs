@@ -351,19 +351,19 @@ fn later_record_waits() -> World {
 }
 
 #[test]
-fn an_obstacle_counts_for_some_batches_and_another_one_does_not_end_it() {
+fn a_bulk_failure_counts_for_some_batches_and_another_one_does_not_end_it() {
     let mut world = World::started();
     let mut next = 10;
-    let mut obstacle_of_next = |found| {
+    let mut bulk_failure_of_next = |found| {
         world.arrives(next, 3);
-        let before = world.slot.begin_commit(ALL).unwrap().obstacle;
+        let before = world.slot.begin_commit(ALL).unwrap().bulk_failure;
         next += 1;
         world.slot.committed(CommittedPosition::confirmed(P, Position(next)), found, false);
         before
     };
-    let (refused, exists) = (Some(BulkObstacle::Refused), Some(BulkObstacle::Exists));
-    assert_eq!([obstacle_of_next(exists), obstacle_of_next(refused)], [None, exists]);
-    let batches: Vec<_> = (0..OBSTACLE_BATCHES + 2).map(|_| obstacle_of_next(None)).collect();
+    let (refused, exists) = (Some(BulkFailure::Refused), Some(BulkFailure::Exists));
+    assert_eq!([bulk_failure_of_next(exists), bulk_failure_of_next(refused)], [None, exists]);
+    let batches: Vec<_> = (0..BULK_FAILURE_BATCHES + 2).map(|_| bulk_failure_of_next(None)).collect();
     let count = |wanted| batches.iter().filter(|found| **found == wanted).count();
     assert_eq!((batches[0], count(exists), count(refused), count(None)), (exists, 7, 1, 2), "{batches:?}");
 }

@@ -9,7 +9,7 @@ use crate::model::batch::{ClaimedBatch, Entry};
 use crate::model::event::{LogPoint, Parsed, RecordRef};
 use crate::model::halt::HaltReason;
 use crate::model::mirror::CommittedPosition;
-use crate::model::outcome::{BatchOutcome, BulkObstacle, RecordOutcome, totals};
+use crate::model::outcome::{BatchOutcome, BulkFailure, RecordOutcome, totals};
 use crate::pipeline::failure::commit_failures;
 use crate::pipeline::line_budget::LineBudget;
 use crate::pipeline::reports::WriterReport;
@@ -29,7 +29,7 @@ struct Attempt {
 }
 
 impl<E: Event> Writer<E> {
-    /// Commits in a bulk mode, if possible. If a batch cannot be committed in that mode, commits the same batches in another one.
+    /// Commits in the mode that fits the batches. If this fails because of a record, commits them again in another mode.
     pub(super) async fn commit(&mut self, mut batches: Vec<ClaimedBatch<E>>) -> sqlx::Result<()> {
         // The lines come first: the time that they take is not the time of the transaction.
         let record_lines = self.received(&batches);
@@ -105,7 +105,7 @@ impl<E: Event> Writer<E> {
         }
         self.context.scheduler.answer(WriterReport::Committed {
             position: CommittedPosition::confirmed(partition, step.to()),
-            obstacle: claimed.batch.entries().iter().zip(outcomes).filter_map(obstacle).max(),
+            bulk_failure: claimed.batch.entries().iter().zip(outcomes).filter_map(bulk_failure).max(),
             halted,
         });
         self.log_batch(claimed, outcomes, attempt);
@@ -137,6 +137,8 @@ impl<E: Event> Writer<E> {
 
     fn log_batch(&self, claimed: &ClaimedBatch<E>, outcomes: &[RecordOutcome], attempt: Attempt) {
         let (step, totals) = (claimed.batch.step(), totals(outcomes));
+        // The lock is not held while the line is written.
+        let lines_left_out = self.lines().take_left_out();
         tracing::info!(
             topic = self.context.ledger.topic(),
             partition = claimed.batch.partition().0,
@@ -147,7 +149,7 @@ impl<E: Event> Writer<E> {
             duplicates = totals.duplicates,
             ignored = totals.ignored,
             dead_lettered = totals.dead_lettered,
-            lines_left_out = self.lines().take_left_out(),
+            lines_left_out,
             millis = u64::try_from(attempt.began.elapsed().as_millis()).unwrap_or(u64::MAX),
             "batch_committed"
         );
@@ -198,15 +200,15 @@ impl<E: Event> Writer<E> {
 /// The mode in which the transaction is written first. `COPY` is used only for many records: it needs one more round trip.
 fn first_mode<E>(batches: &[ClaimedBatch<E>], may_copy: bool) -> WriteMode {
     let records: usize = batches.iter().map(|claimed| claimed.batch.entries().len()).sum();
-    let obstacle = batches.iter().filter_map(|claimed| claimed.obstacle).max();
+    let bulk_failure = batches.iter().filter_map(|claimed| claimed.bulk_failure).max();
     if batches.iter().any(|claimed| claimed.bisect) {
         WriteMode::Bisect
     } else {
-        WriteMode::first(may_copy && records >= COPY_RECORDS, obstacle)
+        WriteMode::first(may_copy && records >= COPY_RECORDS, bulk_failure)
     }
 }
 
 /// Why a bulk insert of all events fails at this entry.
-fn obstacle<E>((entry, outcome): (&Entry<E>, &RecordOutcome)) -> Option<BulkObstacle> {
-    matches!(entry.parsed, Ok(Parsed::Event(_))).then(|| BulkObstacle::of_event(outcome)).flatten()
+fn bulk_failure<E>((entry, outcome): (&Entry<E>, &RecordOutcome)) -> Option<BulkFailure> {
+    matches!(entry.parsed, Ok(Parsed::Event(_))).then(|| BulkFailure::of_event(outcome)).flatten()
 }

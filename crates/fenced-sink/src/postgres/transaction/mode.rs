@@ -1,7 +1,7 @@
 //! How the rows are written, and for which errors a record can be the cause.
 
 use crate::model::error_class::ErrorClass;
-use crate::model::outcome::BulkObstacle;
+use crate::model::outcome::BulkFailure;
 use crate::model::sqlstate::SqlState;
 use crate::postgres::error::{classify, sqlstate_of};
 
@@ -22,12 +22,12 @@ pub(crate) enum WriteMode {
 }
 
 impl WriteMode {
-    /// The mode in which a transaction is written first. `obstacle`: of one of the last batches.
-    pub(crate) fn first(copy: bool, obstacle: Option<BulkObstacle>) -> Self {
-        match (copy, obstacle) {
+    /// The mode in which a transaction is written first. `bulk_failure`: of one of the last batches.
+    pub(crate) fn first(copy: bool, bulk_failure: Option<BulkFailure>) -> Self {
+        match (copy, bulk_failure) {
             // A copy that fails costs less than to write each of the next batches row by row.
-            (true, None | Some(BulkObstacle::Refused)) => Self::Copy,
-            (true, Some(BulkObstacle::Exists)) => Self::CopyMissing,
+            (true, None | Some(BulkFailure::Refused)) => Self::Copy,
+            (true, Some(BulkFailure::Exists)) => Self::CopyMissing,
             (false, None) => Self::Bulk,
             (false, Some(_)) => Self::RowByRow,
         }
@@ -49,9 +49,9 @@ impl WriteMode {
         }
     }
 
-    /// Whether one of the records may be the cause of the error. If so, this mode or the next one must find it.
+    /// Whether one of the records may be the cause of the error. If so, this mode or the one that follows must find it.
     ///
-    /// In a bulk mode an unclassified error counts, too: the next mode decides.
+    /// In a bulk mode an unclassified error counts, too: the mode that follows decides.
     pub(crate) fn may_blame_a_record(self, error: &sqlx::Error) -> bool {
         match classify(error) {
             ErrorClass::Record => true,
@@ -85,8 +85,8 @@ mod tests {
     #[test]
     fn a_key_that_exists_leads_to_the_look_up_of_the_next_large_batches_and_a_refused_row_does_not() {
         let first = |copy| {
-            [None, Some(BulkObstacle::Refused), Some(BulkObstacle::Exists)]
-                .map(|obstacle| WriteMode::first(copy, obstacle))
+            [None, Some(BulkFailure::Refused), Some(BulkFailure::Exists)]
+                .map(|bulk_failure| WriteMode::first(copy, bulk_failure))
         };
         assert_eq!(first(true), [WriteMode::Copy, WriteMode::Copy, WriteMode::CopyMissing]);
         assert_eq!(first(false), [WriteMode::Bulk, WriteMode::RowByRow, WriteMode::RowByRow]);

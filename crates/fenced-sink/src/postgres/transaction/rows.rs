@@ -59,7 +59,7 @@ async fn insert_in_bulk<E: Event>(
     };
     match outcomes {
         Ok(Some(outcomes)) if outcomes.len() == events.len() => Ok(outcomes),
-        // A trigger has changed what was stored.
+        // The rows are not those of the events: a trigger changed them, or another session deleted one.
         Ok(_) => Err(WriteFailure::NeedsMode(WriteMode::RowByRow)),
         Err(error) => Err(mode.after(&error).map_or(WriteFailure::Database(error), WriteFailure::NeedsMode)),
     }
