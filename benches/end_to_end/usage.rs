@@ -17,11 +17,17 @@ fn cpu_of_self() -> Duration {
 
 /// The CPU time of a process with its children, also those that have ended.
 fn cpu_with_children(pid: i32) -> Duration {
-    let parent = Stat::of(&pid.to_string()).unwrap();
-    let processes = fs::read_dir("/proc").unwrap().filter_map(Result::ok);
-    let all = processes.filter_map(|entry| Stat::of(entry.file_name().to_str()?));
-    let children = all.filter(|stat| stat.parent == pid);
-    parent.own + parent.buried + children.map(|child| child.own + child.buried).sum::<Duration>()
+    loop {
+        let parent = || Stat::of(&pid.to_string()).unwrap();
+        let before = parent();
+        let processes = fs::read_dir("/proc").unwrap().filter_map(Result::ok);
+        let all = processes.filter_map(|entry| Stat::of(entry.file_name().to_str()?));
+        let children: Duration = all.filter(|stat| stat.parent == pid).map(|child| child.own + child.buried).sum();
+        // A child that ended meanwhile may be missing in both.
+        if parent().buried == before.buried {
+            return before.own + before.buried + children;
+        }
+    }
 }
 
 /// The CPU time of the children of this process that have ended.
