@@ -216,9 +216,7 @@ impl Kafka {
     /// 2 s, and all records wait.
     pub fn start_with_large_heap() -> Self {
         let [port, controller] = free_ports().unwrap();
-        let advertised = format!("127.0.0.1:{port}");
-        let node = Node { id: 1, port, controller, voters: None, joins: false, listener: "", advertised: &advertised };
-        let kafka = Self { heap: LARGE_HEAP, ..Self::prepare_node(&node, &[]) };
+        let kafka = Self { heap: LARGE_HEAP, ..Self::prepare_first(port, controller, ("", ""), &[]) };
         kafka.start();
         kafka
     }
@@ -327,10 +325,19 @@ impl Kafka {
 
     fn join_as(&self, id: u32, port: u16, advertised: &str) -> Self {
         let controller = self.controller;
-        Self::start_node(&Node { id, port, controller, voters: None, joins: true, listener: "", advertised }, &[])
+        let node = Node { id, port, controller, voters: None, joins: true, listener: "", advertised };
+        let kafka = Self::prepare_node(&node, &[]);
+        kafka.start();
+        kafka
     }
 
-    fn start_first(
+    fn start_first(port: u16, controller: u16, listeners: (&str, &str), settings: &[(&str, &str)]) -> Self {
+        let kafka = Self::prepare_first(port, controller, listeners, settings);
+        kafka.start();
+        kafka
+    }
+
+    fn prepare_first(
         port: u16,
         controller: u16,
         (listener, advertised): (&str, &str),
@@ -338,13 +345,7 @@ impl Kafka {
     ) -> Self {
         let advertised = format!("127.0.0.1:{port}{advertised}");
         let node = Node { id: 1, port, controller, voters: None, joins: false, listener, advertised: &advertised };
-        Self::start_node(&node, settings)
-    }
-
-    fn start_node(node: &Node<'_>, settings: &[(&str, &str)]) -> Self {
-        let kafka = Self::prepare_node(node, settings);
-        kafka.start();
-        kafka
+        Self::prepare_node(&node, settings)
     }
 
     fn prepare_node(node: &Node<'_>, settings: &[(&str, &str)]) -> Self {
